@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from pumpdeck_fleet.core.health import Health
+
 Floats = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int32]
@@ -23,10 +25,10 @@ Levels = npt.NDArray[np.uint8]
 NEVER = -1
 """The time that stands for 'has never happened'."""
 
-HEALTH_WORDS = ("ALARM", "SENSOR_FAULT", "STALE", "NO_MODEL", "DRIFT", "OK")
-"""Health by code, worst first: ``health[i] == 0`` is an alarm, so the smallest code is the worst."""
+HEALTH_WORDS = tuple(health.name for health in Health)
+"""Health by code, as ``core.health.Health`` numbers it: OK is 0, ALARM the highest, so the largest is the worst."""
 
-NO_HEALTH = len(HEALTH_WORDS)
+NO_HEALTH = -1
 """The health code of a pump about which there is no fact at all; drawn as ``-``."""
 
 SPARK_HOURS = 24
@@ -76,8 +78,8 @@ class FleetView:
     devices: Words
     models: Words
     """Name of the model that the device runs for this pump."""
-    health: Levels
-    """Code into ``HEALTH_WORDS``, ``NO_HEALTH`` where nothing is known."""
+    health: npt.NDArray[np.int8]
+    """``core.health.Health`` as a number, ``NO_HEALTH`` where nothing is known."""
     reasons: tuple[str, ...]
     """Why the health is not OK, in a few words (for an alarm: the guilty channel); empty where there is none."""
     score: Floats
@@ -106,7 +108,8 @@ class SiteNode:
     worst: int
     """Code into ``HEALTH_WORDS``; ``NO_HEALTH`` for a site without facts."""
     counts: tuple[int, ...]
-    """Pumps per health code, ``len(HEALTH_WORDS) + 1`` long; the last counts pumps without a fact."""
+    """Pumps per health code, ``len(HEALTH_WORDS) + 1`` long; the last counts pumps without a fact, so that
+    ``counts[NO_HEALTH]`` is right too."""
 
     @property
     def pumps(self) -> int:
@@ -338,28 +341,30 @@ def spark_levels(hourly_score: npt.ArrayLike, limit: npt.ArrayLike) -> Levels:
 
 def site_nodes(view: FleetView) -> tuple[SiteNode, ...]:
     """Every site of the view rolled up, worst first, then by name."""
-    sites, width = len(view.sites.words), NO_HEALTH + 1
+    sites, width = len(view.sites.words), len(HEALTH_WORDS) + 1
     placed = view.sites.codes >= 0
-    flat = view.sites.codes[placed].astype(np.int64) * width + view.health[placed]
+    codes = view.health[placed].astype(np.int64) % width
+    flat = view.sites.codes[placed].astype(np.int64) * width + codes
     counts = np.bincount(flat, minlength=sites * width).reshape(sites, width)
     kinds: Sequence[str] = view.site_kinds if len(view.site_kinds) == sites else ("",) * sites
-    nodes = [
-        SiteNode(site, kinds[i], _worst(counts[i]), tuple(int(count) for count in counts[i]))
-        for i, site in enumerate(view.sites.words)
-    ]
-    return tuple(sorted(nodes, key=lambda node: (node.worst, node.site)))
+    nodes = []
+    for i, site in enumerate(view.sites.words):
+        per_health = tuple(int(count) for count in counts[i])
+        nodes.append(SiteNode(site, kinds[i], worst_of(per_health), per_health))
+    return tuple(sorted(nodes, key=lambda node: (-node.worst, node.site)))
 
 
 def health_counts(view: FleetView) -> tuple[int, ...]:
-    """Pumps per health code over the whole view, ``len(HEALTH_WORDS) + 1`` long."""
-    return tuple(int(count) for count in np.bincount(view.health, minlength=NO_HEALTH + 1))
+    """Pumps per health code over the whole view; the last counts pumps without a fact."""
+    width = len(HEALTH_WORDS) + 1
+    return tuple(int(count) for count in np.bincount(view.health.astype(np.int64) % width, minlength=width))
+
+
+def worst_of(counts: Sequence[int]) -> int:
+    """The worst health that a count of pumps per health code holds."""
+    return max((code for code in range(len(HEALTH_WORDS)) if counts[code]), default=NO_HEALTH)
 
 
 def health_word(code: int) -> str:
     """The word for a health code, ``-`` where nothing is known."""
-    return HEALTH_WORDS[code] if 0 <= code < NO_HEALTH else "-"
-
-
-def _worst(counts: Counts | npt.NDArray[np.int64]) -> int:
-    present = np.flatnonzero(counts)
-    return int(present[0]) if len(present) else NO_HEALTH
+    return HEALTH_WORDS[code] if 0 <= code < len(HEALTH_WORDS) else "-"
