@@ -1,0 +1,243 @@
+"""Canonical JSON and a strict reader of frozen dataclasses: the one door for every wire format of Pumpdeck.
+
+Canonical form: UTF-8, keys sorted by code point, no white space, no escapes but those JSON demands, numbers as Python's shortest
+round-trip form, no NaN or infinity, no duplicate keys. The same value always gives the same bytes, so digests and signatures
+can be taken over them (the spirit of RFC 8785; numbers differ in spelling only).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, Union
+
+from pumpdeck_fleet.core.errors import FormatError, TooLargeError
+
+MAX_DEPTH = 24
+MAX_SAFE_INTEGER = 2**53 - 1
+
+T = TypeVar("T")
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def digest(data: bytes | bytearray | memoryview) -> str:
+    """SHA-256 of exact bytes, lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(value: Any) -> bytes:
+    """Canonical JSON of plain values, mappings, sequences, enums and dataclasses.
+
+    Raises:
+        ValueError: a number is not finite or an integer does not fit 53 bits.
+    """
+    text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def to_plain(value: Any) -> Any:
+    """The value as dicts, lists, strings, numbers, booleans and None; dataclass fields that are None are left out."""
+    if value is None or isinstance(value, (str, bool)):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, int):
+        if abs(value) > MAX_SAFE_INTEGER:
+            raise ValueError(f"integer {value} does not fit 53 bits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number must be finite")
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: to_plain(item) for name, item in fields if item is not None}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    raise TypeError(f"no canonical form for {type(value).__name__}")
+
+
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = dict(pairs)
+    if len(seen) != len(pairs):
+        raise ValueError("a key stands twice")
+    return seen
+
+
+def _reject_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number here")
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 17:
+        raise ValueError("an integer does not fit 53 bits")
+    number = int(text)
+    if abs(number) > MAX_SAFE_INTEGER:
+        raise ValueError("an integer does not fit 53 bits")
+    return number
+
+
+def _parse_float(text: str) -> float:
+    number = float(text) if len(text) <= 64 else math.inf
+    if not math.isfinite(number):
+        raise ValueError("a number must be finite")
+    return number
+
+
+def _check_depth(data: bytes, what: str) -> None:
+    # A scan of brackets outside strings keeps the recursive parser away from hostile nesting.
+    depth = 0
+    in_string = escaped = False
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in (0x5B, 0x7B):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise FormatError("nested too deeply", what, expected=f"at most {MAX_DEPTH} levels")
+        elif byte in (0x5D, 0x7D):
+            depth -= 1
+
+
+def parse_json(data: bytes, what: str, *, max_bytes: int) -> Any:
+    """Plain values from JSON bytes, with limits on size, depth and numbers.
+
+    Raises:
+        TooLargeError: more than `max_bytes`.
+        FormatError: not JSON, duplicate keys, NaN, too deep, a number out of range, or not UTF-8.
+    """
+    if len(data) > max_bytes:
+        raise TooLargeError("is too large", what, expected=f"at most {max_bytes} bytes", found=f"{len(data)} bytes")
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(data, what)
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_reject_duplicates,
+            parse_constant=_reject_constant,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+        )
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"is not valid JSON ({error})", what) from error
+
+
+def decode(cls: type[T], data: bytes, what: str, *, max_bytes: int) -> T:
+    """A frozen dataclass `cls` from JSON bytes; unknown or missing fields and wrong types are refused by name.
+
+    Raises:
+        TooLargeError, FormatError: as `parse_json`; the field's path stands in the message.
+    """
+    return from_plain(cls, parse_json(data, what, max_bytes=max_bytes), what)
+
+
+def from_plain(cls: type[T], value: Any, what: str) -> T:
+    """A frozen dataclass `cls` from plain values, checked field by field.
+
+    Raises:
+        FormatError: names the path of the first wrong field, what was expected and what was found.
+    """
+    return typing.cast(T, _convert(cls, value, what))
+
+
+@cache
+def _hints(cls: Any) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(cls)
+    result: dict[str, tuple[Any, bool]] = {}
+    for field in dataclasses.fields(cls):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        result[field.name] = (hints[field.name], required)
+    return result
+
+
+def _wrong(where: str, expected: str, value: Any) -> FormatError:
+    found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
+    return FormatError("has the wrong type", where, expected=expected, found=found)
+
+
+def _convert_dataclass(cls: type[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object", value)
+    hints = _hints(cls)
+    for name in value:
+        if name not in hints:
+            known = ", ".join(sorted(hints))
+            raise FormatError("has an unknown field", where, expected=f"only {known}", found=repr(str(name)[:60]))
+    arguments = {}
+    for name, (hint, required) in hints.items():
+        if name in value:
+            arguments[name] = _convert(hint, value[name], f"{where}.{name}")
+        elif required:
+            raise FormatError("lacks a field", where, expected=name)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise FormatError(f"is not valid ({error})", where) from error
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise _wrong(where, {str: "a text", int: "an integer", float: "a number", bool: "true or false"}[hint], value)
+    return value
+
+
+def _convert_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
+    try:
+        return hint(value)
+    except ValueError as error:
+        choices = ", ".join(str(member.value) for member in hint)
+        raise FormatError("is not one of the choices", where, expected=choices, found=repr(str(value)[:60])) from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if hint in (str, int, float, bool):
+        return _convert_scalar(hint, value, where)
+    if hint is Any:
+        return value
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = (item for item in arguments if item is not type(None))
+        return _convert(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, "a list", value)
+        return _convert_tuple(arguments, value, where)
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise _wrong(where, "an object", value)
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _convert_enum(hint, value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _convert_dataclass(hint, value, where)
+    raise TypeError(f"no rule to read {hint!r}")
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: list[Any], where: str) -> tuple[Any, ...]:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if len(arguments) != len(value):
+        raise FormatError("has the wrong length", where, expected=len(arguments), found=len(value))
+    return tuple(
+        _convert(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(arguments, value, strict=True))
+    )

@@ -1,0 +1,82 @@
+"""Models, immutable numbered versions, aliases and quality gates."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class Alias(enum.StrEnum):
+    """A movable name in front of a version."""
+
+    CANDIDATE = "candidate"
+    CHAMPION = "champion"
+    PREVIOUS = "previous"
+
+
+class GateVerdict(enum.StrEnum):
+    """What a quality gate said."""
+
+    PASS = "pass"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class QualityGate:
+    """One stored verdict: what was asked, what was found, in words and as a number where there is one."""
+
+    name: str
+    verdict: GateVerdict
+    reason: str
+    figure: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Everything a version was made from, by digest."""
+
+    snapshot_digest: str
+    pipeline_digest: str
+    code_digest: str
+    lock_digest: str
+    seed: int
+    git_commit: str = ""
+    git_dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PumpParameters:
+    """What one pump adds to the shared graph: its block and reference edges (bytes by digest in the artifacts)."""
+
+    pump: str
+    block_digest: str
+    edges_digest: str
+    limit: float
+    limit_branch: str
+    provisional: bool
+    replay_alarms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One immutable result. `content_digest` is its identity; `number` is how people call it in this workspace."""
+
+    model: str
+    number: int
+    content_digest: str
+    pump_type: str
+    model_type: str
+    onnx_digest: str
+    card_digest: str
+    golden_digest: str
+    run_record_digest: str
+    created_ms: int
+    data_end_ms: int
+    metrics: Mapping[str, float]
+    gates: tuple[QualityGate, ...]
+    lineage: Lineage
+    pumps: tuple[PumpParameters, ...]
+    note: str = ""
