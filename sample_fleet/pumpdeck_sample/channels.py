@@ -33,25 +33,25 @@ class ChannelSpec:
 
 
 def _pressure(name: str, high: float) -> ChannelSpec:
-    return ChannelSpec(name, "bar", 100, 0.01, 0.002, 0.0, high)
+    return ChannelSpec(name, "bar", 100, 0.02, 0.005, 0.0, high)
 
 
 def _temperature(name: str, high: float) -> ChannelSpec:
-    return ChannelSpec(name, "degC", 10, 0.15, 0.0, -40.0, high)
+    return ChannelSpec(name, "degC", 10, 0.4, 0.0, -40.0, high)
 
 
 def _speed(high: float, steps_per_unit: int) -> ChannelSpec:
-    return ChannelSpec("speed_rpm", "rpm", steps_per_unit, 0.0, 0.0006, 0.0, high)
+    return ChannelSpec("speed_rpm", "rpm", steps_per_unit, 0.0, 0.0015, 0.0, high)
 
 
-_VIBRATION = ChannelSpec("vibration_mm_s", "mm/s", 100, 0.01, 0.035, 0.0, 50.0)
-_CURRENT = ChannelSpec("motor_current_a", "A", 10, 0.05, 0.004, 0.0, 600.0)
+_VIBRATION = ChannelSpec("vibration_mm_s", "mm/s", 100, 0.01, 0.05, 0.0, 50.0)
+_CURRENT = ChannelSpec("motor_current_a", "A", 10, 0.05, 0.009, 0.0, 600.0)
 
 CHANNELS: dict[PumpType, tuple[ChannelSpec, ...]] = {
     PumpType.ESP: (
         _pressure("intake_pressure_bar", 400.0),
         _pressure("discharge_pressure_bar", 600.0),
-        ChannelSpec("flow_m3_h", "m3/h", 10, 0.05, 0.005, 0.0, 400.0),
+        ChannelSpec("flow_m3_h", "m3/h", 10, 0.05, 0.009, 0.0, 400.0),
         _speed(6000.0, 1),
         _CURRENT,
         _temperature("motor_temperature_c", 250.0),
@@ -61,7 +61,7 @@ CHANNELS: dict[PumpType, tuple[ChannelSpec, ...]] = {
     PumpType.EXPORT: (
         _pressure("suction_pressure_bar", 60.0),
         _pressure("discharge_pressure_bar", 300.0),
-        ChannelSpec("flow_m3_h", "m3/h", 10, 0.2, 0.005, 0.0, 1500.0),
+        ChannelSpec("flow_m3_h", "m3/h", 10, 0.2, 0.009, 0.0, 1500.0),
         _speed(6000.0, 1),
         _CURRENT,
         _VIBRATION,
@@ -71,7 +71,7 @@ CHANNELS: dict[PumpType, tuple[ChannelSpec, ...]] = {
     PumpType.INJECTION: (
         _pressure("suction_pressure_bar", 60.0),
         _pressure("discharge_pressure_bar", 500.0),
-        ChannelSpec("flow_m3_h", "m3/h", 10, 0.2, 0.005, 0.0, 1000.0),
+        ChannelSpec("flow_m3_h", "m3/h", 10, 0.2, 0.009, 0.0, 1000.0),
         _speed(9000.0, 1),
         _CURRENT,
         _VIBRATION,
@@ -81,9 +81,9 @@ CHANNELS: dict[PumpType, tuple[ChannelSpec, ...]] = {
     PumpType.PCP: (
         _pressure("intake_pressure_bar", 120.0),
         _pressure("discharge_pressure_bar", 250.0),
-        ChannelSpec("flow_m3_h", "m3/h", 100, 0.01, 0.006, 0.0, 40.0),
+        ChannelSpec("flow_m3_h", "m3/h", 100, 0.01, 0.009, 0.0, 40.0),
         _speed(600.0, 10),
-        ChannelSpec("torque_n_m", "N.m", 1, 1.0, 0.005, 0.0, 4000.0),
+        ChannelSpec("torque_n_m", "N.m", 1, 1.0, 0.009, 0.0, 4000.0),
         _CURRENT,
         _temperature("bearing_temperature_c", 160.0),
         _VIBRATION,

@@ -1,7 +1,8 @@
-"""Faults of pumps and sensors: kind, onset, ramp and severity. They are the truth beside the simulated rows."""
+"""What happens to pumps: faults (kind, onset, ramp, severity) and slow process drift. They are the truth beside the rows."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,3 +80,35 @@ class Fault:
         if self.end_ms is not None:
             active &= at_ms < self.end_ms
         return active
+
+
+@dataclass(frozen=True)
+class ProcessDrift:
+    """A reservoir or separator that declines: from `onset_ms` the pump's inlet pressure falls by `share_per_day` of rated.
+
+    The pump stays well; only what is normal for it moves.
+    """
+
+    pump_id: str
+    onset_ms: int
+    share_per_day: float
+
+    def factor_at(self, at_ms: I64) -> F32:
+        """Inlet pressure relative to normal at each time, float32[T], never under 0.5."""
+        days = np.maximum(at_ms - self.onset_ms, 0) / 86_400_000.0
+        return np.asarray(np.maximum(1.0 - self.share_per_day * days, 0.5), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything out of the ordinary that happens to a fleet."""
+
+    faults: tuple[Fault, ...] = ()
+    drifts: tuple[ProcessDrift, ...] = ()
+
+    def of_pumps(self, pump_ids: Collection[str]) -> Scenario:
+        """The part of the scenario that concerns these pumps."""
+        return Scenario(
+            tuple(fault for fault in self.faults if fault.pump_id in pump_ids),
+            tuple(drift for drift in self.drifts if drift.pump_id in pump_ids),
+        )

@@ -28,7 +28,8 @@ def operating_flow(speed: F32, resistance: F32, static_share: F32, head_factor: 
     """Flow at which the pump's head meets static head + resistance x flow^2; 0 when the pump cannot lift the static head."""
     surplus = head_factor * SHUTOFF_HEAD * speed * speed - static_share
     slope = head_factor * (SHUTOFF_HEAD - 1.0) + resistance * (1.0 - static_share)
-    return np.sqrt(np.maximum(surplus, 0.0) / slope)
+    flow: F32 = np.sqrt(np.maximum(surplus, 0.0) / slope)
+    return flow
 
 
 def efficiency_of(flow: F32, speed: F32) -> F32:
@@ -49,7 +50,8 @@ def cavitation_of(suction_bar: F32, vapour_bar: F32, required_bar: F32, speed: F
     """
     required = required_bar * (0.5 * speed * speed + 0.5 * flow * flow)
     margin = (suction_bar - vapour_bar - required) / required
-    return 1.0 / (1.0 + np.exp(np.minimum(12.0 * (margin + 0.15), np.float32(60.0))))
+    intensity: F32 = 1.0 / (1.0 + np.exp(np.minimum(12.0 * (margin + 0.15), np.float32(60.0))))
+    return intensity
 
 
 def pcp_flow(speed: F32, lift: F32, wear: F32) -> F32:
@@ -64,4 +66,5 @@ def pcp_torque(lift: F32, wear: F32) -> F32:
 
 def bearing_loss(speed: F32, wear: F32) -> F32:
     """Friction heat of a rolling bearing, about n^(5/3) (SKF's load-independent moment), multiplied by wear."""
-    return np.power(speed, np.float32(5.0 / 3.0)) * (1.0 + 2.5 * wear)
+    loss: F32 = np.power(speed, np.float32(5.0 / 3.0)) * (1.0 + 2.5 * wear)
+    return loss

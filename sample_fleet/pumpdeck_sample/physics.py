@@ -6,7 +6,7 @@ faults and the times asked for, not on which other pumps are simulated or on how
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +15,18 @@ import numpy.typing as npt
 from . import hydraulics
 from .channels import CHANNELS, PumpType, channel_names
 from .climate import Climate, SiteConditions, SiteProcesses
-from .faults import FAULT_CODES, Fault, FaultKind
+from .faults import FAULT_CODES, Fault, FaultKind, Scenario
 from .machines import Machines, draw_machines
 from .processes import F32, F64, I64, disturb, lag, steps_s
 from .seeds import rng_for
-from .sensors import SensorFault, read_sensor, sensor_faults, spoil
+from .sensors import SensorFault, bind_sensor_fault, read_sensor, spoil
 
 U8 = npt.NDArray[np.uint8]
 
 # Disturbances of each pump: correlation time in seconds and standard deviation, relative to rated.
 _SPEED, _RESISTANCE, _SUCTION, _DENSITY = range(4)
-_TAU_S = np.array([2 * 3600.0, 2700.0, 3 * 3600.0, 2 * 86_400.0])
-_SD = (0.004, 0.015, 0.012, 0.004)
+_TAU_S = np.array([1200.0, 900.0, 1500.0, 3600.0])
+_SD = (0.002, 0.008, 0.008, 0.002)
 _BEARING, _MOTOR = range(2)
 _HEAT_TAU_S = np.array([1500.0, 2700.0])
 _NONE = np.zeros((1, 1), dtype=np.float32)
@@ -61,11 +61,15 @@ class SimulatedRows:
 class FleetSimulator:
     """Pumps of all types at several sites, advanced together in time."""
 
-    def __init__(self, pumps: Sequence[PumpToSimulate], climates: dict[str, Climate], faults: Sequence[Fault], seed: int) -> None:
+    def __init__(
+        self, pumps: Sequence[PumpToSimulate], climates: Mapping[str, Climate], scenario: Scenario, seed: int
+    ) -> None:
         site_ids = sorted({pump.site_id for pump in pumps})
         self._sites = SiteProcesses([(site_id, climates[site_id]) for site_id in site_ids], seed)
         self._groups = [
-            _TypeSimulator(pump_type, chosen, np.array([site_ids.index(pump.site_id) for pump in chosen]), faults, seed)
+            _TypeSimulator(
+                pump_type, chosen, np.array([site_ids.index(pump.site_id) for pump in chosen]), scenario, seed
+            )
             for pump_type in PumpType
             if (chosen := [pump for pump in pumps if pump.pump_type is pump_type])
         ]
@@ -112,14 +116,14 @@ class _Work:
 
 class _TypeSimulator:
     def __init__(
-        self, pump_type: PumpType, pumps: Sequence[PumpToSimulate], sites: npt.NDArray[np.int64], faults: Sequence[Fault], seed: int
+        self, pump_type: PumpType, pumps: Sequence[PumpToSimulate], sites: I64, scenario: Scenario, seed: int
     ) -> None:
         self._type = pump_type
         self._ids = tuple(pump.pump_id for pump in pumps)
         self._site_columns = sites
         self._machines = draw_machines(pump_type, [(pump.pump_id, pump.coarseness) for pump in pumps], seed)
-        self._faults = [fault for fault in faults if fault.pump_id in set(self._ids)]
-        self._sensor_faults = sensor_faults(self._faults, self._ids, CHANNELS[pump_type], seed)
+        self._scenario = scenario.of_pumps(set(self._ids))
+        self._sensor_faults = [self._bind(fault, seed) for fault in self._scenario.faults if fault.kind.is_sensor_fault]
         self._streams = [rng_for(seed, "pump", pump_id) for pump_id in self._ids]
         self._disturbance: F32 = np.zeros((_TAU_S.size, len(self._ids)), dtype=np.float32)
         self._heat: F32 | None = None
@@ -130,12 +134,13 @@ class _TypeSimulator:
         draws = np.empty((len(self._ids), at_ms.size, process_count + len(specs)), dtype=np.float32)
         for stream, into in zip(self._streams, draws, strict=True):
             stream.standard_normal(dtype=np.float32, out=into)
-        drive = self._drive(np.ascontiguousarray(draws[:, :, :process_count].transpose(1, 2, 0)), step_s, conditions)
-        severity = self._severity(at_ms)
-        work = _pcp_work(self._machines, drive, severity) if self._type is PumpType.PCP else _centrifugal_work(
-            self._machines, drive, severity
+        drive = self._drive(
+            np.ascontiguousarray(draws[:, :, :process_count].transpose(1, 2, 0)), at_ms, step_s, conditions
         )
-        heat = self._advance_heat(drive, work, severity, step_s)
+        severity = self._severity(at_ms)
+        work = _work(self._type, self._machines, drive, severity)
+        heat = _heat_targets(self._type, self._machines, drive, work, severity)
+        self._heat = lag(heat, self._heat, step_s, _HEAT_TAU_S)
         true = _true_values(self._type, self._machines, drive, work, severity)
         true["bearing_temperature_c"], true["motor_temperature_c"] = heat[:, _BEARING], heat[:, _MOTOR]
         values = np.empty((len(specs), len(self._ids), at_ms.size), dtype=np.float32)
@@ -143,14 +148,16 @@ class _TypeSimulator:
             noise = draws[:, :, process_count + column].T
             values[column] = read_sensor(true[spec.name], noise, spec, self._machines.steps_per_unit[column]).T
         for fault in self._sensor_faults:
-            self._spoil(values, fault, at_ms, float(np.mean(true[specs[fault.channel].name][:, fault.pump])))
+            spoil(values[fault.channel, fault.pump], fault, at_ms)
         return SimulatedRows(self._type, self._ids, channel_names(self._type), at_ms, values, self._truth(at_ms))
 
-    def _drive(self, processes: F32, step_s: F64, conditions: SiteConditions) -> _Drive:
+    def _drive(self, processes: F32, at_ms: I64, step_s: F64, conditions: SiteConditions) -> _Drive:
         self._disturbance = disturb(processes, self._disturbance, step_s, _TAU_S)
         for column, sd in enumerate(_SD):
             processes[:, column] *= np.float32(sd)
             processes[:, column] += np.float32(1.0)
+        for drift in self._scenario.drifts:
+            processes[:, _SUCTION, self._ids.index(drift.pump_id)] *= drift.factor_at(at_ms)
         return _Drive(
             speed=processes[:, _SPEED] * conditions.demand[:, self._site_columns],
             resistance=processes[:, _RESISTANCE],
@@ -161,7 +168,7 @@ class _TypeSimulator:
 
     def _severity(self, at_ms: I64) -> dict[FaultKind, F32]:
         found: dict[FaultKind, F32] = {}
-        for fault in self._faults:
+        for fault in self._scenario.faults:
             if fault.kind.is_sensor_fault or not (grown := fault.severity_at(at_ms)).any():
                 continue
             of_kind = found.setdefault(fault.kind, np.zeros((at_ms.size, len(self._ids)), dtype=np.float32))
@@ -169,28 +176,17 @@ class _TypeSimulator:
             np.maximum(column, grown, out=column)
         return found
 
-    def _advance_heat(self, drive: _Drive, work: _Work, severity: dict[FaultKind, F32], step_s: F64) -> F32:
-        machines = self._machines
-        wear = severity.get(FaultKind.BEARING_WEAR, _NONE)
-        fouling = severity.get(FaultKind.MOTOR_OVERHEATING, _NONE)
-        # A pump in a well is cooled by what it lifts, one at the surface partly by the air around it.
-        around = machines.fluid_c + 0.0 * drive.air_c if self._type is PumpType.ESP else 0.55 * drive.air_c + 0.45 * machines.fluid_c
-        target = np.empty((drive.speed.shape[0], 2, len(self._ids)), dtype=np.float32)
-        target[:, _BEARING] = around + machines.bearing_rise_c * hydraulics.bearing_loss(drive.speed, wear)
-        loss = work.load * work.load * (1.0 + 0.9 * fouling)
-        if self._type is PumpType.ESP:
-            loss = loss / np.sqrt(np.maximum(work.flow, np.float32(0.1)))
-        target[:, _MOTOR] = around + machines.motor_rise_c * loss
-        self._heat = lag(target, self._heat, step_s, _HEAT_TAU_S)
-        return target
-
-    def _spoil(self, values: F32, fault: SensorFault, at_ms: I64, rated: float) -> None:
-        step = 1.0 / float(self._machines.steps_per_unit[fault.channel, fault.pump])
-        spoil(values[fault.channel, fault.pump], fault, at_ms, rated, step)
+    def _bind(self, fault: Fault, seed: int) -> SensorFault:
+        names = channel_names(self._type)
+        channel, pump = names.index(fault.channel or ""), self._ids.index(fault.pump_id)
+        rated = float(_rated_values(self._type, self._machines)[names[channel]][0, pump])
+        return bind_sensor_fault(
+            fault, channel, pump, (rated, 1.0 / float(self._machines.steps_per_unit[channel, pump])), seed
+        )
 
     def _truth(self, at_ms: I64) -> U8:
         truth = np.zeros((len(self._ids), at_ms.size), dtype=np.uint8)
-        for fault in sorted(self._faults, key=lambda fault: fault.onset_ms):
+        for fault in sorted(self._scenario.faults, key=lambda fault: fault.onset_ms):
             truth[self._ids.index(fault.pump_id), fault.is_active(at_ms)] = FAULT_CODES[fault.kind]
         return truth
 
@@ -198,6 +194,12 @@ class _TypeSimulator:
 def _suction_bar(machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> F32:
     blocked = severity.get(FaultKind.CAVITATION, _NONE)
     return machines.suction_bar * drive.suction - 0.62 * blocked * (machines.suction_bar - machines.vapour_bar)
+
+
+def _work(pump_type: PumpType, machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> _Work:
+    if pump_type is PumpType.PCP:
+        return _pcp_work(machines, drive, severity)
+    return _centrifugal_work(machines, drive, severity)
 
 
 def _centrifugal_work(machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> _Work:
@@ -225,6 +227,36 @@ def _pcp_work(machines: Machines, drive: _Drive, severity: dict[FaultKind, F32])
     torque = hydraulics.pcp_torque(lift, wear)
     quiet = np.zeros_like(flow)
     return _Work(flow, lift, torque * drive.speed, torque, quiet, _suction_bar(machines, drive, severity))
+
+
+def _heat_targets(
+    pump_type: PumpType, machines: Machines, drive: _Drive, work: _Work, severity: dict[FaultKind, F32]
+) -> F32:
+    """The temperatures [T, 2, n] at which losses and cooling balance: bearing, motor."""
+    wear = severity.get(FaultKind.BEARING_WEAR, _NONE)
+    fouling = severity.get(FaultKind.MOTOR_OVERHEATING, _NONE)
+    loss = work.load * work.load * (1.0 + 0.9 * fouling)
+    if pump_type is PumpType.ESP:
+        # A motor in a well is cooled by what it lifts; one at the surface by cooling water that follows the air a little.
+        around = machines.fluid_c + np.zeros_like(drive.air_c)
+        loss = loss / np.sqrt(np.maximum(work.flow, np.float32(0.1)))
+    else:
+        around = 0.3 * drive.air_c + 0.7 * machines.fluid_c
+    target = np.empty((drive.speed.shape[0], 2, drive.speed.shape[1]), dtype=np.float32)
+    target[:, _BEARING] = around + machines.bearing_rise_c * hydraulics.bearing_loss(drive.speed, wear)
+    target[:, _MOTOR] = around + machines.motor_rise_c * loss
+    return target
+
+
+def _rated_values(pump_type: PumpType, machines: Machines) -> dict[str, F32]:
+    """What each channel reads at the rated point without noise or fault, float32[1, n]; air at 15 degC."""
+    ones = np.ones((1, machines.speed_rpm.size), dtype=np.float32)
+    drive = _Drive(ones, ones, ones, ones, 15.0 * ones)
+    work = _work(pump_type, machines, drive, {})
+    true = _true_values(pump_type, machines, drive, work, {})
+    heat = _heat_targets(pump_type, machines, drive, work, {})
+    true["bearing_temperature_c"], true["motor_temperature_c"] = heat[:, _BEARING], heat[:, _MOTOR]
+    return true
 
 
 def _true_values(
@@ -265,4 +297,5 @@ def _vibration(pump_type: PumpType, drive: _Drive, work: _Work, severity: dict[F
     hydraulic = 0.33 + 3.0 * np.abs(work.flow / speed - 1.0) + 5.0 * work.cavitation
     if pump_type is PumpType.PCP:
         hydraulic = 0.33 + 0.6 * severity.get(FaultKind.STATOR_WEAR, _NONE) + 0.0 * speed
-    return np.sqrt(rotating * rotating + bearing * bearing + hydraulic * hydraulic)
+    velocity: F32 = np.sqrt(rotating * rotating + bearing * bearing + hydraulic * hydraulic)
+    return velocity

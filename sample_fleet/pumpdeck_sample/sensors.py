@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +24,16 @@ class SensorFault:
     fault: Fault
     channel: int
     pump: int
+    rated: float
+    step: float
     stream: np.random.Generator
     held: float | None = None
 
 
-def sensor_faults(faults: Sequence[Fault], pump_ids: Sequence[str], specs: Sequence[ChannelSpec], seed: int) -> list[SensorFault]:
-    """The sensor faults among `faults`, bound to the columns of their channel and pump."""
-    names = [spec.name for spec in specs]
-    return [
-        SensorFault(fault, names.index(fault.channel or ""), pump_ids.index(fault.pump_id), _stream(fault, seed))
-        for fault in faults
-        if fault.kind.is_sensor_fault and fault.pump_id in pump_ids
-    ]
-
-
-def _stream(fault: Fault, seed: int) -> np.random.Generator:
-    return rng_for(seed, "sensor fault", fault.pump_id, fault.kind, str(fault.onset_ms))
+def bind_sensor_fault(fault: Fault, channel: int, pump: int, scale: tuple[float, float], seed: int) -> SensorFault:
+    """A sensor fault bound to its channel and pump columns; `scale` is that reading's rated value and its step."""
+    stream = rng_for(seed, "sensor fault", fault.pump_id, fault.kind, str(fault.onset_ms))
+    return SensorFault(fault, channel, pump, scale[0], scale[1], stream)
 
 
 def read_sensor(true: F32, noise: F32, spec: ChannelSpec, steps_per_unit: F32) -> F32:
@@ -57,9 +50,13 @@ def quantise(values: F32, steps_per_unit: F32) -> F32:
     return values
 
 
-def spoil(readings: F32, sensor_fault: SensorFault, at_ms: I64, rated: float, step: float) -> None:
-    """Apply one sensor fault to its pump's readings [T], in place. NaN is a reading that never came."""
+def spoil(readings: F32, sensor_fault: SensorFault, at_ms: I64) -> None:
+    """Apply one sensor fault to its pump's readings [T], in place. NaN is a reading that never came.
+
+    A stuck sensor holds the reading it had at onset; when the onset lies before the first row ever, the rated one.
+    """
     fault, stream = sensor_fault.fault, sensor_fault.stream
+    rated, step = sensor_fault.rated, sensor_fault.step
     draws = stream.random((at_ms.size, 2), dtype=np.float32)
     active = fault.is_active(at_ms)
     if not active.any():
@@ -68,7 +65,8 @@ def spoil(readings: F32, sensor_fault: SensorFault, at_ms: I64, rated: float, st
     match fault.kind:
         case FaultKind.SENSOR_STUCK:
             if sensor_fault.held is None:
-                sensor_fault.held = float(readings[int(np.argmax(active))])
+                first = int(np.argmax(active))
+                sensor_fault.held = float(readings[first]) if first else float(np.rint(rated / step) * step)
             readings[active] = sensor_fault.held
         case FaultKind.SENSOR_DRIFT:
             readings += np.rint(severity * np.float32(DRIFT_SHARE * rated / step)) * np.float32(step)
