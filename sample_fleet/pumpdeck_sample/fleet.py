@@ -11,7 +11,7 @@ import numpy as np
 
 from pumpdeck_fleet.core import inventory
 from pumpdeck_fleet.core.errors import UsageError
-from pumpdeck_fleet.core.inventory import Channel, Device, DeviceClass, Fleet, Link, Pump, Site, Window
+from pumpdeck_fleet.core.inventory import Channel, Device, DeviceClass, Fleet, Link, Pump, Site
 
 from .channels import CHANNELS, ChannelSpec, PumpType
 from .climate import Climate
@@ -116,7 +116,6 @@ def _device_id(sketch: SiteSketch, number: int) -> str:
 
 
 def _site(sketch: SiteSketch) -> Site:
-    window = Window(2 * 60, 5 * 60) if sketch.kind in ("platform", "fpso") else None
     return Site(
         sketch.id,
         sketch.name,
@@ -125,7 +124,6 @@ def _site(sketch: SiteSketch) -> Site:
         time_zone=sketch.time_zone,
         position=sketch.position,
         bandwidth_kbit_s=sketch.bandwidth_kbit_s,
-        window=window,
     )
 
 

@@ -49,12 +49,12 @@ SITES: tuple[SiteSketch, ...] = (
     SiteSketch("dune-seven", "Dune Seven", "pad", "Asia/Dubai", (23.05, 54.60), _DESERT, ONSHORE, 1024.0),
     SiteSketch("storfjell", "Storfjell", "platform", "Europe/Oslo", (71.54, 22.10), _BARENTS, OFFSHORE, 256.0),
     SiteSketch(
-        "bitter-lake", "Bitter Lake", "pad", "America/Chicago", (32.02, -102.31), _PRAIRIE, ONSHORE, 4096.0, "mirador"
+        "bitter-lake", "Bitter Lake", "pad", "America/Regina", (49.62, -103.11), _PRAIRIE, ONSHORE, 4096.0, "mirador"
     ),
     SiteSketch("tarpon", "Tarpon Ridge", "platform", "America/Chicago", (28.11, -89.44), _GULF, OFFSHORE, 1024.0),
     SiteSketch("al-sahra", "Al Sahra", "station", "Asia/Dubai", (24.18, 53.77), _DESERT, ONSHORE, 8192.0),
     SiteSketch("fulmar-east", "Fulmar East", "fpso", "Europe/London", (56.49, 2.15), _NORTH_SEA, OFFSHORE, 512.0),
-    SiteSketch("cedar-flat", "Cedar Flat", "pad", "America/Chicago", (48.33, -103.58), _PRAIRIE, ONSHORE, 512.0),
+    SiteSketch("cedar-flat", "Cedar Flat", "pad", "America/Regina", (49.20, -102.40), _PRAIRIE, ONSHORE, 512.0),
     SiteSketch("qasr-umm", "Qasr Umm", "pad", "Asia/Dubai", (21.90, 56.02), _DESERT, ONSHORE, 1024.0),
 )
 SITE_BY_ID = {site.id: site for site in SITES}
