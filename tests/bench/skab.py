@@ -3,16 +3,18 @@
     python tests/bench/skab.py DIR [--json] [--quick]      figures with the recorded options
     python tests/bench/skab.py DIR --select                choose the options on valve1 and print the choice
 
-Protocol: the first 400 rows of a file are its reference window (labels unused), the rest is tested; counts are summed over all 34 labelled
-files; NAB gives credit in the 60 s right of each changepoint. The limit comes from `fit_limit` with the default alarm budget, from
-training rows alone: 400 rows hold fewer than 20 blocks of 10 windows, so it is the type's pooled limit, provisional.
+Protocol: the first 400 rows of a file are its reference window (labels unused), the rest is tested; counts are
+summed over all 34 labelled files; NAB gives credit in the 60 s right of each changepoint. The limit comes from
+`fit_limit` with the default alarm budget, from training rows alone: 400 rows hold fewer than 20 blocks of 10
+windows, so it is the type's pooled limit, provisional.
 
 Options and who chose them. Fixed without labels: window mean, one pump type, the default budget, and that the two
-temperatures either all vote or not at all (on a bench they follow the time since start). Chosen on the labels of valve1 only, by
-`--select`: window, deadband, persistence, whether temperatures vote. Sixteen files cannot tell near equals apart, so `--select`
-keeps what lies within one standard error (jackknife over files) of the best F1 and takes the best NAB score (standard) among it.
-OPTIONS records that choice. Said openly: this tie-break was settled when results on the other files had been seen;
-picking by F1 alone (within 0.01) would give f1_all 0.839 with 16.8 % false alarms instead of 14.5 %.
+temperatures either all vote or not at all (on a bench they follow the time since start). Chosen on the labels of
+valve1 only, by `--select`: window, deadband, persistence, whether temperatures vote. Sixteen files cannot tell near
+equals apart, so `--select` keeps what lies within one standard error (jackknife over files) of the best F1 and
+takes the best NAB score (standard) among it. OPTIONS records that choice. Said openly: this tie-break was settled
+when results on the other files had been seen; picking by F1 alone (within 0.01) would give f1_all 0.839 with 16.8 %
+false alarms instead of 14.5 %.
 """
 
 from __future__ import annotations
@@ -205,9 +207,9 @@ def total(pairs: list[tuple[Fitted, FittedLimit]], options: Options) -> Counts:
 def nab_score(runs: list[Run], alarms: list[np.ndarray], profile: str) -> float:
     """NAB's normalised score (Lavin and Ahmad 2015) with SKAB's windows: 60 s to the right of each changepoint of the test part.
 
-    A detection is the first alarmed row of each alarm. In a window the first one counts by its place (early is 1, at the
-    right end 0); a window without one costs its weight; outside, each costs by its distance from the last window.
-    100 is perfect, 0 never says anything.
+    A detection is the first alarmed row of each alarm. In a window the first one counts by its place (early is 1,
+    at the right end 0); a window without one costs its weight; outside, each costs by its distance from the last
+    window. 100 is perfect, 0 never says anything.
     """
     hit_weight, false_weight, miss_weight = NAB_WEIGHTS[profile]
     score = windows = 0.0
@@ -246,11 +248,10 @@ def figures(runs: list[Run], options: Options) -> tuple[dict[str, float], list[s
     parts = [count(alarmed, run.anomaly) for run, alarmed in zip(runs, alarms, strict=True)]
     every = sum(parts, Counts())
     valve1 = sum((part for part, run in zip(parts, runs, strict=True) if run.name.startswith("valve1/")), Counts())
-    unseen = sum((part for part, run in zip(parts, runs, strict=True) if not run.name.startswith("valve1/")), Counts())
-    rng = np.random.default_rng(ROTATION_SEED)
-    turned = total(fit_all([rotated(run, rng) for run in runs], options), options)
-    always = sum((count(np.ones(len(run.at_ms), np.bool_), run.anomaly) for run in runs), Counts())
-    result = {
+    unseen = sum((part for part, run in zip(parts, runs, strict=True) if not run.name.startswith("valve1/")),
+    Counts()) rng = np.random.default_rng(ROTATION_SEED) turned = total(fit_all([rotated(run, rng) for run in runs],
+    options), options) always = sum((count(np.ones(len(run.at_ms), np.bool_), run.anomaly) for run in runs),
+    Counts()) result = {
         "f1_all": every.f1,
         "far_all_pct": every.far_pct,
         "mar_all_pct": every.mar_pct,
@@ -267,9 +268,10 @@ def _said(pairs: list[tuple[Fitted, FittedLimit]], every: Counts, turned: Counts
     branches = sorted({limit.branch.value for _, limit in pairs})
     one = pairs[0][1]
     lines = [
-        f"files {len(pairs)}, test rows {every.hit + every.false_alarm + every.missed + every.quiet}, options {OPTIONS}",
-        f"fit_limit branch: {', '.join(branches)}; limit {one.limit:.3f} from {one.blocks} blocks of {one.block_s:g} s "
-        f"(Gumbel {one.location:.3f}, {one.spread:.3f}; small-sample factor {one.small_sample:.3f})",
+        f"files {len(pairs)}, test rows {every.hit + every.false_alarm + every.missed + every.quiet}, options
+        {OPTIONS}", f"fit_limit branch: {', '.join(branches)}; limit {one.limit:.3f} from {one.blocks} blocks of
+        {one.block_s:g} s " f"(Gumbel {one.location:.3f}, {one.spread:.3f}; small-sample factor
+        {one.small_sample:.3f})",
     ]
     if every.f1 - turned.f1 > 0.03:
         lines.append(
@@ -290,9 +292,9 @@ def select(runs: list[Run]) -> Options:
     best, error, _, _ = max(results, key=lambda result: result[0].f1)
     close = [result for result in results if result[0].f1 >= best.f1 - error]
     counts, _, nab, chosen = max(close, key=lambda result: result[2])
-    say = f"{len(GRID)} options; best f1 on valve1 {best.f1:.4f} +- {error:.4f}, {len(close)} within; chosen by NAB {nab:.2f}: "
-    print(f"{say}f1 {counts.f1:.4f} far {counts.far_pct:.2f} mar {counts.mar_pct:.2f}", file=sys.stderr)
-    return chosen
+    say = f"{len(GRID)} options; best f1 on valve1 {best.f1:.4f} +- {error:.4f}, {len(close)} within; chosen by NAB
+    {nab:.2f}: " print(f"{say}f1 {counts.f1:.4f} far {counts.far_pct:.2f} mar {counts.mar_pct:.2f}",
+    file=sys.stderr) return chosen
 
 
 def jackknife_f1(parts: list[Counts]) -> float:

@@ -30,8 +30,9 @@ class Baseline:
 def sensor_step(values: Float32) -> float:
     """The step of a coarse sensor, from its values [n] (NaN = missing); 0 when it is fine-grained.
 
-    Coarse means: at least half of the rows lie on values that each hold 2 % of them. The step is the smallest distance of two such
-    values; where only one is that frequent, the smallest distance from it at which at least 1 % of the rows lie or fewer.
+    Coarse means: at least half of the rows lie on values that each hold 2 % of them. The step is the smallest
+    distance of two such values; where only one is that frequent, the smallest distance from it at which at least 1
+    % of the rows lie or fewer.
     """
     found = np.sort(values[np.isfinite(values)])
     if len(found) < MIN_ROWS:
@@ -52,8 +53,9 @@ def sensor_step(values: Float32) -> float:
 def fit_baseline(features: Float32, values: Float32, resolution: Float64) -> Baseline:
     """Centre and scale (mean and standard deviation) of features float32 [n, c] that stand on full windows.
 
-    values: the raw rows float32 [m, c] they came from; resolution: float64 [c], what the inventory says of each sensor (0: unknown).
-    The floor is the larger of that and the step seen in the values. A channel that is never present gets centre 0 and no say.
+    values: the raw rows float32 [m, c] they came from; resolution: float64 [c], what the inventory says of each
+    sensor (0: unknown). The floor is the larger of that and the step seen in the values. A channel that is never
+    present gets centre 0 and no say.
 
     Raises:
         GateRefusedError: fewer than 30 rows.

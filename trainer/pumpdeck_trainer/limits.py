@@ -1,7 +1,8 @@
 """The alarm limit of a pump from its own scores and a stated budget of false alarms; never a number out of the air.
 
-Block maxima of scores follow a Gumbel law for the light tails that |z| of window means has. With n blocks per budget period, the score
-that the maximum of a period passes `alarms` times on average is mu + beta * ln(n / alarms).
+Block maxima of scores follow a Gumbel law for the light tails that |z| of window means has. With n blocks per
+budget period, the score that the maximum of a period passes `alarms` times on average is mu + beta * ln(n /
+alarms).
 
 | branch | when | blocks |
 |---|---|---|
@@ -9,12 +10,14 @@ that the maximum of a period passes `alarms` times on average is mu + beta * ln(
 | windows | else, 20 such blocks or more | 10 windows of row time |
 | pooled | else | 10 windows, those of all pumps of the type together; the limit is provisional |
 
-Extremal correction, stated in `FittedLimit.extremal_index`: maxima of neighbouring short blocks come in clusters, and one cluster is
-one alarm, so n counts clusters: n * theta, theta = P(next block <= u | block > u) / P(block <= u) at u = the upper quartile, within
-0.2..1. Days count as independent (theta = 1), and so do the blocks of a pool (theta = 1, the cautious side).
+Extremal correction, stated in `FittedLimit.extremal_index`: maxima of neighbouring short blocks come in clusters,
+and one cluster is one alarm, so n counts clusters: n * theta, theta = P(next block <= u | block > u) / P(block <=
+u) at u = the upper quartile, within 0.2..1. Days count as independent (theta = 1), and so do the blocks of a pool
+(theta = 1, the cautious side).
 
-Small-sample correction, for reference windows scored against the baseline they made: a new row spreads sqrt((m + 1) / (m - 1)) times
-as far from a baseline learned from m windows as those windows do themselves; the limit grows by that factor.
+Small-sample correction, for reference windows scored against the baseline they made: a new row spreads sqrt((m + 1)
+/ (m - 1)) times as far from a baseline learned from m windows as those windows do themselves; the limit grows by
+that factor.
 """
 
 from __future__ import annotations
@@ -134,7 +137,7 @@ def block_maxima(scores: Scores, block_ms: int) -> Float64:
     # A block must also span its time: the first and last one of a series are usually cut.
     ends = np.append(starts[1:], len(at_ms)) - 1
     whole = (at_ms[ends] - at_ms[starts] >= 0.8 * block_ms) & (sizes >= np.median(sizes) / 2)
-    return np.maximum.reduceat(values, starts)[whole]
+    return np.asarray(np.maximum.reduceat(values, starts)[whole], np.float64)
 
 
 def extremal_index(maxima: Float64) -> float:

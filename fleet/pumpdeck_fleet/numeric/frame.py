@@ -21,7 +21,8 @@ Bools = NDArray[np.bool_]
 class TelemetryFrame:
     """Rows of one pump, strictly rising in time.
 
-    channels: c names. at_ms: int64 [n], epoch ms UTC. values: float32 [n, c], NaN = missing. flags: uint16 [n], quality flags.
+    channels: c names. at_ms: int64 [n], epoch ms UTC. values: float32 [n, c], NaN = missing. flags: uint16 [n],
+    quality flags.
 
     Raises:
         FormatError: shapes or types do not fit, a channel stands twice, or time does not rise.
@@ -80,7 +81,8 @@ def check_rising(at_ms: Int64) -> None:
         bad = np.flatnonzero(at_ms[1:] <= at_ms[:-1])
         if len(bad):
             row = int(bad[0]) + 1
-            raise FormatError("time does not rise", f"row {row}", expected=f"> {at_ms[row - 1]}", found=int(at_ms[row]))
+            raise FormatError("time does not rise", f"row {row}", expected=f"> {at_ms[row - 1]}",
+            found=int(at_ms[row]))
 
 
 def empty_frame(channels: tuple[str, ...]) -> TelemetryFrame:
