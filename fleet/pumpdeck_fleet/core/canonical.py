@@ -15,7 +15,6 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, TypeVar, Union
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError
@@ -156,13 +155,19 @@ def from_plain(cls: type[T], value: Any, what: str) -> T:
     return typing.cast(T, _convert(cls, value, what))
 
 
-@cache
-def _hints(cls: Any) -> dict[str, tuple[Any, bool]]:
+_HINTS: dict[type[Any], dict[str, tuple[Any, bool]]] = {}
+
+
+def _hints(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
+    # Resolving annotations costs more than a whole small message; they never change.
+    if cls in _HINTS:
+        return _HINTS[cls]
     hints = typing.get_type_hints(cls)
     result: dict[str, tuple[Any, bool]] = {}
     for field in dataclasses.fields(cls):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         result[field.name] = (hints[field.name], required)
+    _HINTS[cls] = result
     return result
 
 
