@@ -248,10 +248,11 @@ def figures(runs: list[Run], options: Options) -> tuple[dict[str, float], list[s
     parts = [count(alarmed, run.anomaly) for run, alarmed in zip(runs, alarms, strict=True)]
     every = sum(parts, Counts())
     valve1 = sum((part for part, run in zip(parts, runs, strict=True) if run.name.startswith("valve1/")), Counts())
-    unseen = sum((part for part, run in zip(parts, runs, strict=True) if not run.name.startswith("valve1/")),
-    Counts()) rng = np.random.default_rng(ROTATION_SEED) turned = total(fit_all([rotated(run, rng) for run in runs],
-    options), options) always = sum((count(np.ones(len(run.at_ms), np.bool_), run.anomaly) for run in runs),
-    Counts()) result = {
+    unseen = sum((part for part, run in zip(parts, runs, strict=True) if not run.name.startswith("valve1/")), Counts())
+    rng = np.random.default_rng(ROTATION_SEED)
+    turned = total(fit_all([rotated(run, rng) for run in runs], options), options)
+    always = sum((count(np.ones(len(run.at_ms), np.bool_), run.anomaly) for run in runs), Counts())
+    result = {
         "f1_all": every.f1,
         "far_all_pct": every.far_pct,
         "mar_all_pct": every.mar_pct,
@@ -268,10 +269,9 @@ def _said(pairs: list[tuple[Fitted, FittedLimit]], every: Counts, turned: Counts
     branches = sorted({limit.branch.value for _, limit in pairs})
     one = pairs[0][1]
     lines = [
-        f"files {len(pairs)}, test rows {every.hit + every.false_alarm + every.missed + every.quiet}, options
-        {OPTIONS}", f"fit_limit branch: {', '.join(branches)}; limit {one.limit:.3f} from {one.blocks} blocks of
-        {one.block_s:g} s " f"(Gumbel {one.location:.3f}, {one.spread:.3f}; small-sample factor
-        {one.small_sample:.3f})",
+        f"files {len(pairs)}, test rows {every.hit + every.false_alarm + every.missed + every.quiet}, options {OPTIONS}",
+        f"fit_limit branch: {', '.join(branches)}; limit {one.limit:.3f} from {one.blocks} blocks of {one.block_s:g} s "
+        f"(Gumbel {one.location:.3f}, {one.spread:.3f}; small-sample factor {one.small_sample:.3f})",
     ]
     if every.f1 - turned.f1 > 0.03:
         lines.append(
@@ -292,9 +292,9 @@ def select(runs: list[Run]) -> Options:
     best, error, _, _ = max(results, key=lambda result: result[0].f1)
     close = [result for result in results if result[0].f1 >= best.f1 - error]
     counts, _, nab, chosen = max(close, key=lambda result: result[2])
-    say = f"{len(GRID)} options; best f1 on valve1 {best.f1:.4f} +- {error:.4f}, {len(close)} within; chosen by NAB
-    {nab:.2f}: " print(f"{say}f1 {counts.f1:.4f} far {counts.far_pct:.2f} mar {counts.mar_pct:.2f}",
-    file=sys.stderr) return chosen
+    say = f"{len(GRID)} options; best f1 on valve1 {best.f1:.4f} +- {error:.4f}, {len(close)} within; chosen by NAB {nab:.2f}: "
+    print(f"{say}f1 {counts.f1:.4f} far {counts.far_pct:.2f} mar {counts.mar_pct:.2f}", file=sys.stderr)
+    return chosen
 
 
 def jackknife_f1(parts: list[Counts]) -> float:

@@ -34,8 +34,7 @@ def encode_chunk(frame: TelemetryFrame) -> bytes:
     """
     if len(frame) > MAX_ROWS or len(frame.channels) > MAX_CHANNELS:
         found = f"{len(frame)} rows, {len(frame.channels)} channels"
-        raise TooLargeError("is too large", "chunk", expected=f"{MAX_ROWS} rows, {MAX_CHANNELS} channels",
-        found=found)
+        raise TooLargeError("is too large", "chunk", expected=f"{MAX_ROWS} rows, {MAX_CHANNELS} channels", found=found)
     has_flags = bool(frame.flags.any())
     parts = [_HEAD.pack(MAGIC, len(frame), len(frame.channels), _HAS_FLAGS if has_flags else 0, 0)]
     for name in frame.channels:

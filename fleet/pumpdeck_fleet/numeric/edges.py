@@ -54,8 +54,7 @@ class Cuts:
         sound = len(q) == QUANTILE_BINS - 1 and q == sorted(q) and self.high - self.low >= WIDTH_BINS
         sound = sound and len(a) <= MAX_ATOMS and a == sorted(set(a)) and -300 <= self.exponent <= 300
         if not sound or max(map(abs, (self.low, self.high, *q, *a))) > _FARTHEST // 8:
-            raise FormatError("do not make sense", "channel edges", expected="29 rising quantiles, a range, few
-            atoms")
+            raise FormatError("do not make sense", "channel edges", expected="29 rising quantiles, a range, few atoms")
 
     @cached_property
     def width_cuts(self) -> tuple[int, ...]:

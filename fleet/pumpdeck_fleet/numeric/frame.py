@@ -81,8 +81,7 @@ def check_rising(at_ms: Int64) -> None:
         bad = np.flatnonzero(at_ms[1:] <= at_ms[:-1])
         if len(bad):
             row = int(bad[0]) + 1
-            raise FormatError("time does not rise", f"row {row}", expected=f"> {at_ms[row - 1]}",
-            found=int(at_ms[row]))
+            raise FormatError("time does not rise", f"row {row}", expected=f"> {at_ms[row - 1]}", found=int(at_ms[row]))
 
 
 def empty_frame(channels: tuple[str, ...]) -> TelemetryFrame:

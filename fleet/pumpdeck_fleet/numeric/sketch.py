@@ -191,8 +191,7 @@ def encode_sketch(sketch: Sketch) -> bytes:
         write_signed(sketch.products[np.triu_indices(paired, 1)].tolist()),
     ]
     diagonal = np.diagonal(sketch.products)
-    if np.array_equal(sketch.sums, sketch.moments[0, :paired]) and np.array_equal(diagonal, sketch.moments[1,
-    :paired]):
+    if np.array_equal(sketch.sums, sketch.moments[0, :paired]) and np.array_equal(diagonal, sketch.moments[1, :paired]):
         numbers.append(bytes([_ALIKE]))
     else:
         numbers += [bytes([_APART]), write_signed(sketch.sums.tolist()), write_unsigned(diagonal.tolist())]

@@ -52,8 +52,7 @@ class VarintReader:
                 if byte < 0x80:
                     break
             if number >= 1 << 63 or (byte == 0 and shift > 7):
-                raise FormatError("holds a number that is not in its shortest form", self._what, found=f"byte
-                {offset}")
+                raise FormatError("holds a number that is not in its shortest form", self._what, found=f"byte {offset}")
             numbers.append(number)
         self.offset = offset
         return numbers
