@@ -67,6 +67,8 @@ class SshServer:
         self._slots = threading.Semaphore(max_connections)
         self._selector = selectors.DefaultSelector()
         self._stopping = threading.Event()
+        self._waker, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._listeners: dict[str, socket.socket] = {}
@@ -92,6 +94,7 @@ class SshServer:
     def close(self) -> None:
         """Stop listening, cut what is open and wait for the threads; never raises."""
         self._stopping.set()
+        self._waker.close()
         if self._acceptor.is_alive():
             self._acceptor.join(5.0)
         with self._lock:
@@ -101,6 +104,7 @@ class SshServer:
             self._listeners.clear()
             connections = list(self._connections)
         self._selector.close()
+        self._woken.close()
         for connection in connections:
             connection.cut()
         for connection in connections:
@@ -115,7 +119,7 @@ class SshServer:
 
     def _accept(self) -> None:
         while not self._stopping.is_set():
-            for key, _ in self._selector.select(timeout=0.25):
+            for key, _ in self._selector.select():
                 listener, host = key.fileobj, key.data
                 if not isinstance(listener, socket.socket) or not isinstance(host, _Host):
                     continue
@@ -231,7 +235,7 @@ class _Connection(threading.Thread):
 
         Waiting here after a session also lets the client read its tail: closing a socket that holds unread bytes resets it.
         """
-        waited_s, step_s = 0.0, 0.05
+        waited_s, step_s = 0.0, 0.02
         while waited_s < patience_s:
             try:
                 return self._rules.sessions.get(timeout=step_s)
