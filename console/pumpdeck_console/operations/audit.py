@@ -32,7 +32,7 @@ def list_audit(workspace: Workspace, *, words: str = "", limit: int = 200) -> tu
         newest = workspace.store.audit.latest(limit)
         return tuple(AuditRow(entry, names.get(entry.actor, "")) for entry in reversed(newest))
     found: deque[AuditRow] = deque(maxlen=limit)
-    for entry in _entries(workspace):
+    for entry in entries(workspace):
         row = AuditRow(entry, names.get(entry.actor, ""))
         text = f"{entry.actor} {row.name} {entry.action} {entry.subject} {entry.reason}".lower()
         if all(word in text for word in wanted):
@@ -52,7 +52,7 @@ def verify_audit(workspace: Workspace) -> AuditHead:
 
 def export_lines(workspace: Workspace) -> Iterator[str]:
     """The whole chain as JSON lines, each with the entry's digest; names of persons are left out."""
-    for entry in _entries(workspace):
+    for entry in entries(workspace):
         yield json.dumps(
             {
                 "chain": entry.chain,
@@ -71,7 +71,8 @@ def export_lines(workspace: Workspace) -> Iterator[str]:
         )
 
 
-def _entries(workspace: Workspace) -> Iterator[AuditEntry]:
+def entries(workspace: Workspace) -> Iterator[AuditEntry]:
+    """Every entry of the chain, oldest first, a page at a time."""
     after = 0
     while page := workspace.store.audit.entries(after=after, limit=_PAGE):
         yield from page
