@@ -1,7 +1,6 @@
-"""Telemetry column chunk: rows of one pump as compact bytes: store chunks, segments, scores (docs/formats.md).
+"""Telemetry column chunk: rows of one pump as compact bytes, the same for store chunks, segments and scores (docs/formats.md).
 
-Delta (time), byte shuffle, zlib. Strict: a chunk that is cut, padded, or says more than the limits is refused before
-memory is taken.
+Delta (time), byte shuffle, zlib. Strict: a chunk that is cut, padded, or says more than the limits is refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ def decode_chunk(data: bytes, what: str = "chunk") -> TelemetryFrame:
     if magic != MAGIC or reserved or bits & ~_HAS_FLAGS:
         raise FormatError("is not a telemetry chunk", what, expected=MAGIC.decode(), found=data[:8].hex())
     if rows > MAX_ROWS or count > MAX_CHANNELS:
-        expected = f"{MAX_ROWS} rows, {MAX_CHANNELS} channels"
-        raise TooLargeError("is too large", what, expected=expected, found=f"{rows} rows, {count} channels")
+        raise TooLargeError("is too large", what, expected=f"{MAX_ROWS} rows, {MAX_CHANNELS} channels", found=(rows, count))
     reader = _Reader(data, _HEAD.size, what)
     channels = tuple(reader.name() for _ in range(count))
     at_ms: Int64 = np.cumsum(reader.column(np.dtype("<i8"), rows), dtype=np.int64)
