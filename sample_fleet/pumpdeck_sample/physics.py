@@ -193,7 +193,7 @@ class _TypeSimulator:
 
 def _suction_bar(machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> F32:
     blocked = severity.get(FaultKind.CAVITATION, _NONE)
-    return machines.suction_bar * drive.suction - 0.62 * blocked * (machines.suction_bar - machines.vapour_bar)
+    return machines.suction_bar * drive.suction - 0.75 * blocked * (machines.suction_bar - machines.vapour_bar)
 
 
 def _work(pump_type: PumpType, machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> _Work:
