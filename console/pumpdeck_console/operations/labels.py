@@ -80,8 +80,9 @@ def list_labels(workspace: Workspace, *, pump: str = "") -> tuple[Label, ...]:
 
 
 def _add(workspace: Workspace, labels: list[Label]) -> LabelsReport:
+    # The row's own identity holds who wrote it and when; the same finding from the same list is still one label.
     known = {_identity(label) for label in workspace.store.labels.all()}
-    new = [label for label in labels if _identity(label) not in known]
+    new = [label for label in {_identity(label): label for label in labels}.values() if _identity(label) not in known]
     with workspace.store.atomic() as store:
         for label in new:
             store.labels.add(label)
