@@ -68,6 +68,8 @@ class FrameDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._header: Mapping[str, Any] | None = None
+        self._wanted = _LENGTH.size
 
     def feed(self, data: bytes) -> list[Frame]:
         """Add bytes; every frame that is whole now, in order.
@@ -84,30 +86,45 @@ class FrameDecoder:
     @property
     def is_between_frames(self) -> bool:
         """True when no part of a frame is waiting: the only point where a stream may end."""
-        return not self._buffer
+        return not self._buffer and self._header is None
+
+    @property
+    def wanted_bytes(self) -> int:
+        """How many bytes the next step needs: a reader that asks its stream for just so many never waits in vain."""
+        return self._wanted - len(self._buffer)
 
     def _next(self) -> Frame | None:
-        if len(self._buffer) < 4:
+        if self._header is None and not self._read_header():
             return None
+        if self._header is None or len(self._buffer) < self._wanted:
+            return None
+        frame = Frame(self._header, self._take(self._wanted))
+        self._header, self._wanted = None, _LENGTH.size
+        return frame
+
+    def _read_header(self) -> bool:
+        if len(self._buffer) < _LENGTH.size:
+            return False
         (head_bytes,) = _LENGTH.unpack_from(self._buffer)
         if head_bytes > HEADER_MAX_BYTES:
             raise TooLargeError(
                 "is too large", "frame header", expected=f"at most {HEADER_MAX_BYTES}", found=head_bytes
             )
-        if len(self._buffer) < 4 + head_bytes:
-            return None
-        header = canonical.parse_json(
-            bytes(self._buffer[4 : 4 + head_bytes]), "frame header", max_bytes=HEADER_MAX_BYTES
-        )
+        self._wanted = _LENGTH.size + head_bytes
+        if len(self._buffer) < self._wanted:
+            return False
+        head = self._take(self._wanted)[_LENGTH.size :]
+        header = canonical.parse_json(head, "frame header", max_bytes=HEADER_MAX_BYTES)
         if not isinstance(header, dict) or type(header.get("body_bytes")) is not int or header["body_bytes"] < 0:
             raise FormatError("lacks a field", "frame header", expected="an object with body_bytes")
         if header["body_bytes"] > BODY_MAX_BYTES:
             raise TooLargeError(
                 "is too large", "frame body", expected=f"at most {BODY_MAX_BYTES}", found=header["body_bytes"]
             )
-        end = 4 + head_bytes + header["body_bytes"]
-        if len(self._buffer) < end:
-            return None
-        body = bytes(self._buffer[4 + head_bytes : end])
-        del self._buffer[:end]
-        return Frame(header, body)
+        self._header, self._wanted = header, header["body_bytes"]
+        return True
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        return data

@@ -1,0 +1,49 @@
+"""The command `pumpdeck` itself: the table of commands and what happens without one."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pumpdeck_console import __version__
+from pumpdeck_console.cli.lazy import LazyGroup
+from pumpdeck_console.cli.session import Session
+
+_CLI = "pumpdeck_console.cli"
+
+COMMANDS = {
+    "init": (f"{_CLI}.workspace:init", "Make a new workspace folder."),
+    "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
+    "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
+    "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
+    "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
+    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
+    "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
+    "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
+@click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
+@click.pass_context
+def root(context: click.Context) -> None:
+    """Keep the machine-learning models on your pumps true, safe and current.
+
+    Without a command, in a terminal, the console opens.
+    """
+    session = context.ensure_object(Session)
+    context.call_on_close(session.close)
+    if context.invoked_subcommand is None:
+        if not is_terminal():
+            raise click.UsageError("the console needs a terminal; give a command", context)
+        from pumpdeck_console.cli.console import open_console  # deferred: only the console needs Textual
+
+        open_console(session)
+
+
+def is_terminal() -> bool:
+    """True when a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

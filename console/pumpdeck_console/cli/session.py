@@ -1,0 +1,76 @@
+"""What the commands of one run share: the chosen workspace, opened at most once, and the progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pumpdeck_console.wiring import Workspace
+
+_SHOW_EVERY_S = 0.1
+
+
+class Session:
+    """The object that click hands to every command."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._workspace: Workspace | None = None
+
+    def choose(self, path: Path) -> None:
+        """Remember the folder given with `-w`; nothing is opened."""
+        self.path = path
+
+    def workspace(self) -> Workspace:
+        """The workspace of this run.
+
+        Raises:
+            NotFoundError: there is none at the chosen place.
+        """
+        if self._workspace is None:
+            from pumpdeck_console.wiring import open_workspace  # deferred: `--help` opens nothing
+
+            self._workspace = open_workspace(self.path)
+        return self._workspace
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._workspace is not None:
+            self._workspace.close()
+
+
+class ProgressLine:
+    """One line on stderr that is rewritten in place on a terminal and silent elsewhere. Usable as `core.ports.Progress`."""
+
+    def __init__(self) -> None:
+        self._alive = sys.stderr.isatty()
+        self._shown_at = 0.0
+        self._width = 0
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if not self._alive or (time.monotonic() - self._shown_at < _SHOW_EVERY_S and done != total):
+            return
+        self._shown_at = time.monotonic()
+        text = f"{step} {_bar(done, total)}" if total else f"{step} {done or ''}"
+        text = text[:100]
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = max(self._width, len(text))
+
+
+def _bar(done: int, total: int, cells: int = 24) -> str:
+    filled = min(cells, cells * done // max(total, 1))
+    return f"[{'#' * filled}{'.' * (cells - filled)}] {100 * done // max(total, 1):3d} %"

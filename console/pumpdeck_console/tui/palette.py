@@ -1,0 +1,215 @@
+"""The console's own themes: one small set of named styles, used by every widget that draws lines.
+
+Colour never carries meaning alone: every health has a sign and a word beside it. ``mono`` uses attributes only,
+``ansi-16`` leaves the sixteen colours to the terminal, ``high-contrast`` keeps 7:1 against its background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.style import Style
+from textual.theme import Theme
+
+from pumpdeck_console.operations.views import HEALTH_WORDS
+
+HEALTH_STYLES = ("ok", "drift", "no_model", "stale", "sensor", "alarm", "dim")
+"""Style name by health code; the last (-1) is for a pump without facts."""
+
+HEALTH_SIGNS = "●▲□○×◆ "
+HEALTH_SIGNS_ASCII = "+^_?x! "
+HEALTH_LABELS = (*(word.replace("_FAULT", "").replace("_", " ") for word in HEALTH_WORDS), "-")
+"""Words short enough for a column; the full word stands in the detail pane."""
+
+
+_ON_SURFACES = (*HEALTH_STYLES[:-1], "accent")
+"""Styles that also exist over the panel and the bar background, as ``panel_ok`` and ``bar_ok``."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Named styles of one theme. ``cursor`` lies over a row and replaces its background."""
+
+    name: str
+    theme: Theme
+    styles: Mapping[str, Style]
+    uses_colour: bool = True
+
+    def __getitem__(self, name: str) -> Style:
+        return self.styles[name]
+
+
+def _colours(background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> dict[str, Style]:
+    """Styles from hex colours: ``words`` maps a style name to its foreground."""
+    styles = {name: Style(color=colour, bgcolor=background) for name, colour in words.items()}
+    bold = {name: Style(color=words[name], bgcolor=background, bold=True) for name in ("alarm", "title")}
+    text = words["text"]
+    return (
+        styles
+        | bold
+        | {
+            "panel": Style(color=text, bgcolor=panel),
+            "panel_dim": Style(color=words["dim"], bgcolor=panel),
+            "panel_title": Style(color=words["title"], bgcolor=panel, bold=True),
+            "panel_key": Style(color=words["accent"], bgcolor=panel, bold=True),
+            "bar": Style(color=text, bgcolor=bar),
+            "bar_dim": Style(color=words["dim"], bgcolor=bar),
+            "bar_title": Style(color=words["title"], bgcolor=bar, bold=True),
+            "bar_key": Style(color=words["accent"], bgcolor=bar, bold=True),
+            "bar_on": Style(color=background, bgcolor=words["accent"], bold=True),
+            **{f"panel_{name}": Style(color=words[name], bgcolor=panel, bold=name == "alarm") for name in _ON_SURFACES},
+            **{f"bar_{name}": Style(color=words[name], bgcolor=bar, bold=name == "alarm") for name in _ON_SURFACES},
+            "cursor": Style(color=words["cursor_text"], bgcolor=cursor, bold=True),
+            "cursor_idle": Style(color=words["cursor_text"], bgcolor=panel, bold=True),
+            "warn_bar": Style(color="#000000", bgcolor=words["drift"], bold=True),
+            "error_bar": Style(color="#000000", bgcolor=words["alarm"], bold=True),
+        }
+    )
+
+
+def _theme(name: str, background: str, panel: str, words: Mapping[str, str]) -> Theme:
+    return Theme(
+        name=name,
+        primary=words["accent"],
+        secondary=words["dim"],
+        accent=words["accent"],
+        warning=words["drift"],
+        error=words["alarm"],
+        success=words["ok"],
+        foreground=words["text"],
+        background=background,
+        surface=panel,
+        panel=panel,
+    )
+
+
+def _coloured(name: str, background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> Palette:
+    return Palette(name, _theme(name, background, panel, words), _colours(background, panel, bar, cursor, words))
+
+
+NIGHT_WORDS = {
+    "text": "#c9d1d9",
+    "title": "#f0f4f8",
+    "dim": "#8b98a5",
+    "rule": "#5d6b79",
+    "accent": "#58b3e8",
+    "alarm": "#ff6b6b",
+    "sensor": "#d8a3ff",
+    "stale": "#a8b3bd",
+    "no_model": "#86b6ff",
+    "drift": "#f5bf4f",
+    "ok": "#63c68b",
+    "line": "#5aa9e6",
+    "line2": "#56c2b0",
+    "limit": "#e8837e",
+    "spark": "#6f9fc4",
+    "spark_over": "#ff8f6b",
+    "cursor_text": "#ffffff",
+}
+CONTRAST_WORDS = {
+    "text": "#ffffff",
+    "title": "#ffffff",
+    "dim": "#d0d0d0",
+    "rule": "#b0b0b0",
+    "accent": "#5fd7ff",
+    "alarm": "#ff8080",
+    "sensor": "#ffafff",
+    "stale": "#d7d7d7",
+    "no_model": "#9fcaff",
+    "drift": "#ffd75f",
+    "ok": "#5fff87",
+    "line": "#87d7ff",
+    "line2": "#5fffd7",
+    "limit": "#ffafaf",
+    "spark": "#afd7ff",
+    "spark_over": "#ffaf5f",
+    "cursor_text": "#ffffff",
+}
+
+
+def _ansi_16() -> Palette:
+    """Only the sixteen colours and the terminal's own default pair."""
+    words = {
+        "text": "default",
+        "title": "default",
+        "dim": "default",
+        "rule": "bright_black",
+        "accent": "bright_cyan",
+        "alarm": "bright_red",
+        "sensor": "bright_magenta",
+        "stale": "white",
+        "no_model": "bright_blue",
+        "drift": "bright_yellow",
+        "ok": "bright_green",
+        "line": "bright_cyan",
+        "line2": "bright_green",
+        "limit": "bright_red",
+        "spark": "cyan",
+        "spark_over": "bright_red",
+    }
+    styles = {name: Style(color=colour) for name, colour in words.items()}
+    styles |= {"alarm": Style(color="bright_red", bold=True), "title": Style(bold=True)}
+    for surface in ("panel", "bar"):
+        back = "default" if surface == "panel" else "blue"
+        front = "default" if surface == "panel" else "bright_white"
+        styles[surface] = Style(color=front, bgcolor=back)
+        styles[f"{surface}_dim"] = Style(color=front, bgcolor=back)
+        styles[f"{surface}_title"] = Style(color=front, bgcolor=back, bold=True)
+        styles[f"{surface}_key"] = Style(color="bright_yellow", bgcolor=back, bold=True)
+    styles |= {f"panel_{name}": styles[name] for name in _ON_SURFACES}
+    styles |= {f"bar_{name}": Style(color="bright_white", bgcolor="blue", bold=name == "alarm") for name in _ON_SURFACES}
+    styles |= {
+        "bar_on": Style(color="black", bgcolor="bright_cyan", bold=True),
+        "cursor": Style(color="black", bgcolor="bright_cyan", bold=True),
+        "cursor_idle": Style(bold=True, underline=True),
+        "warn_bar": Style(color="black", bgcolor="bright_yellow", bold=True),
+        "error_bar": Style(color="black", bgcolor="bright_red", bold=True),
+    }
+    return Palette("ansi-16", _ansi_theme("ansi-16", "ansi_bright_cyan"), styles)
+
+
+def _mono() -> Palette:
+    """No colour at all: bold, reverse and underline on the terminal's own pair."""
+    plain, bold, back = Style(), Style(bold=True), Style(reverse=True)
+    styles = dict.fromkeys((*NIGHT_WORDS, "panel", "panel_dim", "bar", "bar_dim"), plain)
+    styles |= dict.fromkeys(("title", "panel_title", "panel_key", "bar_title", "bar_key", "alarm", "spark_over"), bold)
+    for surface in ("bar", "panel"):
+        styles |= {f"{surface}_{name}": bold if name == "alarm" else plain for name in _ON_SURFACES}
+    styles |= {"bar_on": Style(reverse=True, bold=True), "cursor": back, "cursor_idle": Style(underline=True)}
+    styles |= {"warn_bar": Style(reverse=True, bold=True), "error_bar": Style(reverse=True, bold=True)}
+    return Palette("mono", _ansi_theme("mono", "ansi_default"), styles, uses_colour=False)
+
+
+def _ansi_theme(name: str, accent: str) -> Theme:
+    return Theme(
+        name=name,
+        primary=accent,
+        secondary="ansi_default",
+        accent=accent,
+        warning="ansi_default",
+        error="ansi_default",
+        success="ansi_default",
+        foreground="ansi_default",
+        background="ansi_default",
+        surface="ansi_default",
+        panel="ansi_default",
+        boost="ansi_default",
+        ansi=True,
+    )
+
+
+NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#1d4f7c", NIGHT_WORDS)
+HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#00407f", CONTRAST_WORDS)
+PALETTES: Mapping[str, Palette] = {p.name: p for p in (NIGHT, HIGH_CONTRAST, _ansi_16(), _mono())}
+
+
+def choose_palette(asked: str | None, environ: Mapping[str, str]) -> Palette:
+    """The palette asked for, else what the terminal can show: NO_COLOR gives ``mono``, few colours ``ansi-16``."""
+    if asked is not None and asked in PALETTES:
+        return PALETTES[asked]
+    if environ.get("NO_COLOR"):
+        return PALETTES["mono"]
+    if environ.get("TERM", "") in ("linux", "xterm-16color", "ansi", "vt220", "screen.linux"):
+        return PALETTES["ansi-16"]
+    return NIGHT

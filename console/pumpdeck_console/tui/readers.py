@@ -1,0 +1,99 @@
+"""What the console asks for: reader operations and actions, as Protocols.
+
+The app knows neither store nor SSH. It is given a factory of ``Readers`` and one ``Actions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.views import (
+        AuditView,
+        FleetView,
+        LinkView,
+        ModelsView,
+        PlanView,
+        PumpDetail,
+        RolloutDetail,
+        RolloutsView,
+    )
+
+
+class Readers(Protocol):
+    """The reader operations of one workspace.
+
+    Threads: the factory is called once per reader thread of the console (at most two), and the ``Readers`` it returns
+    is used by that thread only, one call at a time. A SQLite connection opened in the factory is therefore safe.
+    Errors: every call may raise ``PumpdeckError``; the console then keeps its last view and shows the message in a
+    banner. Calls may be slow; the console never waits for one on its event loop.
+    """
+
+    def change_token(self) -> str | int:
+        """A value that changes when anything a view shows may have changed. Asked every second: must cost < 1 ms."""
+
+    def fleet(self, query: str = "") -> FleetView:
+        """Pumps that ``query`` selects (all for the empty query). A bad query raises, saying where."""
+
+    def pump(self, pump_id: str) -> PumpDetail:
+        """One pump with about the last 24 h of rows and scores (at most a few thousand rows)."""
+
+    def models(self) -> ModelsView:
+        """Model versions and training runs."""
+
+    def rollouts(self) -> RolloutsView:
+        """All rollouts, newest first."""
+
+    def rollout(self, rollout_id: str) -> RolloutDetail:
+        """One rollout with waves and device tasks."""
+
+    def audit(self, query: str = "", limit: int = 2_000) -> AuditView:
+        """The newest ``limit`` audit entries in which ``query`` (plain words) occurs."""
+
+    def link(self) -> LinkView:
+        """How many devices are reached and how many commands wait."""
+
+    def plan(self, operation: str, arguments: Mapping[str, str]) -> PlanView:
+        """What the action ``operation`` would do with ``arguments``; changes nothing.
+
+        Operations the console plans: ``train {pump_type}``, ``rollout.start {model, version}``,
+        ``rollout.approve {rollout_id}``, ``rollout.halt {rollout_id, reason}``.
+        """
+
+
+OnProgress = Callable[[float, str], None]
+"""``(part done 0..1 or NaN where unknown, what is being done)``; called from a thread of the worker connection."""
+
+
+class Submission(Protocol):
+    """One action under way."""
+
+    def result(self, timeout_s: float | None = None) -> object:
+        """The operation's result.
+
+        Raises: PumpdeckError as the operation raised it, or a worker-died error (nothing is known of the outcome;
+        unfinished commands are found in the outbox); TimeoutError.
+        """
+
+    def cancel(self) -> None:
+        """Ask the operation to stop at its next safe point."""
+
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` from another thread when ``result`` is ready (at once if it is)."""
+
+
+class Actions(Protocol):
+    """Runs operations that change things, outside the console's process."""
+
+    def submit(self, operation: str, arguments: Mapping[str, object], on_progress: OnProgress) -> Submission:
+        """Start an operation; returns at once."""
+
+    def warm(self) -> None:
+        """Start the worker in the background so that the first action does not pay for it; returns at once."""
+
+    def close(self) -> None:
+        """Stop the worker; running operations stop at their next safe point."""
+
+
+ReadersFactory = Callable[[], Readers]
