@@ -39,7 +39,8 @@ def plots_of(detail: PumpDetail) -> list[Plot]:
     start_ms = min(starts) if min(starts) < end_ms else end_ms - 1
     plots = []
     if len(detail.score_at_ms):
-        series = Series(detail.score_at_ms, detail.scores, start_ms, end_ms, (detail.limit,), detail.limit, "line2")
+        series = Series(detail.score_at_ms, detail.scores, start_ms, end_ms, (detail.limit,), detail.limit, "line2",
+                        (0.0, detail.limit))  # fmt: skip
         last = _last(detail.scores)
         limit = "" if math.isnan(detail.limit) else f" of {number(detail.limit)}"
         plots.append(Plot("score", number(last) + limit, last >= detail.limit, series))
