@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
@@ -35,6 +35,7 @@ from .fleet_screen import FleetScreen
 from .header import HeaderState, Notice, task_text
 from .help_text import help_sections
 from .models_screen import ModelsScreen
+from .pacing import PacedApp
 from .palette import PALETTES, Palette
 from .readers import Actions, Submission
 from .reading import ChangeSeen, Outcome, ReaderThread, ReadFailed, ViewRead
@@ -94,7 +95,7 @@ class ActionMoved(Message):
         self.title, self.part, self.step, self.ended = title, part, step, ended
 
 
-class ConsoleApp(App[None]):
+class ConsoleApp(PacedApp):
     """Pumpdeck's terminal console."""
 
     TITLE = "Pumpdeck"
@@ -149,6 +150,8 @@ class ConsoleApp(App[None]):
         return Screen(id="_default")
 
     def on_mount(self) -> None:
+        if self.settings.is_paced:
+            self.start_pacing()
         self.reading.deliver_to(lambda outcome: self._post(Arrived(outcome)))
         self.asking.deliver_to(lambda outcome: self._post(Arrived(outcome)))
         self.switch_mode("fleet")
