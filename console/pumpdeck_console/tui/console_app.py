@@ -218,6 +218,8 @@ class ConsoleApp(PacedApp):
         outcome = message.outcome
         if isinstance(outcome, ChangeSeen):
             self.failures.pop("change_token", None)
+            self._show_header()
+            self._show_notice()
             self.action_reload()
         elif isinstance(outcome, ReadFailed):
             self.failures[outcome.name] = outcome.error
@@ -229,12 +231,12 @@ class ConsoleApp(PacedApp):
     def _take(self, read: ViewRead) -> None:
         self.failures.pop(read.name, None)
         if isinstance(read.view, PlanView):
+            self._show_header()
             self._show_notice()
             self.show_plan(read.view)
             return
         setattr(self.views, read.name, read.view)
-        if read.name in HEADER_QUESTIONS:
-            self._show_header()
+        self._show_header()
         self._show_notice()
         screen = self.console_screen
         if screen is not None and screen.is_mounted:
