@@ -1,0 +1,234 @@
+"""Features: the causal mean of each channel over the last `window_s` of row time. One module for training and device.
+
+The window of a row at time t is (t - window, t]. Sums are anchored to a grid of cells of one window's length in row
+time: the window of any row is a suffix of one cell plus a prefix of the next, each summed in row order in float64.
+So a result depends only on the rows inside the window and their times: never on a row's index, on how rows were cut
+into chunks, or on a value that has left the window, and one pass costs the same whatever the window's length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_rising
+
+STATE_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """A model's ordered inputs: channel names and the window in seconds."""
+
+    channels: tuple[str, ...]
+    window_s: float
+
+    def __post_init__(self) -> None:
+        if self.window_s <= 0 or not self.channels:
+            raise ValueError("a feature spec needs channels and a window longer than 0 s")
+
+    @property
+    def window_ms(self) -> int:
+        """The window in whole milliseconds, at least 1."""
+        return max(1, round(self.window_s * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """Rows that later windows still need: those younger than one window."""
+
+    at_ms: Int64
+    values: Float32
+
+
+def window_means(at_ms: Int64, values: Float32, window_ms: int) -> tuple[Float32, NDArray[np.int64]]:
+    """Means float32 [n, c] (NaN where the window holds no value) and how many values stand behind each, int64 [n, c].
+
+    at_ms: int64 [n], strictly rising. values: float32 [n, c]; NaN and infinity count as missing.
+    """
+    rows, channels = values.shape
+    if not rows:
+        return np.zeros((0, channels), np.float32), np.zeros((0, channels), np.int64)
+    present = np.isfinite(values)
+    filled = np.where(present, values, np.float32(0)).astype(np.float64)
+    cells = at_ms // window_ms
+    starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
+    lengths = np.diff(starts, append=rows)
+    prefix, suffix = _cell_sums(filled, starts, lengths)
+    oldest = np.searchsorted(at_ms, at_ms - window_ms, side="right")
+    reaches_back = oldest < np.repeat(starts, lengths)
+    total = prefix + np.where(reaches_back[:, None], suffix[oldest], 0.0)
+    seen = np.zeros((rows + 1, channels), np.int64)
+    np.cumsum(present, axis=0, out=seen[1:])
+    counts = seen[1:] - seen[oldest]
+    return _mean(total, counts), counts
+
+
+def _mean(total: Float64, counts: NDArray[np.int64]) -> Float32:
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return np.asarray(total / counts, np.float64).astype(np.float32)
+
+
+def _cell_sums(filled: Float64, starts: Int64, lengths: Int64) -> tuple[Float64, Float64]:
+    """Running sums inside each cell from its first row and from its last row, both [n, c]."""
+    prefix, suffix = np.empty_like(filled), np.empty_like(filled)
+    # Cells of like length are padded to one block: no Python loop over cells, at most twice the memory.
+    sizes = np.int64(1) << np.ceil(np.log2(lengths)).astype(np.int64)
+    for size in np.unique(sizes):
+        chosen = sizes == size
+        place = starts[chosen, None] + np.arange(size)
+        inside = np.arange(size) < lengths[chosen, None]
+        block = np.where(inside[:, :, None], filled[np.minimum(place, len(filled) - 1)], 0.0)
+        where = place[inside]
+        prefix[where] = np.cumsum(block, axis=1)[inside]
+        suffix[where] = np.cumsum(block[:, ::-1], axis=1)[:, ::-1][inside]
+    return prefix, suffix
+
+
+def has_full_window(counts: NDArray[np.int64]) -> Bools:
+    """Rows whose window holds nine tenths of the usual number of values, or more, in some channel: what training takes."""
+    most = counts.max(axis=1, initial=0)
+    usual = np.median(most) if len(most) else 0.0
+    return np.asarray(most >= 0.9 * usual)
+
+
+class WindowMean:
+    """The streaming form of `window_means`: same bits, rows handed in one at a time or in chunks of any size."""
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.spec = spec
+        self._window_ms = spec.window_ms
+        self._last_ms: int | None = None
+        self._cell = -1
+        self._rows_at: list[int] = []
+        self._rows: list[Float32] = []
+        self._prefix: Float64 = np.zeros(len(spec.channels))
+        self._count: NDArray[np.int64] = np.zeros(len(spec.channels), np.int64)
+        self._first_back = 0
+        self._hold_back([], [])
+
+    def is_newer(self, at_ms: int) -> bool:
+        """True when a row at this time may be pushed: it is later than every row so far."""
+        return self._last_ms is None or at_ms > self._last_ms
+
+    def push(self, at_ms: int, values: Float32) -> Float32:
+        """The feature row float32 [c] of one telemetry row.
+
+        Raises:
+            FormatError: the row is not later than the last one; nothing changed.
+        """
+        self._check_newer(at_ms)
+        cell = at_ms // self._window_ms
+        if cell != self._cell:
+            self._turn(cell)
+        present = np.isfinite(values)
+        self._prefix = self._prefix + np.where(present, values, np.float32(0))
+        self._count = self._count + present
+        self._rows_at.append(at_ms)
+        self._rows.append(np.array(values, np.float32))
+        self._last_ms = at_ms
+        oldest_ms = at_ms - self._window_ms
+        first = self._first_back
+        while self._back_at[first] <= oldest_ms:
+            first += 1
+        self._first_back = first
+        total = self._prefix + self._back_sum[first]
+        return _mean(total, self._count + self._back_count[first])
+
+    def extend(self, at_ms: Int64, values: Float32) -> Float32:
+        """The feature rows float32 [n, c] of many telemetry rows.
+
+        Raises:
+            FormatError: time does not rise, or starts before the last row; nothing changed.
+        """
+        check_rising(at_ms)
+        if not len(at_ms):
+            return np.zeros((0, len(self.spec.channels)), np.float32)
+        self._check_newer(int(at_ms[0]))
+        before = self._carried()
+        all_at = np.concatenate([before.at_ms, at_ms])
+        all_values = np.concatenate([before.values, values.astype(np.float32, copy=False)])
+        means, _ = window_means(all_at, all_values, self._window_ms)
+        young = int(np.searchsorted(all_at, all_at[-1] - self._window_ms, side="right"))
+        self._load(_Carried(all_at[young:], all_values[young:]))
+        return means[len(before.at_ms) :]
+
+    def to_bytes(self) -> bytes:
+        """The state, for a restart; `from_bytes` gives a twin that answers with the same bits."""
+        carried = self._carried()
+        return encode_arrays({"at_ms": carried.at_ms, "values": carried.values})
+
+    @classmethod
+    def from_bytes(cls, spec: FeatureSpec, data: bytes) -> WindowMean:
+        """Raises: FormatError, TooLargeError: not such a state, or made for other channels."""
+        arrays = decode_arrays(data, "window state", max_bytes=STATE_MAX_BYTES)
+        if set(arrays) != {"at_ms", "values"} or arrays["values"].shape != (len(arrays["at_ms"]), len(spec.channels)):
+            raise FormatError(
+                "does not fit the feature spec", "window state", expected=f"{len(spec.channels)} channels"
+            )
+        if arrays["at_ms"].dtype != np.int64 or arrays["values"].dtype != np.float32 or arrays["at_ms"].ndim != 1:
+            raise FormatError("has the wrong types", "window state", expected="int64 times and float32 values")
+        check_rising(arrays["at_ms"])
+        mean = cls(spec)
+        mean._load(_Carried(arrays["at_ms"].copy(), arrays["values"].copy()))
+        return mean
+
+    def _check_newer(self, at_ms: int) -> None:
+        if not self.is_newer(at_ms):
+            raise FormatError(
+                "is not later than the row before", "telemetry row", expected=f"> {self._last_ms}", found=at_ms
+            )
+
+    def _carried(self) -> _Carried:
+        first = self._first_back
+        at = [*self._back_at[first:-1], *self._rows_at]
+        rows = [*self._back_rows[first:], *self._rows]
+        shape = (len(at), len(self.spec.channels))
+        return _Carried(np.array(at, np.int64), np.array(rows, np.float32).reshape(shape))
+
+    def _load(self, carried: _Carried) -> None:
+        if not len(carried.at_ms):
+            return
+        self._last_ms = int(carried.at_ms[-1])
+        self._cell = self._last_ms // self._window_ms
+        cells = carried.at_ms // self._window_ms
+        back = cells == self._cell - 1
+        self._hold_back(carried.at_ms[back].tolist(), list(carried.values[back]))
+        now = cells == self._cell
+        self._rows_at = carried.at_ms[now].tolist()
+        self._rows = list(carried.values[now])
+        self._prefix = np.zeros(len(self.spec.channels))
+        self._count = np.zeros(len(self.spec.channels), np.int64)
+        for values in self._rows:
+            present = np.isfinite(values)
+            self._prefix = self._prefix + np.where(present, values, np.float32(0))
+            self._count = self._count + present
+
+    def _turn(self, cell: int) -> None:
+        """Begin a new cell; the one that ends becomes the cell behind, if it is the neighbour."""
+        if cell == self._cell + 1:
+            self._hold_back(self._rows_at, self._rows)
+        else:
+            self._hold_back([], [])
+        self._cell = cell
+        self._rows_at, self._rows = [], []
+        self._prefix = np.zeros(len(self.spec.channels))
+        self._count = np.zeros(len(self.spec.channels), np.int64)
+
+    def _hold_back(self, at: list[int], rows: list[Float32]) -> None:
+        channels = len(self.spec.channels)
+        values = np.array(rows, np.float32).reshape(len(rows), channels)
+        present = np.isfinite(values)
+        filled = np.where(present, values, np.float32(0)).astype(np.float64)
+        nothing = np.zeros((1, channels))
+        self._back_rows = rows
+        # A time that is never old ends the list, so that the search for the first young row needs no bound.
+        self._back_at: list[int] = [*at, 2**63]
+        self._back_sum = np.concatenate([np.cumsum(filled[::-1], axis=0)[::-1], nothing])
+        counts = np.cumsum(present[::-1], axis=0)[::-1].astype(np.int64)
+        self._back_count = np.concatenate([counts, nothing.astype(np.int64)])
+        self._first_back = 0

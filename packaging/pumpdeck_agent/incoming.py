@@ -1,0 +1,178 @@
+"""Packages on their way in: chunks at fixed offsets in `incoming/<sha256>.part`, sealed to `incoming/<sha256>`.
+
+What is there is known by hash, never by size: a cut may leave a file of the right length with holes in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_fleet.core.canonical import digest as digest_of
+from pumpdeck_fleet.core.errors import (
+    DigestMismatchError,
+    FormatError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+)
+from pumpdeck_fleet.core.ids import check_digest
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+
+BLOB_MAX_BYTES = 64 * 1024 * 1024
+_HASH_BYTES = 32
+_MAX_PARTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a device still lacks of one blob: runs of chunks as (first, count)."""
+
+    complete: bool
+    runs: tuple[tuple[int, int], ...]
+
+
+class Incoming:
+    """The incoming folder of one device."""
+
+    def __init__(self, fs: FileSystem, layout: Layout, limits: AgentLimits) -> None:
+        self._fs = fs
+        self._layout = layout
+        self._limits = limits
+
+    def missing(self, digest: str, size: int, hashes: bytes) -> Missing:
+        """Which chunks of the blob are not here yet, by their hashes.
+
+        Raises:
+            FormatError: hashes and size do not fit each other.
+            TooLargeError: the blob is over the limit.
+            RefusedError: the disk has no room for it.
+        """
+        check_digest(digest, "blob")
+        _check_size(digest, size)
+        count = -(-size // CHUNK_BYTES)
+        if len(hashes) != count * _HASH_BYTES:
+            raise FormatError("has the wrong number of chunk hashes", digest, expected=count, found=len(hashes) / _HASH_BYTES)
+        if self._is_here(digest):
+            return Missing(True, ())
+        self._make_room(digest, size)
+        part = self._read(self._part(digest))
+        lacking = [
+            i
+            for i in range(count)
+            if bytes.fromhex(digest_of(part[i * CHUNK_BYTES : min((i + 1) * CHUNK_BYTES, size)]))
+            != hashes[i * _HASH_BYTES : (i + 1) * _HASH_BYTES]
+        ]
+        return Missing(False, _runs(lacking))
+
+    def write_chunk(self, digest: str, index: int, data: bytes) -> None:
+        """Put one chunk at its place; not synced before `seal`.
+
+        Raises:
+            FormatError: no such place, or the chunk has an impossible length.
+        """
+        check_digest(digest, "blob")
+        if not 0 <= index < BLOB_MAX_BYTES // CHUNK_BYTES or not 0 < len(data) <= CHUNK_BYTES:
+            raise FormatError("is not a chunk", digest, expected=f"1-{CHUNK_BYTES} bytes", found=f"{index}: {len(data)}")
+        if self._is_here(digest):
+            return
+        handle = self._fs.open_write(self._part(digest), truncate=False)
+        try:
+            handle.seek(index * CHUNK_BYTES)
+            handle.write(data)
+        finally:
+            handle.close()
+
+    def seal(self, digest: str, size: int) -> None:
+        """Check the whole blob, sync it and give it its final name. Repeating it is harmless.
+
+        Raises:
+            NotFoundError: nothing of it is here.
+            DigestMismatchError: it is not what its name says; it was removed.
+        """
+        check_digest(digest, "blob")
+        _check_size(digest, size)
+        if self._is_here(digest):
+            return
+        path = self._part(digest)
+        if not self._fs.exists(path):
+            raise NotFoundError("nothing of this was sent", digest, hint="send its chunks first")
+        data = self._read(path)
+        if len(data) != size or digest_of(data) != digest:
+            self._fs.unlink(path)
+            raise DigestMismatchError("is not what its name says", digest, found=digest_of(data), hint="send it again")
+        handle = self._fs.open_write(path, truncate=False)
+        try:
+            handle.fsync()
+        finally:
+            handle.close()
+        self._fs.rename(path, self._layout.incoming / digest)
+        self._fs.fsync_dir(self._layout.incoming)
+
+    def read(self, digest: str) -> bytes:
+        """The sealed blob.
+
+        Raises:
+            NotFoundError: it was never sealed here.
+            DigestMismatchError: the disk damaged it since.
+        """
+        path = self._layout.incoming / check_digest(digest, "blob")
+        try:
+            data = self._fs.read_bytes(path, BLOB_MAX_BYTES)
+        except FileNotFoundError as error:
+            raise NotFoundError("the package is not on the device", digest, hint="push it first") from error
+        if digest_of(data) != digest:
+            self._fs.unlink(path)
+            raise DigestMismatchError("was damaged on the device's disk", digest, hint="push it again")
+        return data
+
+    def has(self, digest: str) -> bool:
+        """True when the sealed blob is here."""
+        return self._fs.exists(self._layout.incoming / check_digest(digest, "blob"))
+
+    def clear(self) -> None:
+        """Forget everything: what was committed stands in the store."""
+        for name in self._fs.listdir(self._layout.incoming):
+            self._fs.unlink(self._layout.incoming / name)
+
+    def _part(self, digest: str) -> Path:
+        return self._layout.incoming / f"{digest}.part"
+
+    def _is_here(self, digest: str) -> bool:
+        return self._fs.exists(self._layout.package(digest)) or self.has(digest)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return self._fs.read_bytes(path, BLOB_MAX_BYTES)
+        except FileNotFoundError:
+            return b""
+        except TooLargeError:
+            self._fs.unlink(path)
+            return b""
+
+    def _make_room(self, digest: str, size: int) -> None:
+        parts = [n for n in self._fs.listdir(self._layout.incoming) if n.endswith(".part") and n != f"{digest}.part"]
+        for name in parts[: max(0, len(parts) - _MAX_PARTS + 1)]:
+            self._fs.unlink(self._layout.incoming / name)
+        # The package, its unpacked copy and the working space of both.
+        wanted = 3 * size + self._limits.keep_free_bytes
+        free = self._fs.free_bytes(self._layout.incoming)
+        if free < wanted:
+            raise RefusedError("the disk has no room for this", digest, expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _check_size(digest: str, size: int) -> None:
+    if not 0 < size <= BLOB_MAX_BYTES:
+        raise TooLargeError("is empty or too large", digest, expected=f"1-{BLOB_MAX_BYTES} bytes", found=f"{size} bytes")
+
+
+def _runs(indexes: list[int]) -> tuple[tuple[int, int], ...]:
+    runs: list[tuple[int, int]] = []
+    for index in indexes:
+        if runs and sum(runs[-1]) == index:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((index, 1))
+    return tuple(runs)

@@ -1,0 +1,198 @@
+"""The outbox: what a device has to say, kept until the console acknowledged it, within bounds.
+
+Drop policy of a full outbox: raw segments go first, oldest first, then scores, sketches, retrain requests. Receipts and alarms
+are never dropped. A file holds one JSON line (ReturnItem) and then the item's bytes; its name is `<order>-<kind>-<sha256>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, PumpdeckError
+from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_fleet.core.ids import check_digest
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.receipts import ReturnItem, ReturnKind
+
+ITEM_MAX_BYTES = 4 * 1024 * 1024
+COLLECT_MAX_ITEMS = 256
+_LINE_MAX_BYTES = 1024
+_KINDS = frozenset(kind.value for kind in ReturnKind)
+_RANK = {kind: rank for rank, kind in enumerate(ReturnKind)}
+_DROPPED_NAME = "dropped"
+_NEVER_DROPPED = (ReturnKind.RECEIPT, ReturnKind.ALARM)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One thing to be put into the outbox."""
+
+    kind: ReturnKind
+    data: bytes
+    pump: str = ""
+    start_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """How full the outbox is; `dropped` counts what a full outbox had to give up since enrolment."""
+
+    items: int
+    bytes: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    order: int
+    kind: ReturnKind
+    digest: str
+    name: str
+
+
+class Outbox:
+    """The outbox folder of one device."""
+
+    def __init__(self, fs: FileSystem, layout: Layout, limits: AgentLimits) -> None:
+        self._fs = fs
+        self._folder = layout.outbox
+        self._limits = limits
+
+    def add(self, items: Iterable[Outgoing]) -> list[str]:
+        """Put these in and return their digests once all of them are on the medium. What is there already stays once."""
+        entries = self._entries()
+        here = {entry.digest for entry in entries}
+        order = max((entry.order for entry in entries), default=0)
+        digests: list[str] = []
+        written = False
+        for item in items:
+            digest = canonical.digest(item.data)
+            digests.append(digest)
+            if digest in here:
+                continue
+            here.add(digest)
+            order += 1
+            self._write(order, digest, item)
+            written = True
+        if written:
+            self._fs.fsync_dir(self._folder)
+            self._shrink()
+        return digests
+
+    def supersede(self, items: Iterable[Outgoing]) -> None:
+        """Put these in and take out older ones of the same kind, pump and start: a day's sketch grows until the day ends."""
+        fresh = {(item.kind, item.pump, item.start_ms): canonical.digest(item.data) for item in items}
+        self.add(items)
+        kinds = {kind for kind, _, _ in fresh}
+        stale = []
+        for entry in self._entries():
+            if entry.kind not in kinds:
+                continue
+            found = self._load(entry)
+            if found is None:
+                continue
+            newest = fresh.get((found[0].kind, found[0].pump, found[0].start_ms))
+            if newest is not None and newest != entry.digest:
+                stale.append(entry.digest)
+        self.remove(stale)
+
+    def take(self, max_bytes: int) -> tuple[list[tuple[ReturnItem, bytes]], bool]:
+        """The next items in the order they are handed over, and whether more wait behind them. Nothing is removed."""
+        entries = sorted(self._entries(), key=lambda entry: (_RANK[entry.kind], entry.order))
+        taken: list[tuple[ReturnItem, bytes]] = []
+        total = 0
+        for place, entry in enumerate(entries):
+            loaded = self._load(entry)
+            if loaded is None:
+                continue
+            if taken and (total + len(loaded[1]) > max_bytes or len(taken) == COLLECT_MAX_ITEMS):
+                return taken, place < len(entries)
+            taken.append(loaded)
+            total += len(loaded[1])
+        return taken, False
+
+    def remove(self, digests: Collection[str]) -> int:
+        """Take these out; those that are not there are passed over. Returns how many were removed."""
+        wanted = {check_digest(digest, "outbox item") for digest in digests}
+        found = [entry for entry in self._entries() if entry.digest in wanted]
+        for entry in found:
+            self._fs.unlink(self._folder / entry.name)
+        return len(found)
+
+    def counts(self) -> OutboxCounts:
+        """How full it is."""
+        entries = self._entries()
+        sizes = sum(self._size(entry) for entry in entries)
+        return OutboxCounts(len(entries), sizes, self._dropped())
+
+    def _write(self, order: int, digest: str, item: Outgoing) -> None:
+        line = canonical.encode(ReturnItem(item.kind, digest, len(item.data), item.pump, item.start_ms))
+        name = f"{order:012d}-{item.kind.value}-{digest}"
+        part = self._folder / f"{name}.part"
+        handle = self._fs.open_write(part)
+        try:
+            handle.write(line + b"\n" + item.data)
+            handle.fsync()
+        finally:
+            handle.close()
+        self._fs.rename(part, self._folder / name)
+
+    def _entries(self) -> list[_Entry]:
+        entries = []
+        for name in self._fs.listdir(self._folder):
+            order, _, rest = name.partition("-")
+            kind, _, digest = rest.partition("-")
+            if order.isdigit() and len(digest) == 64 and kind in _KINDS:
+                entries.append(_Entry(int(order), ReturnKind(kind), digest, name))
+        return entries
+
+    def _load(self, entry: _Entry) -> tuple[ReturnItem, bytes] | None:
+        """Item and bytes; None, and the file is gone, when the disk damaged it."""
+        path = self._folder / entry.name
+        try:
+            line, _, data = self._fs.read_bytes(path, ITEM_MAX_BYTES + _LINE_MAX_BYTES).partition(b"\n")
+            item = canonical.decode(ReturnItem, line, entry.name, max_bytes=_LINE_MAX_BYTES)
+            if item.kind is not entry.kind or item.digest != entry.digest or item.bytes != len(data):
+                raise FormatError("is not the item of its name", entry.name)
+            if canonical.digest(data) != entry.digest:
+                raise DigestMismatchError("is damaged", entry.name)
+        except FileNotFoundError:
+            return None
+        except (OSError, PumpdeckError):
+            self._fs.unlink(path)
+            self._count_dropped(1)
+            return None
+        return item, data
+
+    def _size(self, entry: _Entry) -> int:
+        try:
+            return self._fs.size(self._folder / entry.name)
+        except OSError:
+            return 0
+
+    def _shrink(self) -> None:
+        entries = self._entries()
+        sizes = {entry.name: self._size(entry) for entry in entries}
+        total, count = sum(sizes.values()), len(entries)
+        droppable = [entry for entry in entries if entry.kind not in _NEVER_DROPPED]
+        droppable.sort(key=lambda entry: (-_RANK[entry.kind], entry.order))
+        dropped = 0
+        for entry in droppable:
+            if total <= self._limits.outbox_max_bytes and count <= self._limits.outbox_max_items:
+                break
+            self._fs.unlink(self._folder / entry.name)
+            total, count, dropped = total - sizes[entry.name], count - 1, dropped + 1
+        if dropped:
+            self._count_dropped(dropped)
+
+    def _dropped(self) -> int:
+        try:
+            return int(self._fs.read_bytes(self._folder / _DROPPED_NAME, 32))
+        except (OSError, ValueError, PumpdeckError):
+            return 0
+
+    def _count_dropped(self, more: int) -> None:
+        replace_file(self._fs, self._folder / _DROPPED_NAME, str(self._dropped() + more).encode("ascii"))

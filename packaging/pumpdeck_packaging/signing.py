@@ -1,0 +1,239 @@
+"""Ed25519 keys and DSSE envelopes, through securesystemslib and cryptography: no cryptography of our own.
+
+Never imported by the scoring process of the agent (docs/formats.md, DSSE payloads).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+    load_ssh_private_key,
+)
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import FormatError, TrustError, UsageError
+from pumpdeck_fleet.core.ports import Signer
+
+IN_TOTO_PAYLOAD_TYPE = "application/vnd.in-toto+json"
+PRIVATE_KEY_MAX_BYTES = 16 * 1024
+_OPENSSH_MARK = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+
+
+class PassphraseNeededError(TrustError):
+    """The private key is protected and no passphrase, or a wrong one, was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key that verifies: PEM text and its securesystemslib key id."""
+
+    key_id: str
+    pem: str
+
+
+class Ed25519Signer:
+    """A private key held in memory. It signs; its bytes leave only through `private_pem` and `openssh_pem`."""
+
+    def __init__(self, signer: CryptoSigner, private_key: Ed25519PrivateKey) -> None:
+        self._signer = signer
+        self._private_key = private_key
+        self.key_id: str = signer.public_key.keyid
+
+    def __repr__(self) -> str:
+        return f"Ed25519Signer({self.key_id[:12]})"
+
+    @property
+    def public_pem(self) -> str:
+        """The public half as PEM text (SubjectPublicKeyInfo)."""
+        return _public_pem(self._private_key.public_key())
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half with its key id."""
+        return PublicKey(self.key_id, self.public_pem)
+
+    @property
+    def openssh_public(self) -> str:
+        """The public half as an OpenSSH line without comment: `ssh-ed25519 AAAA..`."""
+        return self._private_key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+
+    def sign(self, payload: bytes) -> bytes:
+        """The 64-byte Ed25519 signature; the same payload always gives the same signature."""
+        return bytes.fromhex(self._signer.sign(payload).signature)
+
+    def private_pem(self, passphrase: bytes | None = None) -> bytes:
+        """The private key as PKCS#8 PEM, encrypted when a passphrase is given. Write it only to a 0600 file or a keyring."""
+        return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase))
+
+    def openssh_pem(self, passphrase: bytes | None = None) -> bytes:
+        """The private key in OpenSSH format, encrypted (bcrypt) when a passphrase is given."""
+        return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, _encryption(passphrase))
+
+
+def generate_key() -> Ed25519Signer:
+    """A new Ed25519 key from the operating system's randomness."""
+    return _signer_of(Ed25519PrivateKey.generate())
+
+
+def load_key(data: bytes, passphrase: bytes | None = None, *, what: str = "private key") -> Ed25519Signer:
+    """A private key from PKCS#8 or OpenSSH PEM.
+
+    Raises:
+        PassphraseNeededError: it is protected and the passphrase is missing or wrong.
+        FormatError: it is not an Ed25519 private key.
+    """
+    if len(data) > PRIVATE_KEY_MAX_BYTES:
+        raise FormatError("is too large for a private key", what, found=f"{len(data)} bytes")
+    load = load_ssh_private_key if data.lstrip().startswith(_OPENSSH_MARK) else load_pem_private_key
+    if passphrase is None and is_protected(data):
+        raise PassphraseNeededError("is protected by a passphrase", what)
+    try:
+        key = load(data, passphrase if is_protected(data) else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if passphrase is not None and is_protected(data):
+            raise PassphraseNeededError("does not open with this passphrase", what) from error
+        raise FormatError("is not a private key that can be read", what, expected="PKCS#8 or OpenSSH PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
+    return _signer_of(key)
+
+
+def is_protected(data: bytes) -> bool:
+    """True when a private key in PEM form needs a passphrase."""
+    if data.lstrip().startswith(_OPENSSH_MARK):
+        body = b"".join(line for line in data.split(b"\n") if not line.startswith(b"-"))
+        try:
+            # openssh-key-v1: magic, then the cipher's name as the first string; "none" means not encrypted.
+            return base64.b64decode(body[:64])[19:23] != b"none"
+        except binascii.Error:
+            return False
+    return b"ENCRYPTED" in data.split(b"\n", 1)[0]
+
+
+def key_id_of(public_pem: str, what: str = "public key") -> str:
+    """securesystemslib's key id of an Ed25519 public key.
+
+    Raises:
+        FormatError: it is not one.
+    """
+    return str(public_key_of(public_pem, what).keyid)
+
+
+def public_key_of(public_pem: str, what: str = "public key") -> SSlibKey:
+    """The verifying key from PEM text.
+
+    Raises:
+        FormatError: it is not an Ed25519 public key.
+    """
+    try:
+        key = load_pem_public_key(public_pem.encode("ascii"))
+    except (ValueError, UnicodeEncodeError, UnsupportedAlgorithm) as error:
+        raise FormatError("is not a public key that can be read", what, expected="PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
+    return SSlibKey.from_crypto(key)
+
+
+def pem_of_key(key: SSlibKey) -> str:
+    """PEM text of a verifying key as it stands in TUF metadata (raw hex).
+
+    Raises:
+        FormatError: it is not an Ed25519 key.
+    """
+    try:
+        return _public_pem(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError("is not an Ed25519 public key", str(key.keyid)[:12]) from error
+
+
+def sign_dsse(payload: bytes, payload_type: str, signer: Signer) -> bytes:
+    """A DSSE envelope as canonical JSON; the same payload and key always give the same bytes."""
+    envelope = Envelope(payload, payload_type, {})
+    envelope.signatures[signer.key_id] = Signature(signer.key_id, signer.sign(envelope.pae()).hex())
+    return canonical.encode(envelope.to_dict())
+
+
+def verify_dsse(envelope: bytes, payload_type: str, public_keys: Mapping[str, str], max_bytes: int) -> bytes:
+    """The payload of an envelope whose every signature is by one of `public_keys` (key id -> PEM) and holds.
+
+    The envelope must be in the one form `sign_dsse` writes, so that equal meaning is equal bytes.
+
+    Raises:
+        TooLargeError, FormatError: it is not such an envelope.
+        TrustError: wrong payload type, unknown key, or a signature that does not hold.
+    """
+    what = "signed envelope"
+    plain = canonical.parse_json(envelope, what, max_bytes=max_bytes)
+    parsed = _parse_envelope(plain, what)
+    if canonical.encode(parsed.to_dict()) != envelope:
+        raise FormatError("is not in canonical form", what)
+    if parsed.payload_type != payload_type:
+        raise TrustError(
+            "holds another kind of payload", what, expected=payload_type, found=parsed.payload_type[:80]
+        )
+    if not parsed.signatures:
+        raise TrustError("carries no signature", what)
+    for key_id, signature in parsed.signatures.items():
+        pem = public_keys.get(key_id)
+        if pem is None:
+            known = ", ".join(sorted(known_id[:12] for known_id in public_keys)) or "no key at all"
+            raise TrustError("is signed by an unknown key", what, expected=known, found=key_id[:12])
+        _check_signature(pem, key_id, signature, parsed.pae())
+    return bytes(parsed.payload)
+
+
+def _parse_envelope(plain: object, what: str) -> Envelope:
+    if not isinstance(plain, dict) or set(plain) != {"payload", "payloadType", "signatures"}:
+        raise FormatError("is not a DSSE envelope", what, expected="payload, payloadType, signatures")
+    signatures = plain["signatures"]
+    strings = isinstance(plain["payload"], str) and isinstance(plain["payloadType"], str)
+    if not strings or not isinstance(signatures, list) or len(signatures) > 8:
+        raise FormatError("is not a DSSE envelope", what)
+    for item in signatures:
+        fields = isinstance(item, dict) and set(item) == {"keyid", "sig"}
+        if not fields or not all(isinstance(value, str) for value in item.values()):
+            raise FormatError("has a signature of unknown form", what)
+    try:
+        return Envelope.from_dict(plain)
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError("is not a DSSE envelope", what) from error
+
+
+def _check_signature(pem: str, key_id: str, signature: Signature, pae: bytes) -> None:
+    key = public_key_of(pem)
+    if key.keyid != key_id:
+        raise TrustError("is listed under another key's id", "public key", expected=key_id[:12], found=key.keyid[:12])
+    try:
+        key.verify_signature(signature, pae)
+    except (UnverifiedSignatureError, VerificationError) as error:
+        raise TrustError("signature does not hold", "signed envelope", found=f"key {key_id[:12]}") from error
+
+
+def _signer_of(key: Ed25519PrivateKey) -> Ed25519Signer:
+    return Ed25519Signer(CryptoSigner(key, SSlibKey.from_crypto(key.public_key())), key)
+
+
+def _public_pem(key: Ed25519PublicKey) -> str:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def _encryption(passphrase: bytes | None) -> BestAvailableEncryption | NoEncryption:
+    if passphrase == b"":
+        raise UsageError("an empty passphrase protects nothing", "private key")
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
