@@ -74,6 +74,8 @@ class ConsoleSettings:
     exports: Exports | None = None
     on_fleet: Callable[[FleetView], None] | None = None
     """Called with the newest fleet view on the way out, to cache the first frame of the next start."""
+    is_paced: bool = False
+    """Whether frames wait for the terminal's answer to the one before."""
 
 
 class Arrived(Message):
