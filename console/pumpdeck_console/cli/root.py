@@ -18,6 +18,7 @@ COMMANDS = {
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
     "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
     "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),

@@ -26,6 +26,8 @@ READERS = {
     "sites.list": Entry(f"{_OPERATIONS}.fleet:list_sites", "reader"),
     "devices.list": Entry(f"{_OPERATIONS}.fleet:list_devices", "reader"),
     "devices.show": Entry(f"{_OPERATIONS}.fleet:show_device", "reader"),
+    "telemetry": Entry(f"{_OPERATIONS}.telemetry:read_rows", "reader"),
+    "rollout.plan": Entry(f"{_OPERATIONS}.rollout_plans:plan_new", "reader"),
     "label.list": Entry(f"{_OPERATIONS}.labels:list_labels", "reader"),
     "models.list": Entry(f"{_OPERATIONS}.models:list_models", "reader"),
     "models.card": Entry(f"{_OPERATIONS}.models:read_card", "reader"),
