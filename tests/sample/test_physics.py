@@ -16,6 +16,7 @@ from pumpdeck_sample.climate import Climate
 from pumpdeck_sample.faults import FAULT_CODES, PUMP_FAULTS, Fault, FaultKind, ProcessDrift, Scenario
 from pumpdeck_sample.machines import draw_machines
 from pumpdeck_sample.physics import FleetSimulator, PumpToSimulate, SimulatedRows
+from pumpdeck_sample.seeds import Chance
 
 START_MS = 1_760_000_040_000
 CLIMATE = Climate(mean_c=10.0, seasonal_c=3.0, daily_c=3.0, weather_sd_c=0.5, utc_offset_h=0.0)
@@ -30,7 +31,7 @@ def minutes(count: int, start_ms: int = START_MS) -> np.ndarray:
 
 
 def simulate(pumps=PUMPS, scenario=Scenario(), seed=5, at_ms=None) -> dict[PumpType, SimulatedRows]:  # noqa: B008
-    simulator = FleetSimulator(pumps, {"s0": CLIMATE, "s1": CLIMATE}, scenario, seed)
+    simulator = FleetSimulator(pumps, {"s0": CLIMATE, "s1": CLIMATE}, scenario, Chance(seed))
     return {rows.pump_type: rows for rows in simulator.advance(minutes(1440) if at_ms is None else at_ms)}
 
 
@@ -63,7 +64,7 @@ def test_the_affinity_exponents_are_recovered_from_simulated_readings(monkeypatc
 
     monkeypatch.setattr(physics, "_SD", (0.12, 0.0, 0.0, 0.0))
     pumps = [PumpToSimulate(f"s0/P-{number}", "s0", PumpType.EXPORT) for number in range(4)]
-    simulator = FleetSimulator(pumps, {"s0": CLIMATE}, Scenario(), 5)
+    simulator = FleetSimulator(pumps, {"s0": CLIMATE}, Scenario(), Chance(5))
     machines = simulator._groups[0]._machines
     machines.static_share[:] = 0.0
     (rows,) = simulator.advance(minutes(4000))
@@ -82,7 +83,7 @@ def test_a_pump_that_cannot_lift_the_static_head_moves_nothing() -> None:
 def test_more_is_put_in_than_comes_out_and_heat_flows_outwards() -> None:
     pumps = [PumpToSimulate(f"s0/P-{number}", "s0", PumpType.INJECTION) for number in range(20)]
     rows = simulate(pumps)[PumpType.INJECTION]
-    machines = draw_machines(PumpType.INJECTION, [(pump.pump_id, 1) for pump in pumps], 5)
+    machines = draw_machines(PumpType.INJECTION, [(pump.pump_id, 1) for pump in pumps], Chance(5))
     warmest_around = 0.3 * 20.0 + 0.7 * machines.fluid_c
     assert (channel(rows, "bearing_temperature_c").mean(axis=1) > warmest_around).all()
     assert (channel(rows, "motor_temperature_c").mean(axis=1) > warmest_around).all()
@@ -207,7 +208,7 @@ def test_rows_do_not_depend_on_how_the_times_are_cut() -> None:
     )
     at_ms = minutes(400)
     whole = simulate(scenario=Scenario(faults), at_ms=at_ms)
-    simulator = FleetSimulator(PUMPS, {"s0": CLIMATE, "s1": CLIMATE}, Scenario(faults), 5)
+    simulator = FleetSimulator(PUMPS, {"s0": CLIMATE, "s1": CLIMATE}, Scenario(faults), Chance(5))
     pieces = [simulator.advance(piece) for piece in np.split(at_ms, [1, 2, 50, 199, 399])]
     for index, pump_type in enumerate(whole):
         joined = np.concatenate([piece[index].values for piece in pieces], axis=2)
@@ -226,7 +227,7 @@ def test_a_pump_reads_the_same_alone_as_in_its_fleet() -> None:
 def test_readings_stand_on_the_sensors_steps_and_in_its_range() -> None:
     coarse = [PumpToSimulate(f"s0/P-{pump_type}", "s0", pump_type, coarseness=5) for pump_type in PumpType]
     for pump_type, rows in simulate(coarse).items():
-        machines = draw_machines(pump_type, [(f"s0/P-{pump_type}", 5)], 5)
+        machines = draw_machines(pump_type, [(f"s0/P-{pump_type}", 5)], Chance(5))
         for column, spec in enumerate(CHANNELS[pump_type]):
             steps = rows.values[column, 0].astype(np.float64) * float(machines.steps_per_unit[column, 0])
             assert np.abs(steps - np.rint(steps)).max() < 0.02, spec.name
@@ -245,7 +246,7 @@ def test_air_temperature_follows_the_day_and_the_season() -> None:
     pumps = [PumpToSimulate("s0/P-1", "s0", PumpType.EXPORT)]
     calm = Climate(mean_c=10.0, seasonal_c=10.0, daily_c=8.0, weather_sd_c=0.0, utc_offset_h=0.0)
     at_ms = 1_735_689_600_000 + np.arange(365 * 24, dtype=np.int64) * HOUR_MS
-    (rows,) = FleetSimulator(pumps, {"s0": calm}, Scenario(), 5).advance(at_ms)
+    (rows,) = FleetSimulator(pumps, {"s0": calm}, Scenario(), Chance(5)).advance(at_ms)
     bearing = channel(rows, "bearing_temperature_c")[0]
     by_hour = bearing.reshape(-1, 24).mean(axis=0)
     assert int(by_hour.argmax()) in (14, 15, 16, 17)
@@ -253,7 +254,7 @@ def test_air_temperature_follows_the_day_and_the_season() -> None:
 
 
 def test_time_must_grow() -> None:
-    simulator = FleetSimulator(PUMPS, {"s0": CLIMATE, "s1": CLIMATE}, Scenario(), 5)
+    simulator = FleetSimulator(PUMPS, {"s0": CLIMATE, "s1": CLIMATE}, Scenario(), Chance(5))
     simulator.advance(minutes(3))
     with pytest.raises(ValueError, match="grow"):
         simulator.advance(minutes(1))
