@@ -17,7 +17,7 @@ FIRST: tuple[str, ...] = (
     # place = series * 2**24 + hours since 1970: one tree, chunks of a pump side by side in time.
     """CREATE TABLE chunk (
         place INTEGER PRIMARY KEY, hours INTEGER NOT NULL, rows INTEGER NOT NULL, channels INTEGER NOT NULL,
-        digest BLOB NOT NULL, data BLOB NOT NULL)""",
+        flagged INTEGER NOT NULL, digest BLOB NOT NULL, data BLOB NOT NULL)""",
     # place = series * 2**24 + hours since 1970 of the day's start; data: float32 [4, 24, channels] min, mean, max, count.
     "CREATE TABLE rollup_hour (place INTEGER PRIMARY KEY, channels INTEGER NOT NULL, data BLOB NOT NULL)",
     """CREATE TABLE label (
