@@ -30,19 +30,20 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> None:
+def root(context: click.Context) -> int | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
     """
     session = context.ensure_object(Session)
     context.call_on_close(session.close)
-    if context.invoked_subcommand is None:
-        if not is_terminal():
-            raise click.UsageError("the console needs a terminal; give a command", context)
-        from pumpdeck_console.cli.console import open_console  # deferred: only the console needs Textual
+    if context.invoked_subcommand is not None:
+        return None
+    if not is_terminal():
+        raise click.UsageError("the console needs a terminal; give a command", context)
+    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
 
-        open_console(session)
+    return open_console(session)
 
 
 def is_terminal() -> bool:
