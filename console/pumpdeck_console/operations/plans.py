@@ -43,7 +43,7 @@ def _train(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
 
 
 def _rollout_start(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
-    from pumpdeck_console.operations.rollout_plans import plan_new  # deferred: only this action needs it
+    from pumpdeck_console.operations.rollouts import plan_new  # deferred: only this action needs it
 
     model, version = arguments.get("model", ""), arguments.get("version", "")
     command = f"pumpdeck rollout start --model {model}={version}"

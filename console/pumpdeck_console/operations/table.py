@@ -18,6 +18,12 @@ WORKERS = {
     "label": Entry(f"{_OPERATIONS}.labels:add_label", "worker"),
     "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
+    "package.build": Entry(f"{_OPERATIONS}.packages:build_packages", "worker"),
+    "rollout.start": Entry(f"{_OPERATIONS}.rollouts:start", "worker"),
+    "rollout.approve": Entry(f"{_OPERATIONS}.rollouts:approve", "worker"),
+    "rollout.halt": Entry(f"{_OPERATIONS}.rollouts:halt", "worker"),
+    "rollout.resume": Entry(f"{_OPERATIONS}.rollouts:resume", "worker"),
+    "rollout.abort": Entry(f"{_OPERATIONS}.rollouts:abort", "worker"),
 }
 READERS = {
     "doctor": Entry(f"{_OPERATIONS}.workspace:doctor", "reader"),
@@ -27,7 +33,12 @@ READERS = {
     "devices.list": Entry(f"{_OPERATIONS}.fleet:list_devices", "reader"),
     "devices.show": Entry(f"{_OPERATIONS}.fleet:show_device", "reader"),
     "telemetry": Entry(f"{_OPERATIONS}.telemetry:read_rows", "reader"),
-    "rollout.plan": Entry(f"{_OPERATIONS}.rollout_plans:plan_new", "reader"),
+    "package.list": Entry(f"{_OPERATIONS}.packages:list_packages", "reader"),
+    "package.show": Entry(f"{_OPERATIONS}.packages:show_package", "reader"),
+    "rollout.plan": Entry(f"{_OPERATIONS}.rollouts:plan_new", "reader"),
+    "rollout.list": Entry(f"{_OPERATIONS}.rollouts:list_rollouts", "reader"),
+    "rollout.show": Entry(f"{_OPERATIONS}.rollouts:show", "reader"),
+    "why": Entry(f"{_OPERATIONS}.rollouts:why", "reader"),
     "label.list": Entry(f"{_OPERATIONS}.labels:list_labels", "reader"),
     "models.list": Entry(f"{_OPERATIONS}.models:list_models", "reader"),
     "models.card": Entry(f"{_OPERATIONS}.models:read_card", "reader"),
@@ -42,6 +53,7 @@ READERS = {
     "view.rollouts": Entry(f"{_OPERATIONS}.rollout_view:rollouts_view", "reader"),
     "view.rollout": Entry(f"{_OPERATIONS}.rollout_view:rollout_detail", "reader"),
     "view.audit": Entry(f"{_OPERATIONS}.rollout_view:audit_view", "reader"),
+    "view.plan": Entry(f"{_OPERATIONS}.plans:plan", "reader"),
     "view.link": Entry(f"{_OPERATIONS}.rollout_view:link_view", "reader"),
 }
 OPERATIONS: Mapping[str, Entry] = {**WORKERS, **READERS}
