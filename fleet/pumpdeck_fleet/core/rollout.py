@@ -74,7 +74,7 @@ class Rollout:
         return current_wave(self.waves)
 
     def receive(self, event: Event) -> tuple[Rollout, tuple[Command, ...]]:
-        """The rollout after the event, and what must be done. What people ask wrongly raises; what devices or time bring does not.
+        """The rollout after the event, and what must be done. Only what people ask wrongly raises.
 
         Raises:
             RefusedError, ConflictError: a person's event is not allowed now; nothing changed.

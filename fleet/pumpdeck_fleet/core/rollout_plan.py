@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -238,11 +239,13 @@ def _why_excluded(entry: PlanDevice) -> str:
 
 def _in_order(devices: Sequence[PlanDevice]) -> list[PlanDevice]:
     # A bad model should meet the pumps that matter least, and not one site's pumps only.
-    turn: dict[str, int] = {}
+    turns: Counter[tuple[bool, int, str]] = Counter()
     ranked = []
-    for entry in sorted(devices, key=lambda entry: (-entry.criticality, entry.device)):
-        turn[entry.site] = turn.get(entry.site, 0) + 1
-        ranked.append((entry.link is Link.COURIER, -entry.criticality, turn[entry.site], entry.site, entry))
+    for entry in sorted(devices, key=lambda entry: entry.device):
+        is_courier = entry.link is Link.COURIER
+        turns[is_courier, entry.criticality, entry.site] += 1
+        turn = turns[is_courier, entry.criticality, entry.site]
+        ranked.append((is_courier, -entry.criticality, turn, entry.site, entry))
     return [item[-1] for item in sorted(ranked, key=lambda item: item[:-1])]
 
 

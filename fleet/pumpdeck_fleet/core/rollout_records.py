@@ -43,8 +43,8 @@ class Wave:
 class DeviceTask:
     """One device's part. What shall run there stands in the plan.
 
-    `assign_ms` is when the assignment was let go: 0 means that the device cannot have got it. `deadline_ms` is 0
-    until the wave opens. `note` is the last reason. The receipt's digest and key stand here once a device-signed receipt ended the task.
+    `assign_ms` is when the assignment was let go: 0 means that the device cannot have got it. `deadline_ms` is 0 until the
+    wave opens. `note` is the last reason. The receipt's digest and key stand here once a signed receipt ended the task.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The states of a rollout, its waves and its device tasks, and the tables of their moves. What stands in no table cannot happen."""
+"""The states of a rollout, its waves and its device tasks, and the tables of their moves. What no table holds cannot happen."""
 
 from __future__ import annotations
 
