@@ -36,7 +36,7 @@ from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker, with_limit
 from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_trainer.baseline import fit_baseline
-from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, pool_limit
+from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, maxima_of, pool_limit
 
 CHANNELS = (
     "Accelerometer1RMS",
@@ -169,7 +169,7 @@ def fit_all(runs: list[Run], options: Options) -> list[tuple[Fitted, FittedLimit
     """Every run with its own limit by the product's rule: own blocks where there are enough, else the type's pool."""
     rule, budget = BlockRule(options.window_s), AlarmBudget()
     fitted = [fit_run(run, options) for run in runs]
-    pooled = pool_limit([one.scores for one in fitted], rule, budget)
+    pooled = pool_limit([maxima_of(one.scores, rule) for one in fitted], rule, budget)
     return [(one, fit_limit(one.scores, rule, budget, pooled=pooled)) for one in fitted]
 
 
