@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pumpdeck_console.cli.session import Session
+    from pumpdeck_console.operations.selector import QuerySelector
+    from pumpdeck_console.operations.views import FleetView
+    from pumpdeck_console.tui.readers import Readers
+    from pumpdeck_console.tui.selecting import Mask
     from pumpdeck_console.wiring import Workspace
+    from pumpdeck_fleet.core.inventory import Fleet
 
 _OPENER = "pumpdeck_console.operations.table:open_worker"
 
@@ -36,12 +41,33 @@ def run_workspace(workspace: Workspace) -> int:
         export_folder=Path.cwd(),
         is_paced=os.environ.get("PUMPDECK_UNPACED") is None,
     )
-    world = ConsoleWorld(clock=workspace.clock, fs=workspace.fs, environ=os.environ)
+    selector = _LazySelector()
+    world = ConsoleWorld(clock=workspace.clock, fs=workspace.fs, environ=os.environ, selector=selector)
     actions = WorkerProcess(_OPENER, {"workspace": str(workspace.root)}, log=folder / "worker.log")
 
-    def readers() -> object:
+    def readers() -> Readers:
         from pumpdeck_console.operations.readers import StoreReaders  # deferred: numpy, in the reader thread
 
-        return StoreReaders(workspace)
+        return StoreReaders(workspace, on_fleet=selector.know)
 
-    return run_console(readers, actions, options=options, world=world)  # type: ignore[arg-type]
+    return run_console(readers, actions, options=options, world=world)
+
+
+class _LazySelector:
+    """The query selector, imported with numpy at its first use: after the first paint."""
+
+    def __init__(self) -> None:
+        self._selector: QuerySelector | None = None
+        self._fleet: Fleet | None = None
+
+    def know(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def __call__(self, view: FleetView, text: str) -> Mask:
+        if self._selector is None:
+            from pumpdeck_console.operations.selector import QuerySelector  # deferred: numpy
+
+            self._selector = QuerySelector()
+        if self._fleet is not None:
+            self._selector.know(self._fleet)
+        return self._selector(view, text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
+
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
@@ -17,7 +19,6 @@ from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_packaging.trust_repository import PackageRelease
-from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 
 _OPSET = 13
 
@@ -188,7 +189,7 @@ def _release(
     for _, package in built:
         workspace.artifacts.put(package.data)
     releases = [
-        PackageRelease(one.device.id, package, {version.model: version.number for version in one.versions.values()})
+        PackageRelease(package, {version.model: version.number for version in one.versions.values()})
         for one, package in built
     ]
     # The signed word comes first: a cut after it leaves a released package that the next build finds again.

@@ -16,6 +16,7 @@ from pumpdeck_console.operations.views import (
     RolloutsView,
 )
 from pumpdeck_console.wiring import FLEET_FILE, Workspace
+from pumpdeck_fleet.core.inventory import Fleet
 
 _WATCHED = (FLEET_FILE, "policies.toml")
 
@@ -23,8 +24,10 @@ _WATCHED = (FLEET_FILE, "policies.toml")
 class StoreReaders:
     """`tui.readers.Readers` over the store. Made in the thread that uses it; the store is opened by the first call."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, on_fleet: Callable[[Fleet], None] = lambda _fleet: None) -> None:
+        """`on_fleet` is handed the inventory whenever a fleet view was made from it."""
         self._origin = workspace
+        self._on_fleet = on_fleet
         self._workspace = workspace.reader()
         self._stamp = self._files_stamp()
 
@@ -49,7 +52,9 @@ class StoreReaders:
         return ":".join(found)
 
     def fleet(self, query: str = "") -> FleetView:
-        return fleet_view.fleet_view(self._workspace, query=query)
+        view = fleet_view.fleet_view(self._workspace, query=query)
+        self._on_fleet(self._workspace.fleet)
+        return view
 
     def pump(self, pump_id: str) -> PumpDetail:
         return fleet_view.pump_detail(self._workspace, pump=pump_id)
@@ -71,8 +76,3 @@ class StoreReaders:
 
     def plan(self, operation: str, arguments: Mapping[str, str]) -> PlanView:
         return plans.plan(self._workspace, operation, arguments)
-
-
-def readers_of(workspace: Workspace) -> Callable[[], StoreReaders]:
-    """A factory for the console: one `StoreReaders` for each of its reader threads."""
-    return lambda: StoreReaders(workspace)
