@@ -60,7 +60,7 @@ class Workspace:
 
     @property
     def artifacts_path(self) -> Path:
-        return self.root / "artifacts" / "sha256"
+        return self.root / "artifacts"
 
     @property
     def pipelines_path(self) -> Path:
@@ -108,7 +108,8 @@ class Workspace:
     @property
     def actor(self) -> str:
         """The pseudonym under which this person stands in the audit chain; made at the first use."""
-        return self.store.persons.actor_for(self.person)
+        with self.store.atomic() as store:
+            return store.persons.actor_for(self.person)
 
     def reader(self) -> Workspace:
         """The same workspace with its own read-only store, for one other thread."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .processes import F32, F64, I64, disturb
-from .seeds import rng_for
+from .seeds import Chance
 
 DAY_MS = 86_400_000
 YEAR_DAYS = 365.2425
@@ -42,9 +42,9 @@ class SiteConditions:
 class SiteProcesses:
     """Air temperature and demand of several sites, advanced together; each site draws from its own stream."""
 
-    def __init__(self, sites: Sequence[tuple[str, Climate]], seed: int) -> None:
+    def __init__(self, sites: Sequence[tuple[str, Climate]], chance: Chance) -> None:
         self._climates = [climate for _, climate in sites]
-        self._streams = [rng_for(seed, "site", site_id) for site_id, _ in sites]
+        self._streams = [chance.of_episode("site", site_id) for site_id, _ in sites]
         self._state: F32 = np.zeros((2, len(sites)), dtype=np.float32)
 
     def advance(self, at_ms: I64, step_s: F64) -> SiteConditions:

@@ -28,10 +28,12 @@ from pumpdeck_fleet.core.ports import FileSystem
 
 from .faults import Scenario
 from .fleet import climates_of, pumps_to_simulate
+from .live import spool_name
 from .makers import MAKER_BY_ID
 from .physics import FleetSimulator, SimulatedRows
 from .processes import I64
 from .scenario import is_alarm_expected
+from .seeds import Chance
 from .sites import SITE_BY_ID
 
 HISTORY_DAYS = 30
@@ -62,6 +64,11 @@ class History:
     truth: Path
     rows: tuple[SimulatedRows, ...]
 
+    @property
+    def reference_end_ms(self) -> int:
+        """Where a reference window must end: on the last day some pumps fail and nobody has labelled it yet."""
+        return self.end_ms - DAY_MS
+
 
 def history_times(end_ms: int, days: int = HISTORY_DAYS) -> I64:
     """Times of the history's rows: one in ten minutes, and one a minute on the last day; the last row is at `end_ms`."""
@@ -77,7 +84,7 @@ def simulate_history(
 ) -> list[SimulatedRows]:
     """All rows of the fleet's history, one entry per pump type."""
     simulator = FleetSimulator(
-        pumps_to_simulate(fleet.pumps), climates_of([site.id for site in fleet.sites]), scenario, seed
+        pumps_to_simulate(fleet.pumps), climates_of([site.id for site in fleet.sites]), scenario, Chance(seed)
     )
     return simulator.advance(history_times(end_ms, days))
 
@@ -160,7 +167,7 @@ def write_last_day(
                 continue
             since = int(np.searchsorted(of_type.at_ms, of_type.at_ms[-1] - DAY_MS, side="right"))
             tags = [wanted[of_type.pump_ids[index]] for index in chosen]
-            name = f"{int(of_type.at_ms[since])}-{of_type.pump_type}.csv"
+            name = spool_name(int(of_type.at_ms[since]), of_type.pump_type)
             data = _spool_csv(of_type, chosen, tags, since)
             replace_file(fs, inbox / name, data)
             written[device] += len(chosen) * (of_type.at_ms.size - since)

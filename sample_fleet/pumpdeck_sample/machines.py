@@ -9,7 +9,7 @@ import numpy as np
 
 from .channels import CHANNELS, PumpType
 from .processes import F32
-from .seeds import rng_for
+from .seeds import Chance
 
 _VALUES = (
     "flow_m3_h",
@@ -66,10 +66,10 @@ class Machines:
     steps_per_unit: F32
 
 
-def draw_machines(pump_type: PumpType, pumps: Sequence[tuple[str, int]], seed: int) -> Machines:
+def draw_machines(pump_type: PumpType, pumps: Sequence[tuple[str, int]], chance: Chance) -> Machines:
     """Rated values of the pumps `(id, coarseness)`; coarseness divides the resolution of the type's sensors."""
     low, high = np.array(_RANGES[pump_type]).T
-    share = np.stack([rng_for(seed, "machine", pump_id).random(len(_VALUES)) for pump_id, _ in pumps])
+    share = np.stack([chance.of_nature("machine", pump_id).random(len(_VALUES)) for pump_id, _ in pumps])
     drawn = (low + share * (high - low)).astype(np.float32)
     coarseness = np.array([coarse for _, coarse in pumps], dtype=np.float64)
     finest = np.array([spec.steps_per_unit for spec in CHANNELS[pump_type]], dtype=np.float64)

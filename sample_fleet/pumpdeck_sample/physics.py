@@ -18,7 +18,7 @@ from .climate import Climate, SiteConditions, SiteProcesses
 from .faults import FAULT_CODES, Fault, FaultKind, Scenario
 from .machines import Machines, draw_machines
 from .processes import F32, F64, I64, disturb, lag, steps_s
-from .seeds import rng_for
+from .seeds import Chance
 from .sensors import SensorFault, bind_sensor_fault, read_sensor, spoil
 
 U8 = npt.NDArray[np.uint8]
@@ -62,13 +62,13 @@ class FleetSimulator:
     """Pumps of all types at several sites, advanced together in time."""
 
     def __init__(
-        self, pumps: Sequence[PumpToSimulate], climates: Mapping[str, Climate], scenario: Scenario, seed: int
+        self, pumps: Sequence[PumpToSimulate], climates: Mapping[str, Climate], scenario: Scenario, chance: Chance
     ) -> None:
         site_ids = sorted({pump.site_id for pump in pumps})
-        self._sites = SiteProcesses([(site_id, climates[site_id]) for site_id in site_ids], seed)
+        self._sites = SiteProcesses([(site_id, climates[site_id]) for site_id in site_ids], chance)
         self._groups = [
             _TypeSimulator(
-                pump_type, chosen, np.array([site_ids.index(pump.site_id) for pump in chosen]), scenario, seed
+                pump_type, chosen, np.array([site_ids.index(pump.site_id) for pump in chosen]), scenario, chance
             )
             for pump_type in PumpType
             if (chosen := [pump for pump in pumps if pump.pump_type is pump_type])
@@ -116,15 +116,17 @@ class _Work:
 
 class _TypeSimulator:
     def __init__(
-        self, pump_type: PumpType, pumps: Sequence[PumpToSimulate], sites: I64, scenario: Scenario, seed: int
+        self, pump_type: PumpType, pumps: Sequence[PumpToSimulate], sites: I64, scenario: Scenario, chance: Chance
     ) -> None:
         self._type = pump_type
         self._ids = tuple(pump.pump_id for pump in pumps)
         self._site_columns = sites
-        self._machines = draw_machines(pump_type, [(pump.pump_id, pump.coarseness) for pump in pumps], seed)
+        self._machines = draw_machines(pump_type, [(pump.pump_id, pump.coarseness) for pump in pumps], chance)
         self._scenario = scenario.of_pumps(set(self._ids))
-        self._sensor_faults = [self._bind(fault, seed) for fault in self._scenario.faults if fault.kind.is_sensor_fault]
-        self._streams = [rng_for(seed, "pump", pump_id) for pump_id in self._ids]
+        self._sensor_faults = [
+            self._bind(fault, chance) for fault in self._scenario.faults if fault.kind.is_sensor_fault
+        ]
+        self._streams = [chance.of_episode("pump", pump_id) for pump_id in self._ids]
         self._disturbance: F32 = np.zeros((_TAU_S.size, len(self._ids)), dtype=np.float32)
         self._heat: F32 | None = None
 
@@ -176,12 +178,12 @@ class _TypeSimulator:
             np.maximum(column, grown, out=column)
         return found
 
-    def _bind(self, fault: Fault, seed: int) -> SensorFault:
+    def _bind(self, fault: Fault, chance: Chance) -> SensorFault:
         names = channel_names(self._type)
         channel, pump = names.index(fault.channel or ""), self._ids.index(fault.pump_id)
         rated = float(_rated_values(self._type, self._machines)[names[channel]][0, pump])
         return bind_sensor_fault(
-            fault, channel, pump, (rated, 1.0 / float(self._machines.steps_per_unit[channel, pump])), seed
+            fault, channel, pump, (rated, 1.0 / float(self._machines.steps_per_unit[channel, pump])), chance
         )
 
     def _truth(self, at_ms: I64) -> U8:
@@ -193,7 +195,7 @@ class _TypeSimulator:
 
 def _suction_bar(machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> F32:
     blocked = severity.get(FaultKind.CAVITATION, _NONE)
-    return machines.suction_bar * drive.suction - 0.62 * blocked * (machines.suction_bar - machines.vapour_bar)
+    return machines.suction_bar * drive.suction - 0.75 * blocked * (machines.suction_bar - machines.vapour_bar)
 
 
 def _work(pump_type: PumpType, machines: Machines, drive: _Drive, severity: dict[FaultKind, F32]) -> _Work:

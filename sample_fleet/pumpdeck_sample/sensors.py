@@ -9,7 +9,7 @@ import numpy as np
 from .channels import ChannelSpec
 from .faults import Fault, FaultKind
 from .processes import F32, I64
-from .seeds import rng_for
+from .seeds import Chance
 
 DRIFT_SHARE = 0.30
 SPIKE_SHARE = 0.6
@@ -30,9 +30,9 @@ class SensorFault:
     held: float | None = None
 
 
-def bind_sensor_fault(fault: Fault, channel: int, pump: int, scale: tuple[float, float], seed: int) -> SensorFault:
+def bind_sensor_fault(fault: Fault, channel: int, pump: int, scale: tuple[float, float], chance: Chance) -> SensorFault:
     """A sensor fault bound to its channel and pump columns; `scale` is that reading's rated value and its step."""
-    stream = rng_for(seed, "sensor fault", fault.pump_id, fault.kind, str(fault.onset_ms))
+    stream = chance.of_episode("sensor fault", fault.pump_id, fault.kind, str(fault.onset_ms))
     return SensorFault(fault, channel, pump, scale[0], scale[1], stream)
 
 

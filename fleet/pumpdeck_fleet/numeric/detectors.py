@@ -42,8 +42,8 @@ class PumpBlock:
     """What one pump adds to the shared graph: its baseline and limit.
 
     channels: c names in input order. centre, scale, floor: float32 [c] in the channel's unit; `floor` is the sensor's
-    resolution, below which a scale means nothing. votes: bool [c]. limit: the score above which the alarm logic starts
-    counting. provisional: the limit is the pump type's, not yet the pump's own.
+    resolution, below which a scale means nothing. votes: bool [c]. limit: the score above which the alarm logic
+    starts counting. provisional: the limit is the pump type's, not yet the pump's own.
     """
 
     channels: tuple[str, ...]
@@ -128,8 +128,8 @@ def decode_block(data: bytes, channels: tuple[str, ...], what: str = "pump block
 def contributions(block: PumpBlock, features: Float32) -> Float32:
     """How many widths each voting channel stands from its centre, float32 [n, c]; 0 for missing and non-voting channels.
 
-    The width is the baseline's scale, never below the sensor's resolution. The largest contribution names the guilty channel.
-    Capped at `SCORE_CAP`, so no score is ever infinite.
+    The width is the baseline's scale, never below the sensor's resolution. The largest contribution names the
+    guilty channel. Capped at `SCORE_CAP`, so no score is ever infinite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         away = np.abs(features - block.centre) / block.width

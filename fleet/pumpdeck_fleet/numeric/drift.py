@@ -1,11 +1,11 @@
 """Population stability index (PSI) of a pump's channels: from sketches (device returns) or from raw rows (audit).
 
 Definition, as published (Siddiqi, Credit Risk Scorecards, Wiley 2006; Yurdakul, Statistical Properties of Population
-Stability Index, Western Michigan University 2018): PSI = sum over bins of (p - q) * ln(p / q), p and q the shares of the
-current and the reference window. What those leave open is fixed here: bins are the reference deciles, right-closed
-(a, b], the outer ones open-ended; a value that holds 5 % of the reference or more (an atom) has a bin of its own and
-coinciding edges are one edge; q is counted, not assumed to be 0.1; a share below 1e-4 counts as 1e-4, without rescaling
-the others. Usual reading: < 0.1 stable, 0.1-0.25 look, > 0.25 changed.
+Stability Index, Western Michigan University 2018): PSI = sum over bins of (p - q) * ln(p / q), p and q the shares
+of the current and the reference window. What those leave open is fixed here: bins are the reference deciles,
+right-closed (a, b], the outer ones open-ended; a value that holds 5 % of the reference or more (an atom) has a bin
+of its own and coinciding edges are one edge; q is counted, not assumed to be 0.1; a share below 1e-4 counts as
+1e-4, without rescaling the others. Usual reading: < 0.1 stable, 0.1-0.25 look, > 0.25 changed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Reference edges: where a channel's line is cut into cells, and how many reference rows fell into each.
 
-Made at training time, shipped in the package; sketches count on them. Per channel: 29 quantile edges (30 quantile bins),
-31 equal-width edges over the central 99 % (30 bins), 4 overflow edges beyond either end (10 overflow bins), and a fence
-on both sides of each *atom*: a value that holds a large share of the rows (a stopped pump, a coarse sensor). Every edge
-is a whole multiple of a power of two of about 1/256 of the channel's width: exact in float64, small on the wire. Bins
-are right-closed: (a, b].
+Made at training time, shipped in the package; sketches count on them. Per channel: 29 quantile edges (30 quantile
+bins), 31 equal-width edges over the central 99 % (30 bins), 4 overflow edges beyond either end (10 overflow bins),
+and a fence on both sides of each *atom*: a value that holds a large share of the rows (a stopped pump, a coarse
+sensor). Every edge is a whole multiple of a power of two of about 1/256 of the channel's width: exact in float64,
+small on the wire. Bins are right-closed: (a, b].
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Cuts:
     """One channel's edges in whole grid steps of 2**exponent.
 
     Raises:
-        FormatError: 29 quantiles that do not fall, a range of at least 30 steps and at most 10 atoms are what it takes.
+        FormatError: 29 quantiles that do not fall, a range of at least 30 steps and at most 10 atoms are what it
+        takes.
     """
 
     exponent: int

@@ -1,9 +1,9 @@
 """Features: the causal mean of each channel over the last `window_s` of row time. One module for training and device.
 
-The window of a row at time t is (t - window, t]. Sums are anchored to a grid of cells of one window's length in row time: the
-window of any row is a suffix of one cell plus a prefix of the next, each summed in row order in float64. So a result depends
-only on the rows inside the window and their times: never on a row's index, on how rows were cut into chunks, or on a value
-that has left the window, and one pass costs the same whatever the window's length.
+The window of a row at time t is (t - window, t]. Sums are anchored to a grid of cells of one window's length in row
+time: the window of any row is a suffix of one cell plus a prefix of the next, each summed in row order in float64.
+So a result depends only on the rows inside the window and their times: never on a row's index, on how rows were cut
+into chunks, or on a value that has left the window, and one pass costs the same whatever the window's length.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ Bools = NDArray[np.bool_]
 class TelemetryFrame:
     """Rows of one pump, strictly rising in time.
 
-    channels: c names. at_ms: int64 [n], epoch ms UTC. values: float32 [n, c], NaN = missing. flags: uint16 [n], quality flags.
+    channels: c names. at_ms: int64 [n], epoch ms UTC. values: float32 [n, c], NaN = missing. flags: uint16 [n],
+    quality flags.
 
     Raises:
         FormatError: shapes or types do not fit, a channel stands twice, or time does not rise.

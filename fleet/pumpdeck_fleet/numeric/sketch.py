@@ -1,9 +1,10 @@
 """Sketch: what a pump's channels looked like over some time (usually a day), in about 1 kB, mergeable exactly.
 
-Rows are counted per cell of the reference edges (`numeric/edges.py`), from which the 30 quantile, 30 equal-width and 10
-overflow bins are sums. Beside the counts stand integer power sums of each channel's deviation from the reference centre
-in 1/16 width: four moments, and the products of channel pairs (first 10 channels) over the rows in which all of those are
-present. Everything is an integer, so merging is plain addition, in any order and any grouping.
+Rows are counted per cell of the reference edges (`numeric/edges.py`), from which the 30 quantile, 30 equal-width
+and 10 overflow bins are sums. Beside the counts stand integer power sums of each channel's deviation from the
+reference centre in 1/16 width: four moments, and the products of channel pairs (first 10 channels) over the rows in
+which all of those are present. Everything is an integer, so merging is plain addition, in any order and any
+grouping.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _ALIKE, _APART = 0, 1
 class Sketch:
     """Counts and power sums of the rows from `first_ms` to `last_ms` on one edge set.
 
-    counts: int64 [cells of all channels]. moments: int64 [4, c], sums of the 1st..4th power. complete: rows in which every paired
-    channel was present; of these `sums` int64 [p] and `products` int64 [p, p], p = min(c, 10).
+    counts: int64 [cells of all channels]. moments: int64 [4, c], sums of the 1st..4th power. complete: rows in
+    which every paired channel was present; of these `sums` int64 [p] and `products` int64 [p, p], p = min(c, 10).
     """
 
     edges: ReferenceEdges
