@@ -29,13 +29,13 @@ format = 1
 [rollout]
 waves = ["1", "3", "rest"]    # devices in each wave
 soak_s = 1
-shadow_s = 0
 deadline_s = 600
+retry_after_s = 2
+keep_windows = false
 approvals = 1
 
 [transport]
 concurrency = 8
-retry_after_s = 2
 """
 
 

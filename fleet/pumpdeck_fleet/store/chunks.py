@@ -1,8 +1,8 @@
 """Telemetry and scores as column chunks: append anything in any order, read any interval.
 
-A day of a pump stands in one chunk while it holds at most DAY_CHUNK_ROWS rows, else in one chunk an hour. Which of the two depends
-on the rows alone, so the same rows give the same chunks however they were split, ordered or repeated. Hourly figures are kept
-for days in hour chunks and computed on reading for the others.
+A day of a pump stands in one chunk while it holds at most DAY_CHUNK_ROWS rows, else in one chunk an hour. Hourly figures are
+kept for days with more than ROLLUP_ROWS rows and computed on reading for the others. Both depend on the rows alone, so the same
+rows give the same tables however they were split, ordered or repeated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError
-from pumpdeck_fleet.numeric.columns import MAX_ROWS, decode_chunk, encode_chunk
+from pumpdeck_fleet.numeric.columns import MAX_ROWS, pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, empty_frame
 from pumpdeck_fleet.store import rollups
 from pumpdeck_fleet.store.chunk_merge import AppendCounts, add_counts, canonical_frame, merge_frames
@@ -25,7 +25,8 @@ from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
 from pumpdeck_fleet.store.series import PLACES, LastRow, Series, SeriesEnd, SeriesTable
 
-DAY_CHUNK_ROWS = 480
+DAY_CHUNK_ROWS = 1_500
+ROLLUP_ROWS = 240
 
 
 class _Chunk(NamedTuple):
@@ -40,7 +41,7 @@ class _Chunk(NamedTuple):
 class _Plan:
     """What one append will do to the tables."""
 
-    counts: AppendCounts = AppendCounts(0, 0, 0)
+    counts: AppendCounts = field(default=AppendCounts(0, 0, 0))
     chunks: list[_Chunk] = field(default_factory=list)
     obsolete: list[int] = field(default_factory=list)
     rolled: list[tuple[int, TelemetryFrame]] = field(default_factory=list)
@@ -133,26 +134,28 @@ class ChunkTable:
     def _lay_out(plan: _Plan, day: int, rows: TelemetryFrame) -> None:
         if len(rows) <= DAY_CHUNK_ROWS:
             plan.chunks.append(_Chunk(day * DAY_HOURS, DAY_HOURS, rows))
-            return
-        plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in _by_hour(rows))
-        plan.rolled.append((day, rows))
+        else:
+            plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in _by_hour(rows))
+        if len(rows) > ROLLUP_ROWS:
+            plan.rolled.append((day, rows))
 
     def _carry_out(self, series: Series, plan: _Plan) -> None:
         self._sql.write_many("DELETE FROM chunk WHERE place = ?", [(place,) for place in plan.obsolete])
         self._sql.write_many(
-            "INSERT OR REPLACE INTO chunk (place, hours, rows, channels, digest, data) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO chunk (place, hours, rows, channels, flagged, digest, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self._chunk_row(series, chunk) for chunk in plan.chunks),
         )
         for day, rows in plan.rolled:
             self._roll(series, day, rows)
 
-    def _chunk_row(self, series: Series, chunk: _Chunk) -> tuple[int, int, int, int, bytes, bytes]:
+    def _chunk_row(self, series: Series, chunk: _Chunk) -> tuple[int, int, int, int, bool, bytes, bytes]:
         frame = chunk.frame
         if len(frame) > MAX_ROWS:
             which = f"{series.pump}, hour from {chunk.hour * HOUR_MS}"
             raise TooLargeError("has too many rows in one hour", which, expected=f"at most {MAX_ROWS}", found=len(frame))
         channels = self._series.channel_id(frame.channels)
-        return series.place(chunk.hour), chunk.hours, len(frame), channels, _digest(frame), encode_chunk(frame)
+        place, flagged = series.place(chunk.hour), bool(frame.flags.any())
+        return place, chunk.hours, len(frame), channels, flagged, _digest(frame), pack_rows(frame)
 
     def _roll(self, series: Series, day: int, rows: TelemetryFrame) -> None:
         place = series.place(day * DAY_HOURS)
@@ -172,9 +175,12 @@ class ChunkTable:
         )
 
     def _read(self, series: Series, hour: int) -> TelemetryFrame:
-        row = self._sql.row("SELECT data FROM chunk WHERE place = ?", (series.place(hour),))
-        assert row is not None
-        return decode_chunk(row[0], f"chunk of {series.pump}")
+        (row,) = self._sql.rows(f"SELECT {_DATA} FROM chunk WHERE place = ?", (series.place(hour),))
+        return self._unpack(series, *row)
+
+    def _unpack(self, series: Series, rows: int, channels: int, flagged: int, data: bytes) -> TelemetryFrame:
+        names = self._series.channel_names(channels)
+        return unpack_rows(data, rows, names, bool(flagged), f"chunk of {series.pump}")
 
     # Reading
 
@@ -189,8 +195,9 @@ class ChunkTable:
         series = self._series.find(pump)
         if series is None or end_ms <= start_ms:
             return
-        for (data,) in self._sql.each(f"SELECT data FROM chunk WHERE {_TOUCHES}", _bounds(series, start_ms, end_ms)):
-            yield decode_chunk(data, f"chunk of {pump}")
+        sql = f"SELECT {_DATA} FROM chunk WHERE {_TOUCHES}"
+        for row in self._sql.each(sql, _bounds(series, start_ms, end_ms)):
+            yield self._unpack(series, *row)
 
     def tail(self, pump: str, rows: int) -> TelemetryFrame:
         """The last `rows` rows."""
@@ -198,9 +205,9 @@ class ChunkTable:
         parts: list[TelemetryFrame] = []
         if series is not None:
             bounds = (series.place(0), series.place(PLACES))
-            sql = "SELECT data FROM chunk WHERE place >= ? AND place < ? ORDER BY place DESC"
-            for (data,) in self._sql.each(sql, bounds):
-                parts.append(decode_chunk(data, f"chunk of {pump}"))
+            sql = f"SELECT {_DATA} FROM chunk WHERE place >= ? AND place < ? ORDER BY place DESC"
+            for row in self._sql.each(sql, bounds):
+                parts.append(self._unpack(series, *row))
                 if sum(map(len, parts)) >= rows:
                     break
         whole = _joined(parts[::-1], self._channels)
@@ -242,9 +249,9 @@ class ChunkTable:
     def _rollups(self, series: Series, start_ms: int, end_ms: int) -> Iterator[HourRollup]:
         """Figures of all days that touch the interval, in order of time."""
         kept = self._kept_days(series, start_ms, end_ms)
-        sql = f"SELECT place, data FROM chunk WHERE hours = {DAY_HOURS} AND {_TOUCHES}"
-        for place, data in self._sql.each(sql, _bounds(series, start_ms, end_ms)):
-            kept[place % PLACES // DAY_HOURS] = rollups.roll_up(decode_chunk(data, f"chunk of {series.pump}"))
+        sql = f"SELECT place, {_DATA} FROM chunk WHERE rows <= {ROLLUP_ROWS} AND hours = {DAY_HOURS} AND {_TOUCHES}"
+        for place, *row in self._sql.each(sql, _bounds(series, start_ms, end_ms)):
+            kept[place % PLACES // DAY_HOURS] = rollups.roll_up(self._unpack(series, *row))
         for day in sorted(kept):
             yield kept[day]
 
@@ -273,6 +280,7 @@ class ChunkTable:
         return matrix
 
 
+_DATA = "rows, channels, flagged, data"
 # A chunk of a day starts up to 23 hours before the rows it holds; `place + hours` drops hour chunks that end too early.
 _TOUCHES = "place >= ? AND place < ? AND place + hours > ? ORDER BY place"
 

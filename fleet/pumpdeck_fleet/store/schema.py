@@ -17,7 +17,7 @@ FIRST: tuple[str, ...] = (
     # place = series * 2**24 + hours since 1970: one tree, chunks of a pump side by side in time.
     """CREATE TABLE chunk (
         place INTEGER PRIMARY KEY, hours INTEGER NOT NULL, rows INTEGER NOT NULL, channels INTEGER NOT NULL,
-        digest BLOB NOT NULL, data BLOB NOT NULL)""",
+        flagged INTEGER NOT NULL, digest BLOB NOT NULL, data BLOB NOT NULL)""",
     # place = series * 2**24 + hours since 1970 of the day's start; data: float32 [4, 24, channels] min, mean, max, count.
     "CREATE TABLE rollup_hour (place INTEGER PRIMARY KEY, channels INTEGER NOT NULL, data BLOB NOT NULL)",
     """CREATE TABLE label (
@@ -72,4 +72,10 @@ FIRST: tuple[str, ...] = (
     """CREATE TABLE pump_now (
         pump TEXT PRIMARY KEY, alarm_ms INTEGER, alarmed INTEGER, drift_ms INTEGER, drift_worst REAL,
         drift_channel TEXT) WITHOUT ROWID""",
+)
+
+# The highest counter of a signed return index by device key: an older return played again is known by it.
+RETURN_COUNTERS: tuple[str, ...] = (
+    """CREATE TABLE return_counter (
+        device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
 )
