@@ -199,8 +199,15 @@ class Workspace:
         return open_channel
 
     def reader(self) -> Workspace:
-        """The same workspace with its own read-only store, for one other thread."""
+        """The same workspace with its own read-only store, for one other thread; files are read again."""
         return Workspace(self.root, self.clock, self.fs, read_only=True)
+
+    def twin(self) -> Workspace:
+        """The same workspace, inventory and policies with its own store, for one other thread that writes."""
+        twin = Workspace(self.root, self.clock, self.fs, keys=self.keys)
+        for name in ("settings", "policies", "fleet"):
+            twin.__dict__[name] = getattr(self, name)
+        return twin
 
     def close(self) -> None:
         """Close the store if it was opened."""
