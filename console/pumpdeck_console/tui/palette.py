@@ -94,7 +94,7 @@ NIGHT_WORDS = {
     "dim": "#8b98a5",
     "rule": "#5d6b79",
     "accent": "#58b3e8",
-    "alarm": "#ff6b6b",
+    "alarm": "#ff7b7b",
     "sensor": "#d8a3ff",
     "stale": "#a8b3bd",
     "no_model": "#86b6ff",
@@ -181,6 +181,24 @@ def _mono() -> Palette:
     return Palette("mono", _ansi_theme("mono", "ansi_default"), styles, uses_colour=False)
 
 
+_ANSI_VARIABLES = (
+    "ansi-background",
+    "ansi-foreground",
+    "border",
+    "border-blurred",
+    "block-cursor-foreground",
+    "block-cursor-background",
+    "block-hover-background",
+    "input-cursor-background",
+    "input-cursor-foreground",
+    "input-selection-background",
+    "input-selection-foreground",
+    "screen-selection-background",
+    "screen-selection-foreground",
+)
+"""Variables that Textual's own styles ask an ANSI theme for."""
+
+
 def _ansi_theme(name: str, accent: str) -> Theme:
     return Theme(
         name=name,
@@ -196,11 +214,12 @@ def _ansi_theme(name: str, accent: str) -> Theme:
         panel="ansi_default",
         boost="ansi_default",
         ansi=True,
+        variables=dict.fromkeys(_ANSI_VARIABLES, "ansi_default"),
     )
 
 
-NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#1d4f7c", NIGHT_WORDS)
-HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#00407f", CONTRAST_WORDS)
+NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#153b5e", NIGHT_WORDS)
+HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#003366", CONTRAST_WORDS)
 PALETTES: Mapping[str, Palette] = {p.name: p for p in (NIGHT, HIGH_CONTRAST, _ansi_16(), _mono())}
 
 

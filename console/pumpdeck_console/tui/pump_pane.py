@@ -158,11 +158,11 @@ def _fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Parts]:
     """Facts in two columns where there is room, else one."""
     columns = 2 if width >= 44 else 1
     cell = width // columns
+    label = min(max((cell_len(word) for word, _ in facts), default=0), cell // 2)
     lines: list[Parts] = []
     for start in range(0, len(facts), columns):
         line: list[tuple[str, str]] = []
         for word, value in facts[start : start + columns]:
-            label = min(len(word) + 1, cell // 2)
-            line += [(fit(word, label) + " ", "dim"), (fit(value, cell - label - 2) + " ", "text")]
+            line += [(fit(word, label) + "  ", "dim"), (fit(value, cell - label - 3) + " ", "text")]
         lines.append(line)
     return lines

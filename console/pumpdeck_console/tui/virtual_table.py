@@ -300,8 +300,11 @@ class VirtualTable(LinePane, can_focus=True):
 
     def action_page(self, direction: int) -> None:
         step = max(1, self.body_height - 1) * direction
-        self.top = max(0, min(self.top + step, len(self.order) - self.body_height))
+        top = max(0, min(self.top + step, len(self.order) - self.body_height))
+        has_rolled, self.top = top != self.top, top
         self._move_cursor(self.cursor + step)
+        if has_rolled:
+            self.redraw()
 
     def action_end(self, direction: int) -> None:
         self._move_cursor(0 if direction < 0 else len(self.order) - 1)
