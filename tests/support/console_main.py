@@ -51,13 +51,13 @@ def main() -> int:
 
 def run_peer(pumps: int) -> int:
     """The same rows and columns in Textual's DataTable, with a filter that refills it."""
-    from support.fleet_views import fleet_view
     from textual.app import App
     from textual.binding import Binding
     from textual.widgets import DataTable, Input
 
     from pumpdeck_console.tui.fleet_table import fleet_table
     from pumpdeck_console.tui.selecting import select_words
+    from support.fleet_views import fleet_view
 
     view = fleet_view(pumps)
     table_view = fleet_table(view, "braille", lambda: view.as_of_ms)
