@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_agent.config import AgentConfig, Layout
+from pumpdeck_agent.receipts import Returned
 from pumpdeck_agent.state import fresh_state
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core import canonical
@@ -35,11 +36,14 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
         raise ConflictError("is a device's root folder already", str(root), hint="remove it to enrol anew")
     for folder in layout.folders():
         fs.mkdir(folder)
+    for folder in layout.folders():
+        fs.fsync_dir(folder.parent)
     key = generate_key()
     replace_file(fs, layout.device_key, key.private_pem())
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))
     replace_file(fs, layout.trust_root, trusted_root)
     replace_file(fs, layout.trust_floor, encode_floor(TrustFloor()))
+    replace_file(fs, layout.returned, canonical.encode(Returned(0)))
     StateFiles(fs, layout).save(fresh_state(config.min_seq))
     # Last: a folder without it is not a device, so a cut enrolment is simply begun again.
     replace_file(fs, layout.config, canonical.encode(config))
