@@ -72,8 +72,18 @@ def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_
     return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
 
 
-def start(store: Store, rollout_id: str, *, actor: str, now_ms: int, supersede: bool = False) -> Rollout:
+def start(
+    store: Store,
+    rollout_id: str,
+    *,
+    actor: str,
+    now_ms: int,
+    supersede: bool = False,
+    trust_seqs: Mapping[str, int] | None = None,
+) -> Rollout:
     """Let an approved rollout run. With `supersede`, tasks of other rollouts that were not handed over give way.
+
+    `trust_seqs` is the highest number by device that its site's trust repository has used: no task gets one at or below it.
 
     Raises:
         ConflictError: a device has a live task in another rollout.
@@ -90,7 +100,8 @@ def start(store: Store, rollout_id: str, *, actor: str, now_ms: int, supersede: 
             for device, other in live.items():
                 feed(store, other, [ev.Supersede(now_ms, actor, device, rollout_id)])
             live = {}
-        last_seqs = _last_seqs(store, rollout.tasks)
+        known, used = _last_seqs(store, rollout.tasks), trust_seqs or {}
+        last_seqs = {device: max(seq, used.get(device, 0)) for device, seq in known.items()}
         return feed(store, rollout_id, [ev.Start(now_ms, actor, last_seqs, live)]).rollout
 
 
