@@ -1,84 +1,73 @@
 """What people may change beside the inventory: `policies.toml` (goes with the fleet) and `settings.toml` (this computer only).
 
-Both are TOML, read strictly: an unknown key or a wrong type is refused with file, key, expected and found.
+Both are TOML, read strictly into frozen types: an unknown key or a wrong type is refused with file, key, expected and found.
 docs/policies.example.toml is normative for the first.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import tomli
 
-from pumpdeck_fleet.core.errors import InputError
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import FormatError, InputError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.health import HealthRules
+from pumpdeck_fleet.core.rollout_plan import RolloutPolicy
 
+_FORMAT = 1
 _MAX_BYTES = 256 * 1024
-T = TypeVar("T")
 
 
-class HealthPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a pump is stale or drifting."""
-
-    stale_after_s: float = 6 * 3600.0
-    drift_psi: float = 0.25
-
-
-class TrainingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much history a training reads and whether its result needs a person."""
+@dataclass(frozen=True, slots=True)
+class TrainingPolicy:
+    """How much history a training reads."""
 
     window_days: float = 30.0
-    auto_promote: bool = False
 
 
-class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defaults of a rollout; shares in per cent of a wave's devices, frozen when the rollout is planned."""
-
-    waves: tuple[str, ...] = ("1", "5%", "25%", "rest")
-    committed_pct: float = 95.0
-    bad_pct: float = 2.0
-    unknown_pct: float = 5.0
-    soak_s: float = 86_400.0
-    shadow_s: float = 0.0
-    deadline_s: float = 2 * 86_400.0
-    courier_deadline_s: float = 30 * 86_400.0
-    approvals: int = 1
-
-
-class TransportPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How devices are spoken to."""
+@dataclass(frozen=True, slots=True)
+class TransportPolicy:
+    """How devices are spoken to: how many at once, how long a silent link is waited for, most bytes taken in one collect."""
 
     concurrency: int = 8
     connect_timeout_s: float = 15.0
-    retry_after_s: float = 30.0
+    answer_timeout_s: float = 180.0
     collect_bytes: int = 4 * 1024 * 1024
 
 
-class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class Policies:
     """`policies.toml`."""
 
-    format: int = 1
-    health: HealthPolicy = HealthPolicy()
-    training: TrainingPolicy = TrainingPolicy()
-    rollout: RolloutPolicy = RolloutPolicy()
-    transport: TransportPolicy = TransportPolicy()
+    format: int = _FORMAT
+    health: HealthRules = field(default_factory=HealthRules)
+    training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
+    transport: TransportPolicy = field(default_factory=TransportPolicy)
 
 
-class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where private keys are looked for besides the keyring."""
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Where private keys are looked for besides the keyring. `insecure_storage` allows 0600 files without a passphrase."""
 
     folder: str = ""
     insecure_storage: bool = False
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """`settings.toml`: who sits at this computer and where its keys are. Never holds a secret."""
 
-    format: int = 1
+    format: int = _FORMAT
     person: str = ""
-    keys: KeySettings = KeySettings()
+    keys: KeySettings = field(default_factory=KeySettings)
+
+
+T = TypeVar("T", Policies, Settings)
 
 
 def load_policies(root: Path) -> Policies:
@@ -105,12 +94,11 @@ def _load(path: Path, cls: type[T]) -> T:
     except FileNotFoundError:
         return cls()
     try:
-        found = msgspec.convert(tomli.loads(data.decode("utf-8")), cls)
+        found = canonical.from_plain(cls, tomli.loads(data.decode("utf-8")), str(path))
     except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"is not TOML in UTF-8 ({error})", str(path)) from error
-    except msgspec.ValidationError as error:
-        what, _, key = str(error).partition(" - at ")
-        raise InputError(f"does not fit: {what}", f"{path}: {key.strip('`').removeprefix('$.') or 'top'}") from error
-    if getattr(found, "format", 1) != 1:
-        raise InputError("has a format this program does not know", str(path), expected=1, found=found.format)  # type: ignore[attr-defined]
+    except FormatError as error:
+        raise InputError(error.what, error.which, expected=error.expected, found=error.found) from error
+    if found.format != _FORMAT:
+        raise InputError("has a format this program does not know", str(path), expected=_FORMAT, found=found.format)
     return found

@@ -31,6 +31,7 @@ waves = ["1", "3", "rest"]    # devices in each wave
 soak_s = 1
 deadline_s = 600
 retry_after_s = 2
+keep_windows = false
 approvals = 1
 
 [transport]

@@ -40,6 +40,8 @@ class Series:
     over: float = float("nan")
     """Cells wholly above this value are drawn in the alarm style."""
     style: str = "line"
+    always: tuple[float, ...] = ()
+    """Values the axis must reach, however far from the data."""
 
 
 def envelope(series: Series, columns: int) -> tuple[Floats, Floats]:
@@ -60,18 +62,22 @@ def envelope(series: Series, columns: int) -> tuple[Floats, Floats]:
     return low, high
 
 
-def value_range(low: Floats, high: Floats, limits: Sequence[float]) -> tuple[float, float]:
+def value_range(low: Floats, high: Floats, limits: Sequence[float], always: Sequence[float]) -> tuple[float, float]:
     """Lowest and highest value the axis must show. A limit is shown when it is not too far from the data."""
     if not np.isfinite(low).any():
         shown = [limit for limit in limits if np.isfinite(limit)]
         return (min(0.0, *shown), max(1.0, *shown)) if shown else (0.0, 1.0)
     bottom, top = float(np.nanmin(low)), float(np.nanmax(high))
+    for value in always:
+        if np.isfinite(value):
+            bottom, top = min(bottom, value), max(top, value)
     reach = max(top - bottom, abs(top) * 0.02, 1e-6)
     for limit in limits:
-        if np.isfinite(limit) and bottom - 3 * reach <= limit <= top + 3 * reach:
+        if np.isfinite(limit) and bottom - reach <= limit <= top + reach:
             bottom, top = min(bottom, limit), max(top, limit)
     reach = max(top - bottom, abs(top) * 0.02, 1e-6)
-    return bottom - 0.04 * reach, top + 0.04 * reach
+    floor = bottom - 0.04 * reach
+    return (0.0 if floor < 0.0 <= bottom else floor), top + 0.04 * reach
 
 
 def dot_matrix(low: Floats, high: Floats, bounds: tuple[float, float], rows: int) -> Bools:
@@ -99,7 +105,7 @@ def draw_chart(series: Series, width: int, height: int, glyphs: str) -> list[Par
     across, down = DOTS[glyphs]
     plot = width - axis
     low, high = envelope(series, plot * across)
-    bounds = value_range(low, high, series.limits)
+    bounds = value_range(low, high, series.limits, series.always)
     dots = dot_matrix(low, high, bounds, height * down)
     text = _glyph_rows(dots, plot, height, glyphs)
     filled: Bools = np.asarray(dots.reshape(height, down, plot, across).any(axis=(1, 3)))

@@ -23,7 +23,8 @@ HEALTH_LABELS = (*(word.replace("_FAULT", "").replace("_", " ") for word in HEAL
 """Words short enough for a column; the full word stands in the detail pane."""
 
 
-_BAR_HEALTH = HEALTH_STYLES[:-1]
+_ON_SURFACES = (*HEALTH_STYLES[:-1], "accent")
+"""Styles that also exist over the panel and the bar background, as ``panel_ok`` and ``bar_ok``."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Palette:
     theme: Theme
     styles: Mapping[str, Style]
     uses_colour: bool = True
+    tints_cursor: bool = False
+    """Whether colours stay what they are on the cursor's row; else the whole row has the cursor's style."""
 
     def __getitem__(self, name: str) -> Style:
         return self.styles[name]
@@ -57,8 +60,8 @@ def _colours(background: str, panel: str, bar: str, cursor: str, words: Mapping[
             "bar_title": Style(color=words["title"], bgcolor=bar, bold=True),
             "bar_key": Style(color=words["accent"], bgcolor=bar, bold=True),
             "bar_on": Style(color=background, bgcolor=words["accent"], bold=True),
-            **{f"panel_{name}": Style(color=words[name], bgcolor=panel, bold=name == "alarm") for name in _BAR_HEALTH},
-            **{f"bar_{name}": Style(color=words[name], bgcolor=bar, bold=name == "alarm") for name in _BAR_HEALTH},
+            **{f"panel_{name}": Style(color=words[name], bgcolor=panel, bold=name == "alarm") for name in _ON_SURFACES},
+            **{f"bar_{name}": Style(color=words[name], bgcolor=bar, bold=name == "alarm") for name in _ON_SURFACES},
             "cursor": Style(color=words["cursor_text"], bgcolor=cursor, bold=True),
             "cursor_idle": Style(color=words["cursor_text"], bgcolor=panel, bold=True),
             "warn_bar": Style(color="#000000", bgcolor=words["drift"], bold=True),
@@ -84,7 +87,8 @@ def _theme(name: str, background: str, panel: str, words: Mapping[str, str]) -> 
 
 
 def _coloured(name: str, background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> Palette:
-    return Palette(name, _theme(name, background, panel, words), _colours(background, panel, bar, cursor, words))
+    styles = _colours(background, panel, bar, cursor, words)
+    return Palette(name, _theme(name, background, panel, words), styles, tints_cursor=True)
 
 
 NIGHT_WORDS = {
@@ -93,7 +97,7 @@ NIGHT_WORDS = {
     "dim": "#8b98a5",
     "rule": "#5d6b79",
     "accent": "#58b3e8",
-    "alarm": "#ff6b6b",
+    "alarm": "#ff7b7b",
     "sensor": "#d8a3ff",
     "stale": "#a8b3bd",
     "no_model": "#86b6ff",
@@ -156,8 +160,8 @@ def _ansi_16() -> Palette:
         styles[f"{surface}_dim"] = Style(color=front, bgcolor=back)
         styles[f"{surface}_title"] = Style(color=front, bgcolor=back, bold=True)
         styles[f"{surface}_key"] = Style(color="bright_yellow", bgcolor=back, bold=True)
-    styles |= {f"panel_{name}": styles[name] for name in _BAR_HEALTH}
-    styles |= {f"bar_{name}": Style(color="bright_white", bgcolor="blue", bold=name == "alarm") for name in _BAR_HEALTH}
+    styles |= {f"panel_{name}": styles[name] for name in _ON_SURFACES}
+    styles |= {f"bar_{name}": Style(color="bright_white", bgcolor="blue", bold=name == "alarm") for name in _ON_SURFACES}
     styles |= {
         "bar_on": Style(color="black", bgcolor="bright_cyan", bold=True),
         "cursor": Style(color="black", bgcolor="bright_cyan", bold=True),
@@ -174,10 +178,28 @@ def _mono() -> Palette:
     styles = dict.fromkeys((*NIGHT_WORDS, "panel", "panel_dim", "bar", "bar_dim"), plain)
     styles |= dict.fromkeys(("title", "panel_title", "panel_key", "bar_title", "bar_key", "alarm", "spark_over"), bold)
     for surface in ("bar", "panel"):
-        styles |= {f"{surface}_{name}": bold if name == "alarm" else plain for name in _BAR_HEALTH}
+        styles |= {f"{surface}_{name}": bold if name == "alarm" else plain for name in _ON_SURFACES}
     styles |= {"bar_on": Style(reverse=True, bold=True), "cursor": back, "cursor_idle": Style(underline=True)}
     styles |= {"warn_bar": Style(reverse=True, bold=True), "error_bar": Style(reverse=True, bold=True)}
     return Palette("mono", _ansi_theme("mono", "ansi_default"), styles, uses_colour=False)
+
+
+_ANSI_VARIABLES = (
+    "ansi-background",
+    "ansi-foreground",
+    "border",
+    "border-blurred",
+    "block-cursor-foreground",
+    "block-cursor-background",
+    "block-hover-background",
+    "input-cursor-background",
+    "input-cursor-foreground",
+    "input-selection-background",
+    "input-selection-foreground",
+    "screen-selection-background",
+    "screen-selection-foreground",
+)
+"""Variables that Textual's own styles ask an ANSI theme for."""
 
 
 def _ansi_theme(name: str, accent: str) -> Theme:
@@ -195,11 +217,12 @@ def _ansi_theme(name: str, accent: str) -> Theme:
         panel="ansi_default",
         boost="ansi_default",
         ansi=True,
+        variables=dict.fromkeys(_ANSI_VARIABLES, "ansi_default"),
     )
 
 
-NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#1d4f7c", NIGHT_WORDS)
-HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#00407f", CONTRAST_WORDS)
+NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#153b5e", NIGHT_WORDS)
+HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#003366", CONTRAST_WORDS)
 PALETTES: Mapping[str, Palette] = {p.name: p for p in (NIGHT, HIGH_CONTRAST, _ansi_16(), _mono())}
 
 

@@ -39,7 +39,8 @@ def plots_of(detail: PumpDetail) -> list[Plot]:
     start_ms = min(starts) if min(starts) < end_ms else end_ms - 1
     plots = []
     if len(detail.score_at_ms):
-        series = Series(detail.score_at_ms, detail.scores, start_ms, end_ms, (detail.limit,), detail.limit, "line2")
+        series = Series(detail.score_at_ms, detail.scores, start_ms, end_ms, (detail.limit,), detail.limit, "line2",
+                        (0.0, detail.limit))  # fmt: skip
         last = _last(detail.scores)
         limit = "" if math.isnan(detail.limit) else f" of {number(detail.limit)}"
         plots.append(Plot("score", number(last) + limit, last >= detail.limit, series))
@@ -157,11 +158,12 @@ def _fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Parts]:
     """Facts in two columns where there is room, else one."""
     columns = 2 if width >= 44 else 1
     cell = width // columns
+    words = [[cell_len(word) for word, _ in facts[column::columns]] for column in range(columns)]
+    labels = [min(max(lengths, default=0), cell // 2) for lengths in words]
     lines: list[Parts] = []
     for start in range(0, len(facts), columns):
         line: list[tuple[str, str]] = []
-        for word, value in facts[start : start + columns]:
-            label = min(len(word) + 1, cell // 2)
-            line += [(fit(word, label) + " ", "dim"), (fit(value, cell - label - 2) + " ", "text")]
+        for label, (word, value) in zip(labels, facts[start : start + columns], strict=False):
+            line += [(fit(word, label) + "  ", "dim"), (fit(value, cell - label - 3) + " ", "text")]
         lines.append(line)
     return lines

@@ -33,7 +33,7 @@ class TreeRow:
         return sum(self.counts)
 
 
-def tree_rows(nodes: tuple[SiteNode, ...], closed: frozenset[str]) -> tuple[TreeRow, ...]:
+def tree_rows(nodes: tuple[SiteNode, ...], folded: frozenset[str]) -> tuple[TreeRow, ...]:
     """Visible rows: the fleet, then groups by kind of site (where there is more than one kind), then sites."""
     if not nodes:
         return ()
@@ -43,7 +43,7 @@ def tree_rows(nodes: tuple[SiteNode, ...], closed: frozenset[str]) -> tuple[Tree
         return (*rows, *(TreeRow("site", node.site, node.counts, 1) for node in nodes))
     for kind in kinds:
         inside = [node for node in nodes if node.kind == kind]
-        is_open = kind not in closed
+        is_open = kind not in folded
         rows.append(TreeRow("group", kind or "other", _sum(inside), 1, is_open))
         if is_open:
             rows += [TreeRow("site", node.site, node.counts, 2) for node in inside]
@@ -85,7 +85,7 @@ class SiteTree(LinePane, can_focus=True):
         self.rows: tuple[TreeRow, ...] = ()
         self.cursor = 0
         self.top = 0
-        self._closed: frozenset[str] = frozenset()
+        self._folded: frozenset[str] = frozenset()
 
     @property
     def chosen(self) -> TreeRow | None:
@@ -94,7 +94,7 @@ class SiteTree(LinePane, can_focus=True):
     def show(self, nodes: tuple[SiteNode, ...]) -> None:
         """Show new roll-ups; the cursor stays on the same site."""
         chosen = self.chosen
-        self.nodes, self.rows = nodes, tree_rows(nodes, self._closed)
+        self.nodes, self.rows = nodes, tree_rows(nodes, self._folded)
         if chosen is not None:
             self.choose(chosen.kind, chosen.name)
         self.redraw()
@@ -108,17 +108,18 @@ class SiteTree(LinePane, can_focus=True):
 
     def draw_line(self, y: int, width: int) -> Parts:
         if y == 0:
-            return [(fit(" SITES", width - 7), "panel_title"), (fit("PUMPS", 6, "right"), "panel_dim")]
+            return [(fit(" SITES", width - 9), "panel_title"), (fit("ILL/ALL ", 9, "right"), "panel_dim")]
         index = self.top + y - 1
         if index >= len(self.rows):
             return []
         row = self.rows[index]
         signs = HEALTH_SIGNS_ASCII if self.glyphs == "ascii" else HEALTH_SIGNS
         worst = worst_of(row.counts)
-        fold = ("-" if row.is_open else "+") if row.kind == "group" else " "
+        open_sign, folded_sign = ("-", "+") if self.glyphs == "ascii" else ("▾", "▸")
+        fold = (open_sign if row.is_open else folded_sign) + " " if row.kind == "group" else ""
         sick = sum(row.counts[code] for code in STALE_AND_WORSE)
-        tail = fit(f"{sick} of {row.pumps}" if sick else f"{row.pumps}", 9, "right")
-        name = fit(f"{'  ' * max(0, row.depth - 1)}{fold}{row.name}", max(1, width - 13))
+        tail = fit(f"{sick or '-'}/{row.pumps}", 8, "right")
+        name = fit(f"{'  ' * max(0, row.depth - 1)}{fold}{row.name}", max(1, width - 12))
         if index == self.cursor:
             style = "cursor" if self.has_focus else "cursor_idle"
             return [(f" {signs[worst]} {name}{tail} ", style)]
@@ -138,8 +139,8 @@ class SiteTree(LinePane, can_focus=True):
         if row is None or row.kind != "group":
             return
         kind = "" if row.name == "other" else row.name
-        self._closed = self._closed ^ {kind}
-        self.rows = tree_rows(self.nodes, self._closed)
+        self._folded = self._folded ^ {kind}
+        self.rows = tree_rows(self.nodes, self._folded)
         self.redraw()
 
     def on_focus(self) -> None:

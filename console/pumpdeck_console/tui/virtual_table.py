@@ -26,6 +26,10 @@ Order = npt.NDArray[np.intp]
 Draw = Callable[[int, int], Parts]
 
 ROW_CACHE_SIZE = 1_000
+GAP = 2
+"""Cells between columns."""
+PLAIN_STYLES = ("text", "dim", "title")
+"""Styles that say nothing; on the cursor's row they give way to its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +49,8 @@ class Column:
     descending_first: bool = False
     grows: bool = False
     """Takes the width that is left over."""
+    min_width: int = 0
+    """Width down to which the column may shrink before it is left out; 0 is ``width``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +228,7 @@ class VirtualTable(LinePane, can_focus=True):
 
     def draw_strip(self, y: int, width: int) -> Strip:
         if self._layout_width != width:
-            self._layout, self._layout_width = fit_columns(self.view.columns, width - 1), width
+            self._layout, self._layout_width = fit_columns(self.view.columns, width - 2), width
             self._row_strips.clear()
         if y == 0:
             return self._header_strip(width)
@@ -240,21 +246,20 @@ class VirtualTable(LinePane, can_focus=True):
 
     def _row_strip(self, row: int, width: int, look: str) -> Strip:
         styles = self.palette.styles
-        over = Style(bgcolor=styles[look].bgcolor, bold=True) if look and styles[look].bgcolor else None
-        parts: list[tuple[str, Style]] = []
+        tint = Style(bgcolor=styles[look].bgcolor, bold=True) if look and self.palette.tints_cursor else None
+        parts: list[tuple[str, Style]] = [(" ", styles[look or self.FILL])]
         for column, cells in self._layout:
             for text, name in (*column.draw(row, cells), ("  ", "text")):
                 style = styles[name]
                 if look:
-                    plain = over is None or name in ("text", "dim", "title") or not self.palette.uses_colour
-                    style = styles[look] if plain or over is None else style + over
+                    style = styles[look] if tint is None or name in PLAIN_STYLES else style + tint
                 parts.append((text, style))
         return strip_of(parts, width, styles[look or self.FILL])
 
     def _header_strip(self, width: int) -> Strip:
         styles = self.palette.styles
         arrow = ("v" if self.descending else "^") if self.glyphs == "ascii" else ("▼" if self.descending else "▲")
-        parts: list[tuple[str, Style]] = []
+        parts: list[tuple[str, Style]] = [(" ", styles["panel"])]
         for column, cells in self._layout:
             sorted_here = column.key == self.sort_key
             title = fit(column.title + (arrow if sorted_here else ""), cells, column.align)
@@ -296,8 +301,11 @@ class VirtualTable(LinePane, can_focus=True):
 
     def action_page(self, direction: int) -> None:
         step = max(1, self.body_height - 1) * direction
-        self.top = max(0, min(self.top + step, len(self.order) - self.body_height))
+        top = max(0, min(self.top + step, len(self.order) - self.body_height))
+        has_rolled, self.top = top != self.top, top
         self._move_cursor(self.cursor + step)
+        if has_rolled:
+            self.redraw()
 
     def action_end(self, direction: int) -> None:
         self._move_cursor(0 if direction < 0 else len(self.order) - 1)
@@ -356,9 +364,9 @@ class VirtualTable(LinePane, can_focus=True):
         self._move_cursor(position)
 
     def _click_header(self, x: int) -> None:
-        left = 0
+        left = 1
         for column, cells in self._layout:
-            left += cells + 2
+            left += cells + GAP
             if x < left:
                 if column.key == self.sort_key:
                     self.action_reverse_sort()
@@ -368,21 +376,25 @@ class VirtualTable(LinePane, can_focus=True):
 
 
 def fit_columns(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
-    """Columns with their widths that fit into ``width``: the least important are left out, spare width is given on."""
-    shown = list(columns)
-    while len(shown) > 1 and sum(column.width + 2 for column in shown) - 2 > width:
-        worst = max(range(len(shown)), key=lambda i: (shown[i].priority, i))
-        if shown[worst].priority == 0:
-            break
-        del shown[worst]
-    spare = width - (sum(column.width + 2 for column in shown) - 2)
-    growing = [column for column in shown if column.grows]
-    widths: list[tuple[Column, int]] = []
-    for column in shown:
-        extra = 0
-        if column.grows and spare > 0:
-            extra = spare // len(growing)
-            spare -= extra
-            growing.remove(column)
-        widths.append((column, column.width + extra))
-    return widths
+    """Columns with their widths that fit into ``width``.
+
+    Columns are taken in by priority at their least width, those that do not fit are left out; then they get their full
+    width by priority, and what is left over goes to the growing ones.
+    """
+    taken: dict[int, int] = {}
+    left = width + GAP
+    for i in sorted(range(len(columns)), key=lambda i: (columns[i].priority, i)):
+        least = columns[i].min_width or columns[i].width
+        if columns[i].priority == 0 or least + GAP <= left:
+            taken[i] = least
+            left -= least + GAP
+    for i in taken:
+        extra = max(0, min(columns[i].width - taken[i], left))
+        taken[i] += extra
+        left -= extra
+    growing = [i for i in taken if columns[i].grows]
+    for n, i in enumerate(growing):
+        extra = max(0, left) // (len(growing) - n)
+        taken[i] += extra
+        left -= extra
+    return [(columns[i], taken[i]) for i in sorted(taken)]

@@ -1,0 +1,201 @@
+"""`pumpdeck sites`, `pumps` and `devices`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pumpdeck_console.cli.lazy import LazyGroup
+from pumpdeck_console.cli.output import (
+    Column,
+    json_option,
+    query_argument,
+    show_digest,
+    time_text,
+    write_object,
+    write_rows,
+)
+from pumpdeck_console.cli.session import Session
+from pumpdeck_fleet.core.health import Health
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.fleet import DeviceRow, PumpRow, SiteRow
+
+_PUMP_COLUMNS = (
+    Column("pump"),
+    Column("type"),
+    Column("maker"),
+    Column("health"),
+    Column("score", right=True),
+    Column("limit", right=True),
+    Column("version", right=True),
+    Column("drift_psi", "drift", right=True),
+    Column("last_seen"),
+    Column("reason"),
+)
+_SITE_COLUMNS = (
+    Column("site"),
+    Column("name"),
+    Column("kind"),
+    Column("link"),
+    Column("devices", right=True),
+    Column("pumps", right=True),
+    Column("health"),
+    *(Column(health.name.lower(), right=True) for health in reversed(Health)),
+)
+_DEVICE_COLUMNS = (
+    Column("device"),
+    Column("site"),
+    Column("address"),
+    Column("link"),
+    Column("pumps", right=True),
+    Column("health"),
+    Column("state"),
+    Column("active", write=show_digest),
+    Column("last_seen"),
+)
+
+
+@click.group(cls=LazyGroup, default="list")
+def sites() -> None:
+    """List sites with the health of their pumps."""
+
+
+@sites.command("list")
+@query_argument
+@json_option
+@click.pass_obj
+def list_sites(session: Session, query: str, as_json: bool) -> None:
+    """List sites that have a pump which QUERY selects."""
+    from pumpdeck_console.operations import fleet  # deferred: help needs none of it
+
+    rows = [_site(row) for row in fleet.list_sites(session.workspace(), query=query)]
+    write_rows(rows, _SITE_COLUMNS, as_json=as_json, empty=_no_rows("site", query))
+
+
+@click.group(cls=LazyGroup, default="list")
+def pumps() -> None:
+    """List pumps, or show one."""
+
+
+@pumps.command("list")
+@query_argument
+@json_option
+@click.pass_obj
+def list_pumps(session: Session, query: str, as_json: bool) -> None:
+    """List the pumps that QUERY selects, such as: site:gannet type:esp drift>0.2"""
+    from pumpdeck_console.operations import fleet  # deferred: help needs none of it
+
+    rows = [_pump(row) for row in fleet.list_pumps(session.workspace(), query=query)]
+    write_rows(rows, _PUMP_COLUMNS, as_json=as_json, empty=_no_rows("pump", query))
+
+
+@pumps.command("show")
+@click.argument("pump")
+@json_option
+@click.pass_obj
+def show_pump(session: Session, pump: str, as_json: bool) -> None:
+    """Show one PUMP: its identity (site/tag), or its tag alone."""
+    from pumpdeck_console.operations import fleet  # deferred: help needs none of it
+
+    write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
+
+
+@click.group(cls=LazyGroup, default="list", lazy={})
+def devices() -> None:
+    """List devices, show one, or enrol one."""
+
+
+@devices.command("list")
+@query_argument
+@json_option
+@click.pass_obj
+def list_devices(session: Session, query: str, as_json: bool) -> None:
+    """List devices that have a pump which QUERY selects."""
+    from pumpdeck_console.operations import fleet  # deferred: help needs none of it
+
+    rows = [_device(row) for row in fleet.list_devices(session.workspace(), query=query)]
+    write_rows(rows, _DEVICE_COLUMNS, as_json=as_json, empty=_no_rows("device", query))
+
+
+@devices.command("show")
+@click.argument("device")
+@json_option
+@click.pass_obj
+def show_device(session: Session, device: str, as_json: bool) -> None:
+    """Show one DEVICE."""
+    from pumpdeck_console.operations import fleet  # deferred: help needs none of it
+
+    write_object(_device(fleet.show_device(session.workspace(), device=device)), as_json=as_json)
+
+
+def _no_rows(thing: str, query: str) -> str:
+    if query:
+        return f"No {thing} matches: {query}"
+    return f"No {thing} yet. Describe the fleet in fleet.toml of the workspace; pumpdeck doctor checks it."
+
+
+def _pump(row: PumpRow) -> dict[str, Any]:
+    pump, facts = row.pump, row.facts
+    return {
+        "pump": pump.id,
+        "site": pump.site,
+        "tag": pump.tag,
+        "type": pump.type,
+        "maker": pump.maker,
+        "maker_model": pump.model,
+        "device": pump.device,
+        "criticality": pump.criticality,
+        "redundancy_group": pump.redundancy_group,
+        "labels": ",".join(pump.labels),
+        "health": row.health.name if row.health is not None else None,
+        "reason": row.reason,
+        "score": facts.score if facts else None,
+        "limit": facts.limit if facts else None,
+        "model": (facts.model or None) if facts else None,
+        "version": facts.number if facts else None,
+        "package": (facts.package_sha256 or None) if facts else None,
+        "drift_psi": facts.drift_psi if facts else None,
+        "drift_channel": (facts.drift_channel or None) if facts else None,
+        "last_seen": time_text(facts.last_seen_ms) if facts else None,
+        "rows": facts.rows if facts else 0,
+    }
+
+
+def _site(row: SiteRow) -> dict[str, Any]:
+    site = row.site
+    return {
+        "site": site.id,
+        "name": site.name,
+        "kind": site.kind,
+        "link": site.link.value,
+        "time_zone": site.time_zone,
+        "devices": row.devices,
+        "pumps": row.pumps,
+        "health": row.worst.name if row.worst is not None else None,
+        **{health.name.lower(): row.counts.get(health, 0) for health in reversed(Health)},
+        "unknown": row.counts.get(None, 0),
+    }
+
+
+def _device(row: DeviceRow) -> dict[str, Any]:
+    device, status = row.device, row.status
+    return {
+        "device": device.id,
+        "site": device.site,
+        "device_class": device.device_class,
+        "address": f"{device.address}:{device.port}" if device.address else None,
+        "link": row.site.link.value,
+        "pumps": len(row.pumps),
+        "health": row.worst.name if row.worst is not None else None,
+        "enrolled": row.identity is not None,
+        "key_id": row.identity.key_id if row.identity else None,
+        "state": status.status.state if status else None,
+        "active": row.active_sha256 or None,
+        "seq": status.status.seq if status else None,
+        "outbox_items": status.status.outbox.items if status else None,
+        "free_bytes": status.status.free_bytes if status else None,
+        "task": row.live_task or None,
+        "last_seen": time_text(status.at_ms) if status else None,
+    }

@@ -1,0 +1,220 @@
+"""`pumpdeck models`, `runs` and `snapshots`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pumpdeck_console.cli.lazy import LazyGroup, WorkspaceCommand
+from pumpdeck_console.cli.output import (
+    Column,
+    json_option,
+    query_argument,
+    say,
+    show_digest,
+    time_text,
+    write_object,
+    write_rows,
+)
+from pumpdeck_console.cli.session import Session
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.models import ModelRow
+
+_MODEL_COLUMNS = (
+    Column("model"),
+    Column("version", right=True),
+    Column("pump_type"),
+    Column("model_type"),
+    Column("aliases"),
+    Column("gates"),
+    Column("pumps", right=True),
+    Column("pumps_running", "running", right=True),
+    Column("content_digest", "content", write=show_digest),
+    Column("created"),
+)
+_RUN_COLUMNS = (
+    Column("run", write=show_digest),
+    Column("model"),
+    Column("version", right=True),
+    Column("at"),
+    Column("snapshot_digest", "snapshot", write=show_digest),
+    Column("reason"),
+)
+_SNAPSHOT_COLUMNS = (
+    Column("snapshot_digest", "snapshot", write=show_digest),
+    Column("model"),
+    Column("versions"),
+    Column("pumps", right=True),
+    Column("data_end"),
+)
+_EMPTY = "No model version yet. Make one with: pumpdeck train"
+
+
+@click.group(cls=LazyGroup, default="list")
+def models() -> None:
+    """List model versions, show one, or promote one."""
+
+
+@models.command("list")
+@query_argument
+@json_option
+@click.pass_obj
+def list_models(session: Session, query: str, as_json: bool) -> None:
+    """List versions in which all words of QUERY occur, newest first within a model."""
+    from pumpdeck_console.operations.models import list_models as listed  # deferred: help needs none of it
+
+    rows = [_model(row) for row in listed(session.workspace(), words=query)]
+    write_rows(rows, _MODEL_COLUMNS, as_json=as_json, empty=f"No model version matches: {query}" if query else _EMPTY)
+
+
+@models.command("show")
+@click.argument("model")
+@click.argument("version", default="")
+@click.option("--card", is_flag=True, help="Write the model card (Markdown) and nothing else.")
+@json_option
+@click.pass_obj
+def show_model(session: Session, model: str, version: str, card: bool, as_json: bool) -> None:
+    """Show one version of MODEL: its number, an alias, or nothing for the candidate, else the champion."""
+    from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
+
+    workspace = session.workspace()
+    which = version.removeprefix("v") if version.removeprefix("v").isdecimal() else version
+    if card:
+        sys.stdout.write(operations.read_card(workspace, model=model, which=which))
+        return
+    found = operations.find_version(workspace, model, which)
+    row = next(row for row in operations.list_models(workspace) if row.version == found)
+    lineage = found.lineage
+    write_object(
+        {
+            **_model(row),
+            "data_end": time_text(found.data_end_ms),
+            "snapshot_digest": lineage.snapshot_digest,
+            "pipeline_digest": lineage.pipeline_digest,
+            "code_digest": lineage.code_digest,
+            "lock_digest": lineage.lock_digest,
+            "seed": lineage.seed,
+            "git_commit": lineage.git_commit,
+            "git_dirty": lineage.git_dirty,
+            "run": found.run_record_digest,
+            "onnx_digest": found.onnx_digest,
+            "provisional": sum(pump.provisional for pump in found.pumps),
+            **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
+            **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
+        },
+        as_json=as_json,
+    )
+
+
+@models.command("promote")
+@click.argument("model")
+@click.argument("version", default="")
+@click.option("--reason", default="", help="Why; goes into the audit chain.")
+@json_option
+@click.pass_obj
+def promote(session: Session, model: str, version: str, reason: str, as_json: bool) -> None:
+    """Make a version of MODEL the champion; the one before becomes previous.
+
+    VERSION is a number or an alias; without it the candidate.
+    """
+    from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
+
+    which = version.removeprefix("v") if version.removeprefix("v").isdecimal() else version
+    report = do_promote(session.workspace(), model=model, which=which, reason=reason)
+    write_object(
+        {
+            "model": report.model,
+            "champion": report.champion,
+            "previous": report.previous or None,
+            "changed": report.changed,
+        },
+        as_json=as_json,
+    )
+    if not report.changed:
+        say("It was the champion already; nothing changed.")
+
+
+@click.group(cls=LazyGroup, default="list")
+def runs() -> None:
+    """List training runs, or show one."""
+
+
+@runs.command("list")
+@query_argument
+@click.option("--limit", default=200, show_default=True, help="At most so many, the newest.")
+@json_option
+@click.pass_obj
+def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
+    """List training runs in which all words of QUERY occur, newest first."""
+    from pumpdeck_console.operations.runs import list_runs as listed  # deferred: help needs none of it
+
+    words = query.lower().split()
+    rows = [
+        {
+            "run": row.run,
+            "model": row.model,
+            "version": row.version,
+            "at": time_text(row.at_ms),
+            "actor": row.actor,
+            "snapshot_digest": row.snapshot_digest,
+            "content_digest": row.content_digest,
+            "reason": row.reason,
+        }
+        for row in listed(session.workspace(), limit=limit)
+        if all(word in f"{row.model} {row.version} {row.run} {row.reason}".lower() for word in words)
+    ]
+    write_rows(rows, _RUN_COLUMNS, as_json=as_json, empty="No training run yet. Start one with: pumpdeck train")
+
+
+@runs.command("show")
+@click.argument("run")
+@click.pass_obj
+def show_run(session: Session, run: str) -> None:
+    """Write the whole record of RUN, named by its digest or the first characters of it, as JSON."""
+    from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
+
+    sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+
+
+@click.command(cls=WorkspaceCommand)
+@query_argument
+@json_option
+@click.pass_obj
+def snapshots(session: Session, query: str, as_json: bool) -> None:
+    """List the frozen training sets, newest data first."""
+    from pumpdeck_console.operations.runs import list_snapshots  # deferred: help needs none of it
+
+    words = query.lower().split()
+    rows = [
+        {
+            "snapshot_digest": row.snapshot_digest,
+            "model": row.model,
+            "versions": ",".join(str(number) for number in row.versions),
+            "pumps": row.pumps,
+            "data_end": time_text(row.data_end_ms),
+        }
+        for row in list_snapshots(session.workspace())
+        if all(word in f"{row.model} {row.snapshot_digest}".lower() for word in words)
+    ]
+    write_rows(rows, _SNAPSHOT_COLUMNS, as_json=as_json, empty=_EMPTY)
+
+
+def _model(row: ModelRow) -> dict[str, Any]:
+    version = row.version
+    return {
+        "model": version.model,
+        "version": version.number,
+        "pump_type": version.pump_type,
+        "model_type": version.model_type,
+        "aliases": ",".join(alias.value for alias in row.aliases),
+        "gates": row.verdict.value,
+        "pumps": len(version.pumps),
+        "pumps_running": row.pumps_running,
+        "content_digest": version.content_digest,
+        "created": time_text(version.created_ms),
+        "note": version.note,
+    }

@@ -1,0 +1,129 @@
+"""Models, their immutable versions and the aliases in front of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pumpdeck_console.operations.base import operation
+from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, UsageError
+from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
+
+CARD_MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One version, the aliases that point at it and how many pumps' devices hold it in the newest package they run."""
+
+    version: ModelVersion
+    aliases: tuple[Alias, ...]
+    pumps_running: int
+
+    @property
+    def verdict(self) -> GateVerdict:
+        """The worst verdict of its quality gates."""
+        return worst_verdict(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteReport:
+    """What the aliases of a model are now; a number is 0 where there is none."""
+
+    model: str
+    champion: int
+    previous: int
+    changed: bool
+
+
+def worst_verdict(version: ModelVersion) -> GateVerdict:
+    """The worst of the gates; pass when there is none."""
+    order = (GateVerdict.REFUSE, GateVerdict.WARN)
+    verdicts = {gate.verdict for gate in version.gates}
+    return next((verdict for verdict in order if verdict in verdicts), GateVerdict.PASS)
+
+
+def running_by_version(workspace: Workspace) -> dict[tuple[str, int], int]:
+    """How many pumps run each (model, number), by the receipts of their devices."""
+    counts: dict[tuple[str, int], int] = {}
+    for digest in workspace.store.devices.active().values():
+        package = workspace.store.packages.get(digest)
+        for pump in package.pumps if package is not None else ():
+            key = (pump.model, pump.number)
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+@operation("models.list", runs_in="reader")
+def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...]:
+    """All versions, newest first within a model; only those in which every one of `words` occurs."""
+    running = running_by_version(workspace)
+    rows = []
+    for model in workspace.store.registry.models():
+        aliases = workspace.store.registry.aliases(model)
+        for version in reversed(workspace.store.registry.versions(model)):
+            held = tuple(sorted(alias for alias, number in aliases.items() if number == version.number))
+            rows.append(ModelRow(version, held, running.get((model, version.number), 0)))
+    wanted = words.lower().split()
+    return tuple(row for row in rows if all(word in _text(row) for word in wanted))
+
+
+def _text(row: ModelRow) -> str:
+    version = row.version
+    return f"{version.model} {version.number} {version.pump_type} {version.model_type} {' '.join(row.aliases)}".lower()
+
+
+def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVersion:
+    """The version that `which` names: a number, an alias, or nothing for the candidate, else the champion.
+
+    Raises:
+        NotFoundError: no such model, number or alias. UsageError: `which` is neither.
+    """
+    registry = workspace.store.registry
+    if model not in registry.models():
+        raise NotFoundError("no such model", model, hint="list them with: pumpdeck models")
+    if which.isdecimal():
+        return registry.version(model, int(which))
+    if which and which not in set(Alias):
+        raise UsageError("is neither a number nor an alias", which, expected=", ".join(Alias))
+    for alias in (Alias(which),) if which else (Alias.CANDIDATE, Alias.CHAMPION):
+        if (version := registry.alias(model, alias)) is not None:
+            return version
+    raise NotFoundError("no version has this alias", f"{model} {which or 'candidate'}")
+
+
+@operation("models.card", runs_in="reader")
+def read_card(workspace: Workspace, *, model: str, which: str = "") -> str:
+    """The model card of a version, Markdown."""
+    return workspace.artifacts.get(find_version(workspace, model, which).card_digest).decode("utf-8")
+
+
+@operation("models.promote", runs_in="worker")
+def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = "") -> PromoteReport:
+    """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
+
+    Raises:
+        GateRefusedError: a quality gate refused this version.
+    """
+    version = find_version(workspace, model, which)
+    refused = [gate for gate in version.gates if gate.verdict is GateVerdict.REFUSE]
+    if refused:
+        raise GateRefusedError(
+            "a quality gate refused this version", f"{model} {version.number}", found=f"{refused[0].name}: {refused[0].reason}"
+        )
+    with workspace.store.atomic() as store:
+        old = store.registry.aliases(model)
+        champion, previous = old.get(Alias.CHAMPION, 0), old.get(Alias.PREVIOUS, 0)
+        if champion == version.number:
+            return PromoteReport(model, champion, previous, changed=False)
+        store.registry.set_alias(model, Alias.CHAMPION, version.number)
+        if champion:
+            store.registry.set_alias(model, Alias.PREVIOUS, champion)
+        store.audit.append(
+            workspace.actor,
+            "model.promote",
+            f"{model} {version.number}",
+            reason=reason,
+            digests={"content": version.content_digest},
+        )
+    return PromoteReport(model, version.number, champion or previous, changed=True)

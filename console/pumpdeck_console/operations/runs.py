@@ -1,0 +1,95 @@
+"""Training runs and snapshots, as the audit chain and the run records tell them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pumpdeck_console.operations.audit import entries
+from pumpdeck_console.operations.base import operation
+from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import NotFoundError
+
+RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
+TRAIN_ACTION = "train.run"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One training run: `run` is the digest of its record, the run's identity. `at_ms` is when its result was registered."""
+
+    run: str
+    model: str
+    version: int
+    at_ms: int
+    actor: str
+    snapshot_digest: str
+    content_digest: str
+    reason: str
+
+
+@operation("runs.list", runs_in="reader")
+def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
+    """The newest `limit` runs, newest first."""
+    found: deque[RunRow] = deque(maxlen=limit)
+    for entry in entries(workspace):
+        if entry.action != TRAIN_ACTION:
+            continue
+        model, _, number = entry.subject.rpartition(" ")
+        digests = entry.digests
+        found.append(
+            RunRow(
+                run=digests.get("run", ""),
+                model=model,
+                version=int(number) if number.isdecimal() else 0,
+                at_ms=entry.at_ms,
+                actor=entry.actor,
+                snapshot_digest=digests.get("snapshot", ""),
+                content_digest=digests.get("content", ""),
+                reason=entry.reason,
+            )
+        )
+    return tuple(reversed(found))
+
+
+@operation("runs.show", runs_in="reader")
+def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
+    """The whole record of a run, named by its digest or the first characters of it.
+
+    Raises:
+        NotFoundError: no run, or several, begin so.
+    """
+    matches = sorted({row.run for row in list_runs(workspace, limit=10_000) if row.run.startswith(run.lower())})
+    if len(matches) != 1 or not run:
+        raise NotFoundError(
+            "no such training run" if not matches else "several runs begin so", run, hint="list them with: pumpdeck runs"
+        )
+    data = workspace.artifacts.get(matches[0])
+    found: Mapping[str, Any] = canonical.parse_json(data, f"run record {matches[0][:12]}", max_bytes=RUN_RECORD_MAX_BYTES)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """One frozen training set and the model versions that came of it."""
+
+    snapshot_digest: str
+    model: str
+    versions: tuple[int, ...]
+    data_end_ms: int
+    pumps: int
+
+
+@operation("snapshots.list", runs_in="reader")
+def list_snapshots(workspace: Workspace) -> tuple[SnapshotRow, ...]:
+    """Snapshots that a registered version was trained from, newest data first."""
+    found: dict[tuple[str, str], SnapshotRow] = {}
+    for model in workspace.store.registry.models():
+        for version in workspace.store.registry.versions(model):
+            key = (version.lineage.snapshot_digest, model)
+            old = found[key].versions if key in found else ()
+            found[key] = SnapshotRow(key[0], model, (*old, version.number), version.data_end_ms, len(version.pumps))
+    return tuple(sorted(found.values(), key=lambda row: (-row.data_end_ms, row.model)))

@@ -1,0 +1,143 @@
+"""Making a workspace and checking one."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.starter import starter_files
+from pumpdeck_console.wiring import FLEET_FILE, Workspace, open_workspace
+from pumpdeck_fleet.core.clock import Clock, SystemClock
+from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError
+from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_fleet.core.ids import is_name
+from pumpdeck_fleet.core.ports import FileSystem
+
+_FOLDERS = ("makers", "pipelines", "artifacts/sha256", "trust")
+
+
+@dataclass(frozen=True, slots=True)
+class InitReport:
+    """A new workspace: where it is, its id in the audit chain, and the files that were written."""
+
+    root: str
+    workspace: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `doctor` looked at. `verdict` is ok, warn or bad."""
+
+    what: str
+    verdict: str
+    found: str
+    hint: str = ""
+
+
+@operation("init", runs_in="worker")
+def init_workspace(
+    root: Path,
+    *,
+    name: str = "Fleet",
+    files: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+    fs: FileSystem | None = None,
+) -> InitReport:
+    """Make the folder `root` a workspace with starter files, or with `files` (path inside -> text) in their place.
+
+    Raises:
+        ConflictError: it is one already, or one of the files is there.
+    """
+    disk = fs or RealFileSystem()
+    texts = dict(files) if files is not None else starter_files(name)
+    there = [path for path in texts if disk.exists(root / path)]
+    if there:
+        raise ConflictError("is there already", str(root / there[0]), hint="choose another folder or use this one")
+    for folder in (*_FOLDERS, *sorted({str(Path(path).parent) for path in texts})):
+        disk.mkdir(root / folder)
+    # fleet.toml makes a folder a workspace, so it is written last: a cut before that leaves none, and init runs again.
+    for path in sorted(texts, key=lambda path: path == FLEET_FILE):
+        replace_file(disk, root / path, texts[path].encode("utf-8"))
+    with open_workspace(root, clock=clock or SystemClock(), fs=disk) as workspace:
+        return _record(workspace, tuple(sorted(texts)))
+
+
+def _record(workspace: Workspace, files: tuple[str, ...]) -> InitReport:
+    fleet = workspace.fleet
+    with workspace.store.atomic() as store:
+        identity = store.workspace
+        store.audit.append(
+            workspace.actor, "workspace.init", identity, reason=fleet.name, digests={"fleet": fleet.digest}
+        )
+    return InitReport(str(workspace.root), identity, files)
+
+
+@operation("doctor", runs_in="reader")
+def doctor(workspace: Workspace) -> tuple[Finding, ...]:
+    """Everything a person would look at first, each with a verdict; never raises for what it finds."""
+    checks: tuple[tuple[str, Callable[[Workspace], Finding]], ...] = (
+        ("python", _python),
+        ("inventory", _inventory),
+        ("policies", _policies),
+        ("pipelines", _pipelines),
+        ("store", _store),
+        ("audit chain", _audit),
+        ("free space", _space),
+    )
+    return tuple(_checked(what, check, workspace) for what, check in checks)
+
+
+def _checked(what: str, check: Callable[[Workspace], Finding], workspace: Workspace) -> Finding:
+    try:
+        return check(workspace)
+    except PumpdeckError as error:
+        return Finding(what, "bad", error.sentence(), error.hint)
+
+
+def _python(_workspace: Workspace) -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _inventory(workspace: Workspace) -> Finding:
+    fleet = workspace.fleet
+    counts = f"{len(fleet.sites)} sites, {len(fleet.devices)} devices, {len(fleet.pumps)} pumps"
+    if not fleet.pumps:
+        return Finding("inventory", "warn", counts, f"add sites, devices and pumps to {workspace.root / FLEET_FILE}")
+    if strange := [device.id for device in fleet.devices if not device.host_key]:
+        return Finding("inventory", "warn", f"{counts}; {len(strange)} devices without a host key", "enrol them")
+    return Finding("inventory", "ok", counts)
+
+
+def _policies(workspace: Workspace) -> Finding:
+    rollout = workspace.policies.rollout
+    return Finding("policies", "ok", f"waves {', '.join(rollout.waves)}; soak {rollout.soak_s:.0f} s")
+
+
+def _pipelines(workspace: Workspace) -> Finding:
+    used = {pump.type for pump in workspace.fleet.pumps}
+    have = {path.stem for path in workspace.pipelines_path.glob("*.toml") if is_name(path.stem)}
+    lacking = sorted(used - have)
+    if lacking:
+        return Finding("pipelines", "warn", f"none for {', '.join(lacking)}", "training uses the built-in defaults for them")
+    return Finding("pipelines", "ok", f"{len(have)} files")
+
+
+def _store(workspace: Workspace) -> Finding:
+    size = sum(path.stat().st_size for path in workspace.root.glob("pumpdeck.db*"))
+    return Finding("store", "ok", f"workspace {workspace.store.workspace}, {size / 1e6:.1f} MB")
+
+
+def _audit(workspace: Workspace) -> Finding:
+    head = workspace.store.audit.verify()
+    return Finding("audit chain", "ok", f"{head.position} entries hold, head {head.digest[:12]}")
+
+
+def _space(workspace: Workspace) -> Finding:
+    free = workspace.fs.free_bytes(workspace.root)
+    if free < 500_000_000:
+        return Finding("free space", "warn", f"{free / 1e6:.0f} MB", "under 500 MB: make room before the next ingest")
+    return Finding("free space", "ok", f"{free / 1e9:.1f} GB")

@@ -1,0 +1,106 @@
+"""The audit chain: who did what when, newest first, and whether the chain holds."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from pumpdeck_console.operations.views import AuditView
+from pumpdeck_fleet.core.clock import format_ms
+
+from .cells import Parts, fit
+from .console_screen import ConsoleScreen
+from .dialogs import TextPane
+from .fleet_table import text_cell, words_cell
+from .shell_words import command
+from .virtual_table import Column, TableView, VirtualTable
+
+EMPTY_AUDIT = ("No audit entry yet.", "", "Every change writes one: the first is made by pumpdeck init.")
+
+
+class AuditScreen(ConsoleScreen):
+    """Browse and search the chain."""
+
+    NAME = "audit"
+    QUESTIONS = ("audit",)
+    KEYS = (("/", "search"), ("s r", "sort"), ("c", "command"), ("x", "export"), ("^p", "palette"), ("q", "quit"))
+    FILTER_HINT = "words occur in action, subject, actor, reason"
+    DEFAULT_CSS = """
+    AuditScreen #chain { height: 1; }
+    AuditScreen #entry { height: 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: AuditView | None = None
+        self._filter = ""
+
+    def compose_body(self) -> ComposeResult:
+        with Vertical():
+            yield TextPane([], id="chain")
+            yield VirtualTable(id="entries", empty=EMPTY_AUDIT)
+            yield TextPane([], id="entry")
+
+    @property
+    def table(self) -> VirtualTable:
+        return self.query_one("#entries", VirtualTable)
+
+    def show_views(self) -> None:
+        view = self.console.views.audit
+        if view is None or view is self._shown:
+            return
+        self._shown = view
+        self.query_one("#chain", TextPane).show([chain_line(view, self.console.glyphs)])
+        self.table.show(audit_table(view))
+        self._show_entry()
+        self.show_right(f"{len(view):,} of {view.total:,}" + (f"  /{self._filter}" if self._filter else ""))
+
+    def filter_text(self) -> str:
+        return self._filter
+
+    def apply_filter(self, text: str) -> None:
+        self._filter = text.strip()
+        self.console.ask_audit(self._filter)
+
+    def on_virtual_table_cursor_moved(self) -> None:
+        self._show_entry()
+
+    def _show_entry(self) -> None:
+        view, row = self._shown, self.table.cursor_row
+        lines: list[Parts] = []
+        if view is not None and row is not None:
+            lines = [
+                [(f" {view.subjects[row]}  ", "panel_title"), (view.reasons[row], "panel")],
+                [(f" sha256 {view.digests[row]}", "panel_dim")],
+            ]
+        self.query_one("#entry", TextPane).show(lines)
+
+    def command(self) -> str:
+        return command("audit", "list", self._filter)
+
+
+def chain_line(view: AuditView, glyphs: str) -> Parts:
+    """One line: does the chain hold, how long is it, what is its head."""
+    good, bad = ("+", "!") if glyphs == "ascii" else ("✓", "■")
+    head = (f"   {view.total:,} entries   head {view.head[:16] or '-'}", "panel")
+    if view.verified is None:
+        return [(" not checked; pumpdeck audit verify checks it", "panel_dim"), head]
+    if view.verified:
+        return [(f" {good} chain holds", "panel_ok"), head]
+    return [(f" {bad} CHAIN BROKEN at entry {view.bad_position}", "panel_alarm"), head]
+
+
+def audit_table(view: AuditView) -> TableView:
+    """Audit entries as a table, newest first."""
+    columns = (
+        Column("position", "ENTRY", 7, lambda i, w: [(fit(str(view.positions[i]), w, "right"), "dim")], (-view.positions,), 1,
+               "right"),
+        Column("at", "TIME (UTC)", 20, lambda i, w: [(fit(format_ms(int(view.at_ms[i]) // 1000 * 1000), w), "text")],
+               (-view.at_ms,), 0),
+        Column("action", "ACTION", 18, words_cell(view.actions), (view.actions.codes,), 0),
+        Column("subject", "SUBJECT", 18, text_cell(view.subjects), (), 0, grows=True),
+        Column("actor", "ACTOR", 11, words_cell(view.actors, "dim"), (view.actors.codes,), 2),
+        Column("reason", "REASON", 22, text_cell(view.reasons, "dim"), (), 4, grows=True),
+        Column("digest", "DIGEST", 12, lambda i, w: [(fit(view.digests[i][:12], w), "dim")], (), 5),
+    )  # fmt: skip
+    return TableView(columns, [str(position) for position in view.positions.tolist()])

@@ -1,0 +1,464 @@
+"""The console app: holds the newest views, asks for more off the event loop, hands them to the screen on show."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual.app import SystemCommand
+from textual.binding import Binding
+from textual.message import Message
+from textual.screen import Screen
+
+from pumpdeck_console.operations.views import (
+    AuditView,
+    FleetView,
+    LinkView,
+    ModelsView,
+    PlanView,
+    PumpDetail,
+    RolloutDetail,
+    RolloutRow,
+    RolloutsView,
+    health_counts,
+)
+from pumpdeck_fleet.core.clock import Clock
+from pumpdeck_fleet.core.errors import PumpdeckError
+
+from .audit_screen import AuditScreen
+from .console_screen import ConsoleScreen
+from .dialogs import HelpDialog, PlanDialog
+from .exporting import Exports
+from .fleet_screen import FleetScreen
+from .header import HeaderState, Notice, task_text
+from .help_text import help_sections
+from .models_screen import ModelsScreen
+from .pacing import PacedApp
+from .palette import PALETTES, Palette
+from .readers import Actions, Submission
+from .reading import ChangeSeen, Outcome, ReaderThread, ReadFailed, ViewRead
+from .rollouts_screen import RolloutsScreen
+from .selecting import Selector, select_words
+
+REFRESH_S = 60.0
+"""How often everything is read anew though nothing changed: ages grow and a silent pump becomes STALE."""
+WATCH_S = 1.0
+SLOW_AFTER = 3
+"""Seconds after which a read under way is called slow."""
+HEADER_QUESTIONS = ("fleet", "rollouts", "link")
+
+
+@dataclass
+class Views:
+    """The newest view of each kind; ``None`` until the first arrived."""
+
+    fleet: FleetView | None = None
+    pump: PumpDetail | None = None
+    models: ModelsView | None = None
+    rollouts: RolloutsView | None = None
+    rollout: RolloutDetail | None = None
+    audit: AuditView | None = None
+    link: LinkView | None = None
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """What the console is started with besides readers and actions."""
+
+    title: str
+    clock: Clock
+    palette: Palette
+    glyphs: str = "braille"
+    selector: Selector = select_words
+    exports: Exports | None = None
+    on_fleet: Callable[[FleetView], None] | None = None
+    """Called with the newest fleet view on the way out, to cache the first frame of the next start."""
+    is_paced: bool = False
+    """Whether frames wait for the terminal's answer to the one before."""
+
+
+class Arrived(Message):
+    """A reader thread has an outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class ActionMoved(Message):
+    """The worker reports progress, or that an action ended."""
+
+    def __init__(self, title: str, part: float, step: str, ended: Submission | None = None) -> None:
+        super().__init__()
+        self.title, self.part, self.step, self.ended = title, part, step, ended
+
+
+class ConsoleApp(PacedApp):
+    """Pumpdeck's terminal console."""
+
+    TITLE = "Pumpdeck"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, Any]] = {
+        "fleet": FleetScreen,
+        "models": ModelsScreen,
+        "rollouts": RolloutsScreen,
+        "audit": AuditScreen,
+    }
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("1", "go('fleet')", "fleet", show=False),
+        Binding("2", "go('models')", "models", show=False),
+        Binding("3", "go('rollouts')", "rollouts", show=False),
+        Binding("4", "go('audit')", "audit", show=False),
+        Binding("slash", "filter", "filter", show=False),
+        Binding("colon", "jump", "jump", show=False),
+        Binding("question_mark,f1", "help", "help", show=False),
+        Binding("c", "copy_command", "copy the command", show=False),
+        Binding("x", "export('csv')", "export the table as CSV", show=False),
+        Binding("X", "export('svg')", "export the screen as SVG", show=False),
+        Binding("R", "reload", "read everything anew", show=False),
+        Binding("ctrl+x", "cancel_action", "stop the running action", show=False),
+        Binding("q,ctrl+q", "quit", "quit", show=False, priority=False),
+    ]
+    CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
+
+    def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
+        super().__init__(ansi_color=settings.palette.theme.ansi)
+        self.settings, self.reading, self.asking, self.actions = settings, reading, asking, actions
+        self.palette, self.glyphs, self.selector = settings.palette, settings.glyphs, settings.selector
+        self.views = Views()
+        self.failures: dict[str, PumpdeckError] = {}
+        self._submission: Submission | None = None
+        self._task_words = ""
+        self._info: Notice | None = None
+        self._slow_ticks = 0
+        self._is_slow = False
+        self._first_screen_done = False
+        if not settings.palette.uses_colour:
+            self._filters = [one for one in self._filters if type(one).__name__ not in ("Monochrome", "NoColor")]
+        for palette in PALETTES.values():
+            self.register_theme(palette.theme)
+        self.theme = settings.palette.name
+
+    def now_ms(self) -> int:
+        return self.settings.clock.now_ms()
+
+    # Start and end
+
+    def get_default_screen(self) -> Screen[Any]:
+        return Screen(id="_default")
+
+    def on_mount(self) -> None:
+        if self.settings.is_paced:
+            self.start_pacing()
+        self.reading.deliver_to(lambda outcome: self._post(Arrived(outcome)))
+        self.asking.deliver_to(lambda outcome: self._post(Arrived(outcome)))
+        self.switch_mode("fleet")
+        self.set_interval(WATCH_S, self._watch)
+        self.set_interval(REFRESH_S, self.action_reload)
+
+    def _post(self, message: Message) -> None:
+        if self._running:
+            self.post_message(message)
+
+    def on_unmount(self) -> None:
+        self.reading.stop()
+        self.asking.stop()
+        if self.settings.on_fleet is not None and self.views.fleet is not None:
+            self.settings.on_fleet(self.views.fleet)
+
+    def _after_first_screen(self) -> None:
+        """Once, when the fleet is on screen: freeze what will live for ever, then warm the worker."""
+        if not self._first_screen_done:
+            self._first_screen_done = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(200_000, 20, 100)
+            self.actions.warm()
+
+    # Views
+
+    @property
+    def console_screen(self) -> ConsoleScreen | None:
+        """The screen under any dialog."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, ConsoleScreen)), None)
+
+    def arrive_on(self, screen: ConsoleScreen) -> None:
+        """A screen came to the front: draw what is known and ask for what it needs."""
+        self._show_header()
+        self._show_notice()
+        screen.show_views()
+        for name in screen.QUESTIONS:
+            self.ask(name)
+
+    def ask(self, name: str) -> None:
+        """Ask for a view of the screens by name."""
+        questions: dict[str, Callable[[], None]] = {
+            "fleet": lambda: self.reading.ask("fleet", lambda readers: readers.fleet("")),
+            "rollouts": lambda: self.reading.ask("rollouts", lambda readers: readers.rollouts()),
+            "link": lambda: self.reading.ask("link", lambda readers: readers.link()),
+            "models": lambda: self.reading.ask("models", lambda readers: readers.models()),
+            "audit": lambda: self.ask_audit(self.console_screen.filter_text() if self.console_screen else ""),
+            "rollout": lambda: self.ask_rollout(self.views.rollout.rollout.rollout_id if self.views.rollout else ""),
+        }
+        questions[name]()
+
+    def ask_pump(self, pump_id: str) -> None:
+        self.asking.ask("pump", lambda readers: readers.pump(pump_id), pump_id)
+
+    def ask_rollout(self, rollout_id: str) -> None:
+        if rollout_id:
+            self.asking.ask("rollout", lambda readers: readers.rollout(rollout_id), rollout_id)
+
+    def ask_audit(self, query: str) -> None:
+        self.reading.ask("audit", lambda readers: readers.audit(query), query)
+
+    def on_arrived(self, message: Arrived) -> None:
+        outcome = message.outcome
+        if isinstance(outcome, ChangeSeen):
+            self.failures.pop("change_token", None)
+            self._show_header()
+            self._show_notice()
+            self.action_reload()
+        elif isinstance(outcome, ReadFailed):
+            self.failures[outcome.name] = outcome.error
+            self._show_header()
+            self._show_notice()
+        else:
+            self._take(outcome)
+
+    def _take(self, read: ViewRead) -> None:
+        self.failures.pop(read.name, None)
+        if isinstance(read.view, PlanView):
+            self._show_header()
+            self._show_notice()
+            self.show_plan(read.view)
+            return
+        setattr(self.views, read.name, read.view)
+        self._show_header()
+        self._show_notice()
+        screen = self.console_screen
+        if screen is not None and screen.is_mounted:
+            screen.show_views()
+            if read.name == "fleet" and not self._first_screen_done:
+                self.call_after_refresh(self._after_first_screen)
+
+    def action_reload(self) -> None:
+        screen = self.console_screen
+        for name in dict.fromkeys((*HEADER_QUESTIONS, *(screen.QUESTIONS if screen is not None else ()))):
+            self.ask(name)
+        if self.views.pump is not None and isinstance(screen, FleetScreen) and screen.pane.display:
+            self.ask_pump(self.views.pump.pump_id)
+
+    # Header and notices
+
+    def _show_header(self) -> None:
+        screen = self.console_screen
+        if screen is None:
+            return
+        views = self.views
+        state = HeaderState(
+            title=self.settings.title,
+            screen=screen.NAME,
+            as_of_ms=views.fleet.as_of_ms if views.fleet is not None else -1,
+            counts=health_counts(views.fleet) if views.fleet is not None else (),
+            rollout=self._running_rollout(),
+            link=views.link,
+            is_stale=bool(self.failures) or self._is_slow,
+            task=self._task_words,
+        )
+        screen.show_header(state)
+
+    def _running_rollout(self) -> RolloutRow | None:
+        rollouts = self.views.rollouts.rollouts if self.views.rollouts is not None else ()
+        return next((row for row in rollouts if row.state in ("RUNNING", "REVERTING")), None)
+
+    def _show_notice(self) -> None:
+        """The banner: a failing read wins over a slow one, that over a passing word."""
+        screen = self.console_screen
+        if screen is None:
+            return
+        notice = self._info
+        if self.failures:
+            name, error = next(iter(self.failures.items()))
+            what = "" if name == "change_token" else f" ({name})"
+            notice = Notice(f"Not up to date{what}: {error.sentence()}", "error")
+        elif self._is_slow:
+            notice = Notice(f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn")
+        screen.show_notice(notice)
+
+    def say(self, text: str, level: str = "info") -> None:
+        """One line for the operator, until the next key."""
+        self._info = Notice(text, level)
+        self._show_notice()
+
+    def on_key(self) -> None:
+        if self._info is not None:
+            self._info = None
+            self._show_notice()
+
+    def _watch(self) -> None:
+        """Once a second: has one read been under way for too long?"""
+        busy = bool(self.reading.busy_with or self.asking.busy_with)
+        self._slow_ticks = self._slow_ticks + 1 if busy else 0
+        is_slow = self._slow_ticks >= SLOW_AFTER
+        if is_slow != self._is_slow:
+            self._is_slow = is_slow
+            self._show_header()
+            self._show_notice()
+
+    # Going places
+
+    def action_go(self, name: str) -> None:
+        if self.current_mode != name and not isinstance(self.screen, (HelpDialog, PlanDialog)):
+            self.switch_mode(name)
+
+    def action_filter(self) -> None:
+        if isinstance(self.screen, ConsoleScreen) and self.screen.FILTER_HINT:
+            self.screen.open_prompt("filter", self.screen.filter_text(), self.screen.FILTER_HINT)
+
+    def action_jump(self) -> None:
+        if isinstance(self.screen, ConsoleScreen):
+            self.screen.open_prompt("jump", "", "P-101A  gannet  r-0007  models  theme mono")
+
+    def jump(self, words: str) -> None:
+        """Go to a screen, a pump, a site, a rollout or a model version, or change the theme or glyphs."""
+        first, _, rest = words.partition(" ")
+        if first in self.MODES and not rest:
+            self.action_go(first)
+        elif first == "theme" and rest in PALETTES:
+            self.use_palette(rest)
+        elif first == "glyphs" and rest in ("braille", "block", "ascii"):
+            self.use_glyphs(rest)
+        elif words and isinstance(self.screen, ConsoleScreen) and not self.screen.jump_to(words):
+            if isinstance(self.screen, FleetScreen):
+                self.say(f"Nothing here is called {words}", "warn")
+            else:
+                self.switch_mode("fleet")
+                self.call_after_refresh(self._jump_on_fleet, words)
+
+    def _jump_on_fleet(self, words: str) -> None:
+        if isinstance(self.screen, FleetScreen) and not self.screen.jump_to(words):
+            self.say(f"Nothing here is called {words}", "warn")
+
+    def use_palette(self, name: str) -> None:
+        self.palette = PALETTES[name]
+        self.ansi_color = self.palette.theme.ansi
+        self.theme = name
+        self._repaint()
+
+    def use_glyphs(self, glyphs: str) -> None:
+        self.glyphs = glyphs
+        self._repaint()
+
+    def _repaint(self) -> None:
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                if isinstance(screen, ConsoleScreen):
+                    screen.repaint()
+
+    def action_help(self) -> None:
+        if isinstance(self.screen, ConsoleScreen):
+            self.push_screen(HelpDialog(help_sections(self.screen.NAME)))
+
+    def action_copy_command(self) -> None:
+        if isinstance(self.screen, ConsoleScreen):
+            text = self.screen.command()
+            self.copy_to_clipboard(text)
+            self.say(f"$ {text}    (copied)")
+
+    def action_export(self, kind: str) -> None:
+        screen, exports = self.screen, self.settings.exports
+        if not isinstance(screen, ConsoleScreen):
+            return
+        if exports is None:
+            self.say("No folder to export to was given", "warn")
+            return
+        text = screen.csv_text() if kind == "csv" else self.export_screenshot(title=f"Pumpdeck {screen.NAME}")
+        try:
+            path = exports.write(screen.NAME, kind, text, self.now_ms())
+        except OSError as error:
+            self.say(f"Could not write {error.filename}: {error.strerror}", "error")
+        else:
+            self.say(f"Wrote {path}")
+
+    # Actions
+
+    def plan(self, operation: str, arguments: dict[str, str], reason_hint: str = "") -> None:
+        """Ask what an action would do; the plan dialog opens when the answer came."""
+        if self._submission is not None:
+            self.say("One action is under way; ctrl+x stops it", "warn")
+            return
+        self._pending = (operation, arguments, reason_hint)
+        self.asking.ask("plan", lambda readers: readers.plan(operation, arguments), operation)
+
+    def show_plan(self, plan: PlanView) -> None:
+        """Open the dialog for the plan that was asked for last."""
+        operation, arguments, reason_hint = self._pending
+        if plan.operation != operation or not isinstance(self.screen, ConsoleScreen):
+            return
+
+        def answered(reason: str | None) -> None:
+            if reason is not None:
+                told = {"reason": reason} if reason else {}
+                self._submit(plan, {**arguments, **dict(plan.arguments), **told})
+
+        self.push_screen(PlanDialog(plan, reason_hint), answered)
+
+    _pending: tuple[str, dict[str, str], str] = ("", {}, "")
+
+    def _submit(self, plan: PlanView, arguments: dict[str, str]) -> None:
+        title = plan.title
+
+        def progress(part: float, step: str) -> None:
+            self._post(ActionMoved(title, part, step))
+
+        try:
+            submission = self.actions.submit(plan.operation, arguments, progress)
+        except PumpdeckError as error:
+            self.say(error.sentence(), "error")
+            return
+        self._submission = submission
+        self._task_words = task_text(title, float("nan"), "starts")
+        self._show_header()
+        submission.on_done(lambda: self._post(ActionMoved(title, 1.0, "", submission)))
+
+    def on_action_moved(self, message: ActionMoved) -> None:
+        if message.ended is None:
+            if self._submission is not None:
+                self._task_words = task_text(message.title, message.part, message.step)
+                self._show_header()
+            return
+        self._submission, self._task_words = None, ""
+        self._show_header()
+        try:
+            message.ended.result(0)
+        except PumpdeckError as error:
+            self.say(f"{message.title}: {error.sentence()}", "error")
+        else:
+            self.say(f"Done: {message.title}")
+        self.action_reload()
+
+    def action_cancel_action(self) -> None:
+        if self._submission is not None:
+            self._submission.cancel()
+            self.say("Asked the running action to stop")
+
+    # Command palette
+
+    def get_system_commands(self, screen: Screen[Any]) -> Any:  # noqa: ARG002 - Textual's signature
+        for key, name in (("1", "fleet"), ("2", "models"), ("3", "rollouts"), ("4", "audit")):
+            yield SystemCommand(f"Go to {name}", f"key {key}", lambda name=name: self.action_go(name))
+        yield SystemCommand("Filter", "key /", self.action_filter)
+        yield SystemCommand("Jump to a pump, site or rollout", "key :", self.action_jump)
+        yield SystemCommand("Copy the command for this view", "key c", self.action_copy_command)
+        yield SystemCommand("Export the table as CSV", "key x", lambda: self.action_export("csv"))
+        yield SystemCommand("Export the screen as SVG", "key X", lambda: self.action_export("svg"))
+        yield SystemCommand("Read everything anew", "key R", self.action_reload)
+        yield SystemCommand("Help", "key ?", self.action_help)
+        for name in PALETTES:
+            yield SystemCommand(f"Theme {name}", "colours of the console", lambda name=name: self.use_palette(name))
+        for glyphs in ("braille", "block", "ascii"):
+            yield SystemCommand(f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs))
+        yield SystemCommand("Quit", "key q", self.exit)

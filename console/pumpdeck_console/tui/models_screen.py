@@ -1,0 +1,185 @@
+"""Models: versions with their aliases and gates, the chosen version in detail, training runs below."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+
+from pumpdeck_console.operations.views import ModelsView, ModelVersionRow, TrainingRunRow
+
+from .cells import Parts, age, fit, number, progress_bar
+from .console_screen import ConsoleScreen
+from .dialogs import TextPane
+from .shell_words import command
+from .virtual_table import Column, TableView, VirtualTable
+
+VERDICT_STYLES = {"pass": "panel_ok", "warn": "panel_drift", "refuse": "panel_alarm"}
+EMPTY_MODELS = (
+    "No model yet.",
+    "",
+    "T trains one for a pump type, as does: pumpdeck train TYPE",
+    "A training needs rows: pumpdeck ingest FILE",
+)
+RUN_LINES = 4
+
+
+class ModelsScreen(ConsoleScreen):
+    """Compare versions, start a training or a rollout."""
+
+    NAME = "models"
+    QUESTIONS = ("models",)
+    KEYS = (("/", "filter"), ("T", "train"), ("o", "rollout"), ("s r", "sort"), ("c", "command"), ("x", "export"),
+            ("^p", "palette"), ("q", "quit"))  # fmt: skip
+    FILTER_HINT = "words match model, version, alias"
+    BINDINGS = [
+        Binding("T", "train", "train this model anew", show=False),
+        Binding("o", "start_rollout", "start a rollout of this version", show=False),
+    ]
+    DEFAULT_CSS = """
+    ModelsScreen #model { width: 48; height: 1fr; }
+    ModelsScreen #runs { height: 6; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: ModelsView | None = None
+        self._filter = ""
+
+    def compose_body(self) -> ComposeResult:
+        with Vertical():
+            yield VirtualTable(id="versions", empty=EMPTY_MODELS)
+            yield TextPane([], id="runs")
+        yield TextPane([], id="model")
+
+    @property
+    def table(self) -> VirtualTable:
+        return self.query_one("#versions", VirtualTable)
+
+    def show_views(self) -> None:
+        view = self.console.views.models
+        if view is None or view is self._shown:
+            return
+        self._shown = view
+        self.table.show(models_table(view, self.console.now_ms()), self._mask(view))
+        self.query_one("#runs", TextPane).show(run_lines(view.runs, self.console.now_ms(), self.console.glyphs))
+        self._show_version()
+        self._show_count()
+
+    @property
+    def version(self) -> ModelVersionRow | None:
+        """The version under the cursor."""
+        row = self.table.cursor_row
+        return self._shown.versions[row] if self._shown is not None and row is not None else None
+
+    def _mask(self, view: ModelsView) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
+        words = self._filter.lower().split()
+        if not words:
+            return None
+        texts = [f"{row.model} v{row.version} {' '.join(row.aliases)}".lower() for row in view.versions]
+        return np.array([all(word in text for word in words) for text in texts], dtype=bool)
+
+    def filter_text(self) -> str:
+        return self._filter
+
+    def apply_filter(self, text: str) -> None:
+        self._filter = text.strip()
+        if self._shown is not None:
+            self.table.keep(self._mask(self._shown))
+        self._show_count()
+
+    def _show_count(self) -> None:
+        self.show_right(f"{len(self.table.order)} versions" + (f"  /{self._filter}" if self._filter else ""))
+
+    def on_virtual_table_cursor_moved(self) -> None:
+        self._show_version()
+
+    def _show_version(self) -> None:
+        version = self.version
+        self.query_one("#model", TextPane).show(version_lines(version) if version is not None else [])
+
+    def on_resize(self) -> None:
+        self.query_one("#model").display = self.app.size.width >= 100
+
+    def command(self) -> str:
+        version = self.version
+        return command("models", "show", version.model, f"v{version.version}") if version else command("models", "list")
+
+    def action_train(self) -> None:
+        version = self.version
+        types = self._shown.pump_types if self._shown is not None else ()
+        kind = version.pump_type if version is not None else next(iter(types), "")
+        if kind:
+            self.console.plan("train", {"pump_type": kind})
+
+    def action_start_rollout(self) -> None:
+        version = self.version
+        if version is not None:
+            self.console.plan("rollout.start", {"model": version.model, "version": str(version.version)})
+
+
+def models_table(view: ModelsView, now_ms: int) -> TableView:
+    """Versions as a table, newest first."""
+    rows = view.versions
+    worst = [_worst_gate(row) for row in rows]
+    models = sorted({row.model for row in rows})
+    created = np.array([row.created_ms for row in rows], dtype=np.int64)
+    columns = (
+        Column("model", "MODEL", 22, lambda i, w: [(fit(rows[i].model, w), "text")],
+               (np.array([models.index(row.model) for row in rows]),), 0, grows=True),
+        Column("version", "VERSION", 8, lambda i, w: [(fit(f"v{rows[i].version}", w, "right"), "text")],
+               (np.array([row.version for row in rows]),), 0, "right", True),
+        Column("alias", "ALIAS", 10, lambda i, w: [(fit(", ".join(rows[i].aliases) or "-", w), "accent")], (), 0),
+        Column("gates", "GATES", 8, lambda i, w: [(fit(worst[i], w), VERDICT_STYLES.get(worst[i], "panel").replace("panel_", "")
+               if worst[i] in VERDICT_STYLES else "dim")], (), 1),
+        Column("pumps", "PUMPS", 6, lambda i, w: [(fit(str(rows[i].pumps), w, "right"), "text")],
+               (np.array([row.pumps for row in rows]),), 1, "right", True),
+        Column("created", "MADE", 5, lambda i, w: [(fit(age(rows[i].created_ms, now_ms), w, "right"), "dim")],
+               (-created,), 2, "right"),
+        Column("digest", "DIGEST", 12, lambda i, w: [(fit(rows[i].digest[:12], w), "dim")], (), 5),
+    )  # fmt: skip
+    return TableView(columns, [f"{row.model} v{row.version}" for row in rows])
+
+
+def _worst_gate(row: ModelVersionRow) -> str:
+    verdicts = {verdict for _, verdict, _ in row.gates}
+    return next((verdict for verdict in ("refuse", "warn", "pass") if verdict in verdicts), "-")
+
+
+def version_lines(row: ModelVersionRow) -> list[Parts]:
+    """One version in full: gates with reasons, metrics, digest."""
+    lines: list[Parts] = [
+        [(f" {row.model} ", "panel_title"), (f"v{row.version}", "panel_title")],
+        [(f" {', '.join(row.aliases) or 'no alias'}", "panel_key"), (f"   {row.pumps} pumps run it", "panel")],
+        [],
+        [(" GATES", "panel_dim")],
+    ]
+    for gate, verdict, reason in row.gates:
+        style = VERDICT_STYLES.get(verdict, "panel")
+        lines.append([(f" {verdict:<7}", style), (fit(gate, 10) + " ", "panel"), (reason, "panel_dim")])
+    lines += [[], [(" METRICS", "panel_dim")]]
+    for name, value in row.metrics:
+        digits = 0 if math.isfinite(value) and value == round(value) else 3
+        lines.append([(f" {fit(name.replace('_', ' '), 26)}", "panel"), (fit(number(value, digits), 12, "right"), "panel")])
+    lines += [[], [(" DIGEST", "panel_dim")], [(f" {row.digest[:32]}", "panel")], [(f" {row.digest[32:]}", "panel")]]
+    if row.notes:
+        lines += [[], [(f" {row.notes}", "panel")]]
+    return lines
+
+
+def run_lines(runs: tuple[TrainingRunRow, ...], now_ms: int, glyphs: str) -> list[Parts]:
+    """The newest training runs, one line each."""
+    lines: list[Parts] = [[(" TRAINING RUNS", "panel_dim")]]
+    for run in runs[:RUN_LINES]:
+        bar = f"{progress_bar(run.progress, 12, glyphs)} {run.progress * 100:3.0f} %" if run.progress == run.progress else ""
+        ago = age(run.ended_ms if run.ended_ms >= 0 else run.started_ms, now_ms)
+        state = "panel_ok" if run.state == "DONE" else "panel_alarm" if run.state == "FAILED" else "panel_key"
+        lines.append([(f" {fit(run.run_id, 12)} ", "panel"), (fit(run.state, 9), state),
+                      (fit(ago, 6, "right") + "  ", "panel_dim"), (bar or run.result, "panel"),
+                      (f"  {run.trigger}", "panel_dim")])  # fmt: skip
+    if not runs:
+        lines.append([(" none yet; T starts one", "panel_dim")])
+    return lines

@@ -1,0 +1,64 @@
+"""Content-addressed files: ONNX graphs, packages, snapshots, run records, cards. A name is the SHA-256 of the bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import DamagedError, NotFoundError
+from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_fleet.core.ids import check_digest
+from pumpdeck_fleet.core.ports import FileSystem
+
+ARTIFACT_MAX_BYTES = 1 << 30
+
+
+class ArtifactStore:
+    """Files under `<root>/sha256/<first two digits>/<digest>`; written whole, never changed."""
+
+    def __init__(self, root: Path, fs: FileSystem) -> None:
+        self._root = root
+        self._fs = fs
+
+    def put(self, data: bytes) -> str:
+        """The digest under which the bytes stand now, durably."""
+        digest = canonical.digest(data)
+        path = self.path(digest)
+        # Read back, not believed: putting an artifact again heals one that was altered.
+        if self._fs.exists(path) and self._fs.size(path) == len(data) and self._fs.read_bytes(path, len(data)) == data:
+            return digest
+        if not self._fs.exists(path.parent):
+            self._fs.mkdir(path.parent)
+            self._fs.fsync_dir(path.parent.parent)
+        replace_file(self._fs, path, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, proven to be those of the digest.
+
+        Raises:
+            NotFoundError: there are none.
+            DamagedError: the file was altered.
+        """
+        path = self.path(digest)
+        try:
+            data = self._fs.read_bytes(path, ARTIFACT_MAX_BYTES)
+        except FileNotFoundError as error:
+            raise NotFoundError("no such artifact", digest, hint="bring it from another workspace or build it again") from error
+        found = canonical.digest(data)
+        if found != digest:
+            raise DamagedError("an artifact was altered", str(path), expected=digest, found=found)
+        return data
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes of that digest stand, if they are there.
+
+        Raises:
+            FormatError: not a digest.
+        """
+        check_digest(digest, "artifact")
+        return self._root / "sha256" / digest[:2] / digest
+
+    def has(self, digest: str) -> bool:
+        """True when a file of that name is there; `get` proves it."""
+        return self._fs.exists(self.path(digest))

@@ -1,0 +1,81 @@
+"""The tables. Bodies are canonical JSON of the core's types; columns beside them are only what queries select or order by.
+
+Digests are lower-case hex, times epoch milliseconds UTC, telemetry numbers little-endian.
+Plain SQL, so that a second engine can follow.
+"""
+
+FIRST: tuple[str, ...] = (
+    "CREATE TABLE migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+    "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # Telemetry and scores. `kind` is 'telemetry' or 'scores'; the last row stands here so that a fleet list reads no chunk.
+    """CREATE TABLE series (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, pump TEXT NOT NULL,
+        rows INTEGER NOT NULL DEFAULT 0, first_ms INTEGER, last_ms INTEGER,
+        last_channels INTEGER, last_flags INTEGER, last_values BLOB,
+        UNIQUE (kind, pump))""",
+    "CREATE TABLE channel_set (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE)",
+    # place = series * 2**24 + hours since 1970: one tree, chunks of a pump side by side in time.
+    """CREATE TABLE chunk (
+        place INTEGER PRIMARY KEY, hours INTEGER NOT NULL, rows INTEGER NOT NULL, channels INTEGER NOT NULL,
+        flagged INTEGER NOT NULL, digest BLOB NOT NULL, data BLOB NOT NULL)""",
+    # place = series * 2**24 + hours since 1970 of the day's start; data: float32 [4, 24, channels] min, mean, max, count.
+    "CREATE TABLE rollup_hour (place INTEGER PRIMARY KEY, channels INTEGER NOT NULL, data BLOB NOT NULL)",
+    """CREATE TABLE label (
+        id INTEGER PRIMARY KEY, pump TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+        body TEXT NOT NULL UNIQUE)""",
+    "CREATE INDEX label_pump ON label (pump, start_ms)",
+    "CREATE TABLE source (digest TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL)",
+    # Registry.
+    """CREATE TABLE model_version (
+        model TEXT NOT NULL, number INTEGER NOT NULL, content_digest TEXT NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (model, number), UNIQUE (content_digest))""",
+    "CREATE TABLE alias (model TEXT NOT NULL, alias TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (model, alias))",
+    "CREATE TABLE package (sha256 TEXT PRIMARY KEY, device TEXT NOT NULL, created_ms INTEGER NOT NULL, body TEXT NOT NULL)",
+    "CREATE INDEX package_device ON package (device, created_ms)",
+    """CREATE TABLE package_pump (
+        sha256 TEXT NOT NULL, pump TEXT NOT NULL, model TEXT NOT NULL, number INTEGER NOT NULL, score_limit REAL NOT NULL,
+        PRIMARY KEY (sha256, pump)) WITHOUT ROWID""",
+    # Rollouts and what is still to be done.
+    "CREATE TABLE rollout (id TEXT PRIMARY KEY, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE live_task (device TEXT PRIMARY KEY, task TEXT NOT NULL, rollout TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE outbox (
+        id TEXT PRIMARY KEY, position INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL, due_ms INTEGER NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', body TEXT NOT NULL, done_ms INTEGER)""",
+    "CREATE INDEX outbox_due ON outbox (due_ms, position) WHERE done_ms IS NULL",
+    # Who did what. The head stands beside the chain, so that a cut tail is seen.
+    """CREATE TABLE audit (
+        chain TEXT NOT NULL, position INTEGER NOT NULL, previous TEXT NOT NULL, at_ms INTEGER NOT NULL, actor TEXT NOT NULL,
+        action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, digests TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (chain, position))""",
+    "CREATE TABLE audit_head (chain TEXT PRIMARY KEY, position INTEGER NOT NULL, digest TEXT NOT NULL)",
+    "CREATE TRIGGER audit_is_final BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'an audit entry is final'); END",
+    "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'an audit entry is kept'); END",
+    "CREATE TABLE person (actor TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    # Devices and what they return.
+    """CREATE TABLE device (
+        device TEXT PRIMARY KEY, public_pem TEXT, key_id TEXT, host_key TEXT, enrolled_ms INTEGER,
+        status TEXT, status_ms INTEGER, active TEXT, counter INTEGER NOT NULL DEFAULT 0)""",
+    """CREATE TABLE receipt (
+        device TEXT NOT NULL, counter INTEGER NOT NULL, received_ms INTEGER NOT NULL, key_id TEXT NOT NULL,
+        body TEXT NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (device, counter))""",
+    "CREATE INDEX receipt_received ON receipt (received_ms)",
+    """CREATE TABLE alarm (
+        pump TEXT NOT NULL, at_ms INTEGER NOT NULL, raised INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (pump, at_ms, raised)) WITHOUT ROWID""",
+    """CREATE TABLE sketch_day (
+        pump TEXT NOT NULL, day_ms INTEGER NOT NULL, edges_digest TEXT NOT NULL, put_ms INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (pump, day_ms, edges_digest))""",
+    """CREATE TABLE drift (
+        pump TEXT NOT NULL, at_ms INTEGER NOT NULL, worst REAL NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (pump, at_ms)) WITHOUT ROWID""",
+    # The newest alarm notice and drift figure of each pump, for lists over the whole fleet.
+    """CREATE TABLE pump_now (
+        pump TEXT PRIMARY KEY, alarm_ms INTEGER, alarmed INTEGER, drift_ms INTEGER, drift_worst REAL,
+        drift_channel TEXT) WITHOUT ROWID""",
+)
+
+# The highest counter of a signed return index by device key: an older return played again is known by it.
+RETURN_COUNTERS: tuple[str, ...] = (
+    """CREATE TABLE return_counter (
+        device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
+)
