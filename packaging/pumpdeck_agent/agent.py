@@ -108,7 +108,7 @@ class Agent:
         """How the device stands."""
         now_ms = self.platform.clock.now_ms()
         state = device_status(self.platform.fs, self.layout, self.config, self._states.load(), now_ms)
-        return Answer({"state": state})
+        return Answer({"state": canonical.to_plain(state)})
 
     def collect(self, max_bytes: int) -> Answer:
         """What waits in the outbox, with a signed index over it; everything stays until `ack`."""

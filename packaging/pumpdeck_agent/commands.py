@@ -13,9 +13,10 @@ from pumpdeck_agent.platform_here import FileLocks, is_clock_synced
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import device_status
-from pumpdeck_agent.veto import Veto, lift_veto, set_veto
+from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
+from pumpdeck_fleet.core.device_status import Veto
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
 

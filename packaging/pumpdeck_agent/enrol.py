@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_agent.config import AgentConfig, Layout
+from pumpdeck_agent.receipts import Returned
 from pumpdeck_agent.state import fresh_state
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core import canonical
@@ -40,6 +41,7 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))
     replace_file(fs, layout.trust_root, trusted_root)
     replace_file(fs, layout.trust_floor, encode_floor(TrustFloor()))
+    replace_file(fs, layout.returned, canonical.encode(Returned(0)))
     StateFiles(fs, layout).save(fresh_state(config.min_seq))
     # Last: a folder without it is not a device, so a cut enrolment is simply begun again.
     replace_file(fs, layout.config, canonical.encode(config))

@@ -23,7 +23,9 @@ _KEY_MAX_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Returned:
+class Returned:
+    """The counter of the last return index."""
+
     counter: int
 
 
@@ -56,15 +58,16 @@ class Pen:
 
     def sign_index(self, device: str, at_ms: int, items: tuple[ReturnItem, ...]) -> bytes:
         """The envelope of an index over these items; its counter is above that of every index before."""
-        counter = self._next_counter()
+        counter = self._next_counter(at_ms)
         index = ReturnIndex(RETURN_FORMAT, device, counter, at_ms, items)
         return sign_dsse(canonical.encode(index), RETURN_PAYLOAD_TYPE, self.signer)
 
-    def _next_counter(self) -> int:
+    def _next_counter(self, at_ms: int) -> int:
         try:
             data = self._fs.read_bytes(self._layout.returned, 1024)
-            counter = canonical.decode(_Returned, data, "returned.json", max_bytes=1024).counter + 1
+            counter = canonical.decode(Returned, data, "returned.json", max_bytes=1024).counter + 1
         except (OSError, PumpdeckError):
-            counter = 1
-        replace_file(self._fs, self._layout.returned, canonical.encode(_Returned(counter)))
+            # Enrolment wrote one, so it was lost: a time is above every count, and the counter must never fall.
+            counter = at_ms
+        replace_file(self._fs, self._layout.returned, canonical.encode(Returned(counter)))
         return counter

@@ -19,7 +19,7 @@ _CLOSE_WAIT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _ItemHead:
-    """First line of a segment, scores or sketch item."""
+    """First line of a segment or scores item."""
 
     format: int
     pump: str
@@ -33,7 +33,7 @@ def chunk_item(kind: ReturnKind, figures: PumpFigures, start_ms: int, chunk: byt
 
 def sketch_item(figures: PumpFigures, sketch: bytes) -> Outgoing:
     """The sketch of the figures' day as an item for the outbox."""
-    return Outgoing(ReturnKind.SKETCH, _head(figures) + sketch, figures.tag, figures.sketch_day_ms or 0)
+    return Outgoing(ReturnKind.SKETCH, sketch, figures.tag, figures.sketch_day_ms or 0)
 
 
 def close_record(record: PumpRecord) -> tuple[PumpRecord, list[Outgoing]]:
