@@ -160,7 +160,7 @@ def _since(asked_ms: int | None, last: Heartbeat | None, plan: SimulationPlan) -
 
 def _wait_for_end_of_input(stopping: threading.Event) -> None:
     with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read1(4096):
+        while os.read(sys.stdin.fileno(), 4096):
             pass
     stopping.set()
 
