@@ -35,7 +35,7 @@ class TransportPolicy:
 
     concurrency: int = 8
     connect_timeout_s: float = 15.0
-    answer_timeout_s: float = 60.0
+    answer_timeout_s: float = 180.0
     collect_bytes: int = 4 * 1024 * 1024
 
 

@@ -193,7 +193,7 @@ def _release(
         for one, package in built
     ]
     # The signed word comes first: a cut after it leaves a released package that the next build finds again.
-    workspace.trust(site).release(releases, [workspace.release_signer])
+    workspace.trust(site).release(releases, [workspace.signing_key("release", site).signer])
     now_ms = workspace.clock.now_ms()
     rows = []
     with workspace.store.atomic() as store:
