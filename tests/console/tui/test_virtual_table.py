@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.console_pilot import console, running, until
-from support.fleet_views import FakeReaders, fleet_view
 from textual.geometry import Region
 
 from pumpdeck_console.tui.fleet_table import fleet_table
 from pumpdeck_console.tui.virtual_table import Column, VirtualTable, fit_columns, sorted_order
+from support.console_pilot import console, running, until
+from support.fleet_views import FakeReaders, fleet_view
 
 
 def column(key: str, width: int, priority: int, **more: object) -> Column:
