@@ -103,8 +103,8 @@ class CollectReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnedRows:
-    """The JSON line in front of a returned segment or scores chunk. `pump` is a tag."""
+class ItemHead:
+    """The JSON line in front of a returned segment, scores chunk or sketch. `pump` is a tag."""
 
     format: int
     pump: str
@@ -229,10 +229,11 @@ class Collector:
                 raise TrustError("speaks for another device", "alarm notice", expected=device, found=notice.device)
             return self.store.alarms.add(_with_pump(notice, self._pump(device, notice.pump))), 0
         if item.kind is ReturnKind.SKETCH:
-            if data[:4] != _SKETCH_MAGIC or len(data) < 12:
-                raise FormatError("is not a sketch", f"sketch of {item.pump}", found=data[:4].hex())
-            pump = self._pump(device, item.pump)
-            return self.store.sketches.put(pump, item.start_ms, data[4:12].hex(), data), 0
+            head, sketch = _split(item.kind, data)
+            if sketch[:4] != _SKETCH_MAGIC or len(sketch) < 12:
+                raise FormatError("is not a sketch", f"sketch of {head.pump}", found=sketch[:4].hex())
+            pump = self._pump(device, head.pump)
+            return self.store.sketches.put(pump, item.start_ms, sketch[4:12].hex(), sketch), 0
         if item.kind in (ReturnKind.SCORES, ReturnKind.SEGMENT):
             return self._store_rows(device, item.kind, data)
         self.store.audit.append(SYSTEM, "retrain.requested", self._pump(device, item.pump), "", {"item": item.digest})
@@ -241,8 +242,7 @@ class Collector:
     def _store_rows(self, device: str, kind: ReturnKind, data: bytes) -> tuple[bool, int]:
         from pumpdeck_fleet.numeric.columns import decode_chunk  # deferred: numpy; a collect of receipts does without
 
-        line, _, chunk = data.partition(b"\n")
-        head = canonical.decode(ReturnedRows, line, f"returned {kind}", max_bytes=ITEM_LINE_MAX_BYTES)
+        head, chunk = _split(kind, data)
         pump = self._pump(device, head.pump)
         table = self.store.scores if kind is ReturnKind.SCORES else self.store.telemetry
         counts = table.append(pump, decode_chunk(chunk, f"{kind} of {pump}"))
@@ -320,6 +320,11 @@ def _check_index(index: ReturnIndex, batch: ReturnBatch, device: str) -> None:
             raise DigestMismatchError(
                 "is not what the signed index says", f"{item.kind} {item.digest[:12]} of {device}"
             )
+
+
+def _split(kind: ReturnKind, data: bytes) -> tuple[ItemHead, bytes]:
+    line, _, rest = data.partition(b"\n")
+    return canonical.decode(ItemHead, line, f"returned {kind}", max_bytes=ITEM_LINE_MAX_BYTES), rest
 
 
 def _with_pump(notice: AlarmNotice, pump: str) -> AlarmNotice:
