@@ -31,7 +31,11 @@ class QuickReaderThread(ReaderThread):
 
 
 def console(
-    readers: FakeReaders, actions: FakeActions | None = None, theme: str = "night", glyphs: str = "braille", exports: Path | None = None
+    readers: FakeReaders,
+    actions: FakeActions | None = None,
+    theme: str = "night",
+    glyphs: str = "braille",
+    exports: Path | None = None,
 ) -> ConsoleApp:
     """A console over ``readers`` with a clock that stands."""
     reading = QuickReaderThread("reading", lambda: readers, True)

@@ -121,7 +121,7 @@ class ConsoleApp(PacedApp):
         Binding("ctrl+x", "cancel_action", "stop the running action", show=False),
         Binding("q,ctrl+q", "quit", "quit", show=False, priority=False),
     ]
-    CSS = "Screen { background: $background; } CommandPalette { background: transparent; }"
+    CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
     def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
         super().__init__(ansi_color=settings.palette.theme.ansi)

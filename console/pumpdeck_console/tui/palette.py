@@ -35,6 +35,8 @@ class Palette:
     theme: Theme
     styles: Mapping[str, Style]
     uses_colour: bool = True
+    tints_cursor: bool = False
+    """Whether colours stay what they are on the cursor's row; else the whole row has the cursor's style."""
 
     def __getitem__(self, name: str) -> Style:
         return self.styles[name]
@@ -85,7 +87,8 @@ def _theme(name: str, background: str, panel: str, words: Mapping[str, str]) -> 
 
 
 def _coloured(name: str, background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> Palette:
-    return Palette(name, _theme(name, background, panel, words), _colours(background, panel, bar, cursor, words))
+    styles = _colours(background, panel, bar, cursor, words)
+    return Palette(name, _theme(name, background, panel, words), styles, tints_cursor=True)
 
 
 NIGHT_WORDS = {
