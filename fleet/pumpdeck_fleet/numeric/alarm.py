@@ -245,7 +245,8 @@ class AlarmTracker:
         if hour == self._hour:
             return
         keep, pull = self._pull(self._sums, self._counts)
-        self._offset = np.minimum(np.maximum(keep * self._offset + pull, -self._reach), self._reach)
+        moved, reach = keep * self._offset + pull, self._reach
+        self._offset = np.where(moved > reach, reach, np.where(moved < -reach, -reach, moved))
         self._sums = np.zeros_like(self._sums)
         self._counts = np.zeros_like(self._counts)
         self._hour = hour
