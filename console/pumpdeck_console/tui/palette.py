@@ -14,6 +14,8 @@ from textual.theme import Theme
 
 from pumpdeck_console.operations.views import HEALTH_WORDS
 
+from .terminal import has_few_colours, wants_no_colour
+
 HEALTH_STYLES = ("ok", "drift", "no_model", "stale", "sensor", "alarm", "dim")
 """Style name by health code; the last (-1) is for a pump without facts."""
 
@@ -230,8 +232,8 @@ def choose_palette(asked: str | None, environ: Mapping[str, str]) -> Palette:
     """The palette asked for, else what the terminal can show: NO_COLOR gives ``mono``, few colours ``ansi-16``."""
     if asked is not None and asked in PALETTES:
         return PALETTES[asked]
-    if environ.get("NO_COLOR"):
+    if wants_no_colour(environ):
         return PALETTES["mono"]
-    if environ.get("TERM", "") in ("linux", "xterm-16color", "ansi", "vt220", "screen.linux"):
+    if has_few_colours(environ):
         return PALETTES["ansi-16"]
     return NIGHT
