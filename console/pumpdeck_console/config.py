@@ -23,13 +23,6 @@ _MAX_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPolicy:
-    """How much history a training reads."""
-
-    window_days: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
 class TransportPolicy:
     """How devices are spoken to: how many at once, how long a silent link is waited for, most bytes taken in one collect."""
 
@@ -45,7 +38,6 @@ class Policies:
 
     format: int = _FORMAT
     health: HealthRules = field(default_factory=HealthRules)
-    training: TrainingPolicy = field(default_factory=TrainingPolicy)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     transport: TransportPolicy = field(default_factory=TransportPolicy)
 

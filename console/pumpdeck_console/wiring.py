@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from pumpdeck_console.config import Policies, Settings
     from pumpdeck_console.credentials import AskPassphrase, Credentials, FoundKey
     from pumpdeck_fleet.core.inventory import Device, Fleet
-    from pumpdeck_packaging.trust_repository import SiteTrust
     from pumpdeck_fleet.store import Store
     from pumpdeck_fleet.store.artifacts import ArtifactStore
+    from pumpdeck_packaging.trust_repository import SiteTrust
 
 WORKSPACE_ENV = "PUMPDECK_WORKSPACE"
 FLEET_FILE = "fleet.toml"
 STORE_FILE = "pumpdeck.db"
+SETTINGS_FILE = "settings.toml"
 
 
 def workspace_path(path: Path | None) -> Path:
@@ -148,6 +149,11 @@ class Workspace:
         import platformdirs  # deferred: only what signs needs a key
 
         return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.workspace
+
+    def forget_settings(self) -> None:
+        """Read `settings.toml` again at the next use, and what follows from it."""
+        for name in ("settings", "key_folder", "credentials", "person", "connect"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def credentials(self) -> Credentials:

@@ -20,9 +20,17 @@ COMMANDS = {
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
-    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
     "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
+    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),
+    "package": (f"{_CLI}.packages:package", "Build, list or show the signed packages of devices."),
+    "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),
+    "approve": (f"{_CLI}.rollouts:approve", "Approve the plan of a ROLLOUT; with enough approvals it runs."),
+    "tick": (f"{_CLI}.delivering:tick", "Let time pass in all rollouts and deliver what is due."),
+    "why": (f"{_CLI}.rollouts:why", "Say why DEVICE does not run what it should, the first reason first."),
+    "collect": (f"{_CLI}.delivering:collect", "Take what waits on devices: receipts, alarms, sketches, scores, segments."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 

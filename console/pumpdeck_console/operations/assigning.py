@@ -48,10 +48,6 @@ class SiteAssigner:
         """
         return self._site(site).files_for(device)
 
-    def last_seqs(self, sites: Sequence[str]) -> dict[str, int]:
-        """By site, the highest number its repository has used: a new assignment needs one above it."""
-        return {site: self._site(site).next_seq() - 1 for site in sites}
-
     def _site(self, site: str) -> SiteTrust:
         if site not in self._sites:
             self._sites[site] = self._workspace.trust(site)

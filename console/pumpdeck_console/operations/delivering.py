@@ -19,7 +19,7 @@ from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.collect import Collector, CollectReport, collect_device
-from pumpdeck_fleet.services.deploy_delivery import Delivery, deliver_due
+from pumpdeck_fleet.services.deploy_delivery import Delivery, DeliveryReport, deliver_due
 from pumpdeck_packaging.signing import verify_dsse
 
 _PAUSE_S = 0.2
@@ -76,7 +76,7 @@ def tick(
 def _tick_once(workspace: Workspace, assigner: SiteAssigner, on_progress: Progress) -> TickReport:
     store = workspace.store
     deploy.advance(store, workspace.fleet, workspace.clock.now_ms())
-    tried, committed, sent_bytes, problems = 0, (), 0, ()
+    report = DeliveryReport(0, (), (), 0)
     if store.outbox.due(workspace.clock.now_ms(), 1):
         delivery = Delivery(
             collector=collector_of(workspace),
@@ -87,11 +87,18 @@ def _tick_once(workspace: Workspace, assigner: SiteAssigner, on_progress: Progre
             concurrency=workspace.policies.transport.concurrency,
         )
         report = deliver_due(delivery)
-        tried, committed, sent_bytes, problems = report.tried, report.committed, report.sent_bytes, report.problems
     # Receipts that came in just now may let a wave pass at once.
     rollouts = deploy.advance(store, workspace.fleet, workspace.clock.now_ms())
     waiting = len(store.outbox.waiting())
-    return TickReport(1, tuple(map(report_of, rollouts)), tried, committed, sent_bytes, problems, waiting)
+    return TickReport(
+        ticks=1,
+        rollouts=tuple(map(report_of, rollouts)),
+        tried=report.tried,
+        committed=report.committed,
+        sent_bytes=report.sent_bytes,
+        problems=report.problems,
+        outbox=waiting,
+    )
 
 
 def _plus(before: TickReport, now: TickReport) -> TickReport:
