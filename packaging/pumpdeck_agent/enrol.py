@@ -36,6 +36,8 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
         raise ConflictError("is a device's root folder already", str(root), hint="remove it to enrol anew")
     for folder in layout.folders():
         fs.mkdir(folder)
+    for folder in layout.folders():
+        fs.fsync_dir(folder.parent)
     key = generate_key()
     replace_file(fs, layout.device_key, key.private_pem())
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))

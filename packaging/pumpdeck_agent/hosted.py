@@ -1,4 +1,4 @@
-"""One device of many in one process: what a simulator hosts. The same classes as on a device, with a shared pool and graph cache."""
+"""One device of many in one process: what a simulator hosts. The same classes as on a device, over a shared graph cache."""
 
 from __future__ import annotations
 
