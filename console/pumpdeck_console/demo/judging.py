@@ -9,7 +9,7 @@ from typing import Any
 
 from pumpdeck_console.demo.steps import Found, Stage
 from pumpdeck_console.operations.delivering import collect
-from pumpdeck_console.operations.drift import judge
+from pumpdeck_console.operations.drift import fresh_drift
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
@@ -101,7 +101,7 @@ def _first_alarm(raised: list[AlarmNotice], pump: str, onset_ms: int) -> AlarmNo
 def drift(stage: Stage) -> Found:
     """PSI of every pump from its device's own sketches, computed anew and held against what is stored."""
     found = Found()
-    fresh = {report.pump: report for report in judge(stage.workspace).reports}
+    fresh = {report.pump: report for report in fresh_drift(stage.workspace).reports}
     stored = stage.workspace.store.drift.latest()
     for pump in stage.workspace.fleet.pumps:
         report, row = fresh.get(pump.id), stored.get(pump.id)
