@@ -64,6 +64,11 @@ class History:
     truth: Path
     rows: tuple[SimulatedRows, ...]
 
+    @property
+    def reference_end_ms(self) -> int:
+        """Where a reference window must end: on the last day some pumps fail and nobody has labelled it yet."""
+        return self.end_ms - DAY_MS
+
 
 def history_times(end_ms: int, days: int = HISTORY_DAYS) -> I64:
     """Times of the history's rows: one in ten minutes, and one a minute on the last day; the last row is at `end_ms`."""

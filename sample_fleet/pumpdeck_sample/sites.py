@@ -35,11 +35,11 @@ class SiteSketch:
     csv_maker: str = ""
 
 
-_NORTH_SEA = Climate(mean_c=9.0, seasonal_c=2.5, daily_c=2.5, weather_sd_c=0.4, utc_offset_h=0.0)
-_BARENTS = Climate(mean_c=4.0, seasonal_c=3.5, daily_c=2.0, weather_sd_c=1.2, utc_offset_h=1.0)
-_GULF = Climate(mean_c=24.0, seasonal_c=4.0, daily_c=4.0, weather_sd_c=0.6, utc_offset_h=-6.0)
-_DESERT = Climate(mean_c=26.0, seasonal_c=6.0, daily_c=6.5, weather_sd_c=0.8, utc_offset_h=4.0)
-_PRAIRIE = Climate(mean_c=11.0, seasonal_c=7.0, daily_c=6.0, weather_sd_c=1.0, utc_offset_h=-6.0)
+_NORTH_SEA = Climate(mean_c=9.0, seasonal_c=2.0, daily_c=3.0, weather_sd_c=0.4, utc_offset_h=0.0)
+_BARENTS = Climate(mean_c=4.0, seasonal_c=2.5, daily_c=2.0, weather_sd_c=1.0, utc_offset_h=1.0)
+_GULF = Climate(mean_c=24.0, seasonal_c=3.0, daily_c=4.0, weather_sd_c=0.4, utc_offset_h=-6.0)
+_DESERT = Climate(mean_c=26.0, seasonal_c=5.0, daily_c=6.5, weather_sd_c=0.6, utc_offset_h=4.0)
+_PRAIRIE = Climate(mean_c=11.0, seasonal_c=5.0, daily_c=6.0, weather_sd_c=0.6, utc_offset_h=-6.0)
 
 SITES: tuple[SiteSketch, ...] = (
     SiteSketch("gannet", "Gannet Alpha", "platform", "Europe/London", (57.18, 1.00), _NORTH_SEA, OFFSHORE, 512.0),

@@ -35,8 +35,8 @@ from pumpdeck_fleet.core.errors import InputError
 from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker, with_limit
 from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
-from pumpdeck_trainer.baseline import fit_baseline
-from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, pool_limit
+from pumpdeck_trainer.baseline import Inputs, fit_baseline
+from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, maxima_of, pool_limit
 
 CHANNELS = (
     "Accelerometer1RMS",
@@ -159,24 +159,29 @@ def fit_run(run: Run, options: Options) -> Fitted:
     at_ms, values = run.at_ms[:TRAIN_ROWS], run.values[:TRAIN_ROWS]
     features, counts = window_means(at_ms, values, round(options.window_s * 1000))
     full = has_full_window(counts)
-    baseline = fit_baseline(features[full], values, np.zeros(len(CHANNELS)))
     votes = np.array([options.temperatures_vote or name not in TEMPERATURES for name in CHANNELS])
-    block = baseline.block(CHANNELS, votes, 1.0)
-    return Fitted(run, block, Scores(at_ms[full], score_rows(block, features[full])))
+    inputs = Inputs(CHANNELS, np.zeros(len(CHANNELS)), votes)
+    baseline = fit_baseline(at_ms[full], features[full], values, inputs, alarm_settings(options))
+    return Fitted(run, baseline.block(inputs, 1.0), baseline.scores)
+
+
+def alarm_settings(options: Options) -> AlarmSettings:
+    """The product's alarm settings with these options."""
+    return AlarmSettings(deadband=options.deadband, persistence_s=options.persistence_s)
 
 
 def fit_all(runs: list[Run], options: Options) -> list[tuple[Fitted, FittedLimit]]:
     """Every run with its own limit by the product's rule: own blocks where there are enough, else the type's pool."""
     rule, budget = BlockRule(options.window_s), AlarmBudget()
     fitted = [fit_run(run, options) for run in runs]
-    pooled = pool_limit([one.scores for one in fitted], rule, budget)
+    pooled = pool_limit([maxima_of(one.scores, rule) for one in fitted], rule, budget)
     return [(one, fit_limit(one.scores, rule, budget, pooled=pooled)) for one in fitted]
 
 
 def alarms_of(fitted: Fitted, limit: FittedLimit, options: Options) -> np.ndarray:
     """Alarmed or not, bool [n], over the whole file, as a device would say row after row."""
     block = with_limit(fitted.block, limit.limit)
-    tracker = AlarmTracker(block, AlarmSettings(deadband=options.deadband, persistence_s=options.persistence_s))
+    tracker = AlarmTracker(block, alarm_settings(options))
     features, _ = window_means(fitted.run.at_ms, fitted.run.values, round(options.window_s * 1000))
     return tracker.extend(fitted.run.at_ms, features, lambda rows: score_rows(block, rows)).alarmed
 

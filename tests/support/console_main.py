@@ -41,23 +41,32 @@ def main() -> int:
         def close(self) -> None:
             pass
 
+    selectors: list[object] = []
+
+    def select(view: object, text: str) -> object:
+        if not selectors:
+            from pumpdeck_console.operations.selector import QuerySelector
+
+            selectors.append(QuerySelector())
+        return selectors[0](view, text)
+
     return run_console(
         readers,
         NoActions(),
         options=ConsoleOptions("north sea", frame_cache=options.frame_cache, is_paced=not options.unpaced),
-        world=ConsoleWorld(SystemClock(), RealFileSystem(), os.environ),
+        world=ConsoleWorld(SystemClock(), RealFileSystem(), os.environ, select),
     )
 
 
 def run_peer(pumps: int) -> int:
     """The same rows and columns in Textual's DataTable, with a filter that refills it."""
-    from support.fleet_views import fleet_view
     from textual.app import App
     from textual.binding import Binding
     from textual.widgets import DataTable, Input
 
     from pumpdeck_console.tui.fleet_table import fleet_table
     from pumpdeck_console.tui.selecting import select_words
+    from support.fleet_views import fleet_view
 
     view = fleet_view(pumps)
     table_view = fleet_table(view, "braille", lambda: view.as_of_ms)

@@ -1,38 +1,115 @@
-"""A pump's baseline from its reference window: centre and scale of each channel's features, and the sensor's smallest step."""
+"""A pump's baseline from its reference window: centre and scale of each channel's features, and the sensor's smallest step.
+
+The scale is that of what is left after the adaptive baseline (numeric/alarm.py) has followed slow change, because
+that is what the device will judge; the centre is where that baseline stands at the end of the reference window,
+because there the device begins.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.errors import GateRefusedError
-from pumpdeck_fleet.numeric.detectors import PumpBlock, to_float32
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64
+from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker
+from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, has_votes, score_rows, to_float32
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64
+from pumpdeck_trainer.limits import Scores
 
 ATOM_SHARE = 0.02
 MIN_ROWS = 30
+ROWS_A_PUMP = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the detector is told about its channels: names, resolution float64 [c] (0: unknown), votes bool [c]."""
+
+    channels: tuple[str, ...]
+    resolution: Float64
+    votes: Bools
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """centre, scale, floor: float32 [c] in the channel's unit."""
+    """centre, scale, floor: float32 [c] in the channel's unit; `end_centre`: the centre at the end of the reference window.
+
+    `scores` are those of the reference window, as a device with no limit would have given them.
+    """
 
     centre: Float32
     scale: Float32
     floor: Float32
+    end_centre: Float32
+    scores: Scores
 
-    def block(self, channels: tuple[str, ...], votes: Bools, limit: float) -> PumpBlock:
-        """The pump block with this baseline."""
-        return PumpBlock(channels, self.centre, self.scale, self.floor, votes, to_float32(limit))
+    def block(self, inputs: Inputs, limit: float) -> PumpBlock:
+        """The pump block as at the start of the reference window: for the replay."""
+        return PumpBlock(inputs.channels, self.centre, self.scale, self.floor, inputs.votes, to_float32(limit))
+
+
+def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Inputs, settings: AlarmSettings) -> Baseline:
+    """The baseline of features float32 [n, c] that stand on full windows, with their times int64 [n].
+
+    values: raw rows float32 [m, c], for the sensors' steps. The floor is the larger of the resolution and the step
+    seen. A channel that is never present gets centre 0 and no say.
+
+    Raises:
+        GateRefusedError: fewer than 30 rows, or no voting channel is ever present.
+    """
+    if len(features) < MIN_ROWS:
+        raise GateRefusedError(
+            "has too few rows to learn from", "reference window", expected=f"at least {MIN_ROWS}", found=len(features)
+        )
+    steps = np.array([sensor_step(values[:, place]) for place in range(values.shape[1])])
+    floor = np.maximum(steps, inputs.resolution).astype(np.float32)
+    centre, spread = feature_moments(features)
+    first = PumpBlock(inputs.channels, centre, spread, floor, inputs.votes, to_float32(SCORE_CAP))
+    if not has_votes(first, features).any():
+        raise GateRefusedError("has no voting channel with a value", "reference window")
+    tracker = AlarmTracker(first, settings)
+    followed: list[Float32] = []
+
+    def follow(rows: Float32) -> Float32:
+        followed.append(rows)
+        return score_rows(first, rows)
+
+    tracker.extend(at_ms, features, follow)
+    # At a limit no score can pass nothing is ever left out, so the tracker asks once, for all rows.
+    (level,) = followed
+    scale = _spread(level - centre)
+    block = PumpBlock(inputs.channels, centre, scale, floor, inputs.votes, first.limit)
+    scored = has_votes(block, level)
+    score = np.where(scored, score_rows(block, level), np.float32(np.nan))
+    end_centre = (centre + tracker.offset * first.width).astype(np.float32)
+    return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score))
+
+
+def feature_moments(features: Float32) -> tuple[Float32, Float32]:
+    """Mean and standard deviation of each channel, float32 [c], NaN left out; 0 where a channel is never present."""
+    present = np.isfinite(features)
+    counts = np.maximum(present.sum(axis=0), 1)
+    centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts
+    return centre.astype(np.float32), _spread(features - centre)
+
+
+def _spread(away: NDArray[np.floating]) -> Float32:
+    present = np.isfinite(away)
+    squares = np.where(present, away.astype(np.float64), 0.0) ** 2
+    counts = np.maximum(present.sum(axis=0), 1)
+    mean = np.where(present, away, 0.0).sum(axis=0, dtype=np.float64) / counts
+    variance = squares.sum(axis=0) / counts - mean**2
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float32)
 
 
 def sensor_step(values: Float32) -> float:
     """The step of a coarse sensor, from its values [n] (NaN = missing); 0 when it is fine-grained.
 
     Coarse means: at least half of the rows lie on values that each hold 2 % of them. The step is the smallest
-    distance of two such values; where only one is that frequent, the smallest distance from it at which at least 1
-    % of the rows lie or fewer.
+    distance of two such values; where only one is that frequent, the distance from it that 1 % of the other rows do
+    not reach.
     """
     found = np.sort(values[np.isfinite(values)])
     if len(found) < MIN_ROWS:
@@ -47,29 +124,9 @@ def sensor_step(values: Float32) -> float:
         return float(np.diff(atoms).min())
     away = np.sort(np.abs(found.astype(np.float64) - atoms[0]))
     off = away[away > 0]
-    return float(off[min(len(off) - 1, len(found) // 100)]) if len(off) else 0.0
+    return float(off[len(off) // 100]) if len(off) else 0.0
 
 
-def fit_baseline(features: Float32, values: Float32, resolution: Float64) -> Baseline:
-    """Centre and scale (mean and standard deviation) of features float32 [n, c] that stand on full windows.
-
-    values: the raw rows float32 [m, c] they came from; resolution: float64 [c], what the inventory says of each
-    sensor (0: unknown). The floor is the larger of that and the step seen in the values. A channel that is never
-    present gets centre 0 and no say.
-
-    Raises:
-        GateRefusedError: fewer than 30 rows.
-    """
-    if len(features) < MIN_ROWS:
-        raise GateRefusedError(
-            "has too few rows to learn from", "reference window", expected=MIN_ROWS, found=len(features)
-        )
-    present = np.isfinite(features)
-    counts = np.maximum(present.sum(axis=0), 1)
-    wide = np.where(present, features, 0.0).astype(np.float64)
-    centre = wide.sum(axis=0) / counts
-    away = np.where(present, features - centre, 0.0)
-    scale = np.sqrt((away * away).sum(axis=0) / counts)
-    steps = np.array([sensor_step(values[:, place]) for place in range(values.shape[1])])
-    floor = np.maximum(steps, resolution)
-    return Baseline(centre.astype(np.float32), scale.astype(np.float32), floor.astype(np.float32))
+def spread_rows(features: Float32) -> Float32:
+    """At most 100 feature rows, spread evenly over the window."""
+    return features[np.linspace(0, len(features) - 1, min(len(features), ROWS_A_PUMP)).astype(np.int64)]

@@ -86,6 +86,20 @@ class FittedLimit:
     small_sample: float
 
 
+@dataclass(frozen=True, eq=False)
+class BlockMaxima:
+    """All that a limit needs of one pump's scores: block maxima float64 of days and of short blocks, small-sample factor."""
+
+    daily: Float64
+    short: Float64
+    small_sample: float
+
+    @property
+    def has_own(self) -> bool:
+        """Enough blocks for a limit that needs no pool."""
+        return max(len(self.daily), len(self.short)) >= MIN_BLOCKS
+
+
 def fit_limit(
     scores: Scores, block: BlockRule, budget: AlarmBudget, *, pooled: FittedLimit | None = None
 ) -> FittedLimit:
@@ -94,32 +108,46 @@ def fit_limit(
     Raises:
         GateRefusedError: too few blocks and no pooled limit.
     """
-    daily = block_maxima(scores, DAY_MS)
-    if len(daily) >= MIN_BLOCKS:
-        return _limit(daily, DAY_MS, LimitBranch.DAILY, budget, 1.0, small_sample_factor(scores, block))
+    return limit_of_maxima(maxima_of(scores, block), block, budget, pooled=pooled)
+
+
+def maxima_of(scores: Scores, block: BlockRule) -> BlockMaxima:
+    """What `limit_of_maxima` and `pool_limit` work on: some hundred bytes instead of all scores."""
     short = block_maxima(scores, block.short_ms)
-    if len(short) >= MIN_BLOCKS:
-        factor = small_sample_factor(scores, block)
-        return _limit(short, block.short_ms, LimitBranch.WINDOWS, budget, extremal_index(short), factor)
+    return BlockMaxima(block_maxima(scores, DAY_MS), short, small_sample_factor(scores, block))
+
+
+def limit_of_maxima(
+    maxima: BlockMaxima, block: BlockRule, budget: AlarmBudget, *, pooled: FittedLimit | None = None
+) -> FittedLimit:
+    """`fit_limit` from block maxima.
+
+    Raises:
+        GateRefusedError: as `fit_limit`.
+    """
+    if len(maxima.daily) >= MIN_BLOCKS:
+        return _limit(maxima.daily, DAY_MS, LimitBranch.DAILY, budget, (1.0, maxima.small_sample))
+    if len(maxima.short) >= MIN_BLOCKS:
+        corrections = (extremal_index(maxima.short), maxima.small_sample)
+        return _limit(maxima.short, block.short_ms, LimitBranch.WINDOWS, budget, corrections)
     if pooled is None:
         raise GateRefusedError(
             "has too few scores for a limit of its own, and its type has no pooled limit",
             "limit",
             expected=f"{MIN_BLOCKS} blocks of {block.short_ms / 1000:g} s",
-            found=len(short),
+            found=len(maxima.short),
             hint="collect more rows, or train more pumps of this type together",
         )
     return pooled
 
 
-def pool_limit(pumps: Sequence[Scores], block: BlockRule, budget: AlarmBudget) -> FittedLimit | None:
+def pool_limit(pumps: Sequence[BlockMaxima], block: BlockRule, budget: AlarmBudget) -> FittedLimit | None:
     """The provisional limit of a pump type from the short blocks of all its pumps; None when there are hardly any."""
-    maxima = [block_maxima(scores, block.short_ms) for scores in pumps]
-    together = np.concatenate(maxima) if maxima else np.zeros(0)
+    together = np.concatenate([maxima.short for maxima in pumps]) if pumps else np.zeros(0)
     if len(together) < _MIN_POOL:
         return None
-    factor = float(np.median([small_sample_factor(scores, block) for scores in pumps if len(scores.at_ms)]))
-    return _limit(together, block.short_ms, LimitBranch.POOLED, budget, 1.0, factor)
+    factor = float(np.median([maxima.small_sample for maxima in pumps]))
+    return _limit(together, block.short_ms, LimitBranch.POOLED, budget, (1.0, factor))
 
 
 def block_maxima(scores: Scores, block_ms: int) -> Float64:
@@ -176,9 +204,10 @@ def gumbel(maxima: Float64) -> tuple[float, float]:
 
 
 def _limit(
-    maxima: Float64, block_ms: int, branch: LimitBranch, budget: AlarmBudget, theta: float, factor: float
+    maxima: Float64, block_ms: int, branch: LimitBranch, budget: AlarmBudget, corrections: tuple[float, float]
 ) -> FittedLimit:
     location, spread = gumbel(maxima)
+    theta, factor = corrections
     blocks = budget.period_s * 1000 / block_ms
     level = location + spread * math.log(max(blocks * theta / budget.alarms, 1.0))
     return FittedLimit(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
+from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
 from pumpdeck_fleet.core.errors import FormatError
 
@@ -16,25 +19,80 @@ _UNITS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DA
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """A fixed time, or so long before now."""
+
+    at_ms: int | None = None
+    back_ms: int = 0
+
+    def __call__(self, now_ms: int) -> int:
+        return now_ms - self.back_ms if self.at_ms is None else self.at_ms
+
+
 class When(click.ParamType[Any]):
     """A time: RFC 3339, a day in UTC, or so long ago (`24h`, `7d`). The value is a function of now, both in ms."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[int], int]:
-        if callable(value):
+        if isinstance(value, _Moment):
             return value
         text = str(value).strip().lower()
         if text == "now":
-            return lambda now_ms: now_ms
+            return _Moment(back_ms=0)
         if ago := _AGO.fullmatch(text.removesuffix(" ago")):
-            back_ms = int(ago[1]) * _UNITS[ago[2]]
-            return lambda now_ms: now_ms - back_ms
+            return _Moment(back_ms=int(ago[1]) * _UNITS[ago[2]])
         try:
             at_ms = parse_ms(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text.upper())
         except FormatError:
             self.fail(f"{value!r} is not a time; write 2026-01-31T06:00:00Z, 2026-01-31, 24h or 7d", param, ctx)
-        return lambda _now_ms: at_ms
+        return _Moment(at_ms=at_ms)
 
 
 WHEN = When()
+
+
+def models_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--model MODEL[=NUMBER or ALIAS]`, as often as needed."""
+    return click.option(
+        "--model",
+        "models",
+        multiple=True,
+        metavar="MODEL[=VERSION]",
+        help="Take this version (a number or an alias) of this model; may be given again.",
+    )(command)
+
+
+def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--key-file NAME=PATH` and `--insecure-storage`, for commands that sign or log in."""
+    command = click.option(
+        "--insecure-storage",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_insecure,
+        help="Allow private keys in plain 0600 files. Only for throwaway fleets.",
+    )(command)
+    return click.option(
+        "--key-file",
+        "key_files",
+        multiple=True,
+        metavar="NAME=PATH",
+        expose_value=False,
+        callback=_choose_key_files,
+        help="Take the key of that name (release, deploy, ssh, ..) from this file; may be given again.",
+    )(command)
+
+
+def _allow_insecure(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Session).insecure_storage = True
+
+
+def _choose_key_files(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    session = context.ensure_object(Session)
+    for text in values:
+        name, sign, path = text.partition("=")
+        if not name or not sign or not path:
+            raise click.BadParameter(f"{text!r} is not NAME=PATH", context, parameter)
+        session.key_files[name] = Path(path)

@@ -18,10 +18,20 @@ COMMANDS = {
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
     "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
-    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
     "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
+    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),
+    "package": (f"{_CLI}.packages:package", "Build, list or show the signed packages of devices."),
+    "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),
+    "approve": (f"{_CLI}.rollouts:approve", "Approve the plan of a ROLLOUT; with enough approvals it runs."),
+    "tick": (f"{_CLI}.delivering:tick", "Let time pass in all rollouts and deliver what is due."),
+    "why": (f"{_CLI}.rollouts:why", "Say why DEVICE does not run what it should, the first reason first."),
+    "collect": (f"{_CLI}.delivering:collect", "Take what waits on devices: receipts, alarms, sketches, scores, segments."),
+    "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 
@@ -29,19 +39,20 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> None:
+def root(context: click.Context) -> int | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
     """
     session = context.ensure_object(Session)
     context.call_on_close(session.close)
-    if context.invoked_subcommand is None:
-        if not is_terminal():
-            raise click.UsageError("the console needs a terminal; give a command", context)
-        from pumpdeck_console.cli.console import open_console  # deferred: only the console needs Textual
+    if context.invoked_subcommand is not None:
+        return None
+    if not is_terminal():
+        raise click.UsageError("the console needs a terminal; give a command", context)
+    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
 
-        open_console(session)
+    return open_console(session)
 
 
 def is_terminal() -> bool:

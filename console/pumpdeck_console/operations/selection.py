@@ -1,4 +1,4 @@
-"""Which model versions each device should hold: the ones a person names, else the candidate, else the champion of each pump type."""
+"""Which model versions each device should hold: those a person names, else the candidate, else the champion of each type."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-SPARK_BLOCKS = " ▁▂▃▄▅▆▇█"
+SPARK_BLOCKS = " ▁▁▂▃▄▅▆▇"
+"""By level; the full block is left out, so that bars of neighbouring lines do not run together."""
 SPARK_ASCII = " .:-=+*#@"
 
 Parts = Sequence[tuple[str, str]]

@@ -76,7 +76,8 @@ def value_range(low: Floats, high: Floats, limits: Sequence[float], always: Sequ
         if np.isfinite(limit) and bottom - reach <= limit <= top + reach:
             bottom, top = min(bottom, limit), max(top, limit)
     reach = max(top - bottom, abs(top) * 0.02, 1e-6)
-    return bottom - 0.04 * reach, top + 0.04 * reach
+    floor = bottom - 0.04 * reach
+    return (0.0 if floor < 0.0 <= bottom else floor), top + 0.04 * reach
 
 
 def dot_matrix(low: Floats, high: Floats, bounds: tuple[float, float], rows: int) -> Bools:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
@@ -35,6 +35,7 @@ from .fleet_screen import FleetScreen
 from .header import HeaderState, Notice, task_text
 from .help_text import help_sections
 from .models_screen import ModelsScreen
+from .pacing import PacedApp
 from .palette import PALETTES, Palette
 from .readers import Actions, Submission
 from .reading import ChangeSeen, Outcome, ReaderThread, ReadFailed, ViewRead
@@ -94,7 +95,7 @@ class ActionMoved(Message):
         self.title, self.part, self.step, self.ended = title, part, step, ended
 
 
-class ConsoleApp(App[None]):
+class ConsoleApp(PacedApp):
     """Pumpdeck's terminal console."""
 
     TITLE = "Pumpdeck"
@@ -120,7 +121,7 @@ class ConsoleApp(App[None]):
         Binding("ctrl+x", "cancel_action", "stop the running action", show=False),
         Binding("q,ctrl+q", "quit", "quit", show=False, priority=False),
     ]
-    CSS = "Screen { background: $background; } CommandPalette { background: transparent; }"
+    CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
     def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
         super().__init__(ansi_color=settings.palette.theme.ansi)
@@ -149,6 +150,8 @@ class ConsoleApp(App[None]):
         return Screen(id="_default")
 
     def on_mount(self) -> None:
+        if self.settings.is_paced:
+            self.start_pacing()
         self.reading.deliver_to(lambda outcome: self._post(Arrived(outcome)))
         self.asking.deliver_to(lambda outcome: self._post(Arrived(outcome)))
         self.switch_mode("fleet")
@@ -215,6 +218,8 @@ class ConsoleApp(App[None]):
         outcome = message.outcome
         if isinstance(outcome, ChangeSeen):
             self.failures.pop("change_token", None)
+            self._show_header()
+            self._show_notice()
             self.action_reload()
         elif isinstance(outcome, ReadFailed):
             self.failures[outcome.name] = outcome.error
@@ -226,12 +231,12 @@ class ConsoleApp(App[None]):
     def _take(self, read: ViewRead) -> None:
         self.failures.pop(read.name, None)
         if isinstance(read.view, PlanView):
+            self._show_header()
             self._show_notice()
             self.show_plan(read.view)
             return
         setattr(self.views, read.name, read.view)
-        if read.name in HEADER_QUESTIONS:
-            self._show_header()
+        self._show_header()
         self._show_notice()
         screen = self.console_screen
         if screen is not None and screen.is_mounted:
@@ -386,11 +391,14 @@ class ConsoleApp(App[None]):
             self.say("One action is under way; ctrl+x stops it", "warn")
             return
         self._pending = (operation, arguments, reason_hint)
+        self.say("Planning ...")
         self.asking.ask("plan", lambda readers: readers.plan(operation, arguments), operation)
 
     def show_plan(self, plan: PlanView) -> None:
         """Open the dialog for the plan that was asked for last."""
         operation, arguments, reason_hint = self._pending
+        self._info = None
+        self._show_notice()
         if plan.operation != operation or not isinstance(self.screen, ConsoleScreen):
             return
 

@@ -75,7 +75,7 @@ def help_lines(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> lis
     for title, rows in sections:
         lines.append([(f"  {title}", "panel_title")])
         for key, meaning in rows:
-            lines.append([(fit(f"  {key}", 22), "panel_key"), (meaning, "panel")])
+            lines.append([(fit(f"  {key}", 27), "panel_key"), (meaning, "panel")])
         lines.append([])
     lines.append([("  Esc closes this page", "panel_dim")])
     return lines

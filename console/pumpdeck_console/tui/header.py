@@ -38,7 +38,7 @@ class HeaderState:
 class Header(LinePane):
     """Where am I, how is the fleet, what is under way."""
 
-    DEFAULT_CSS = "Header { dock: top; height: 2; }"
+    DEFAULT_CSS = "Header { height: 2; }"
     FILL = "bar"
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Header(LinePane):
     def _places(self, width: int) -> Parts:
         state = self.state
         left: list[tuple[str, str]] = [(" Pumpdeck ", "bar_title")]
-        if width >= 70 and state.title:
+        if width >= 96 and state.title:
             left.append((fit(state.title, min(24, cell_len(state.title))) + "  ", "bar_dim"))
         self._tabs, x = [], sum(cell_len(text) for text, _ in left)
         for key, name, title in SCREENS:
@@ -118,7 +118,7 @@ class Notice:
 class NoticeLine(LinePane):
     """Shows one notice; takes no room without one. A lasting banner comes back after a passing info."""
 
-    DEFAULT_CSS = "NoticeLine { dock: bottom; height: 1; display: none; }"
+    DEFAULT_CSS = "NoticeLine { height: 1; display: none; }"
     FILL = "bar"
     STYLES = {"info": "bar_key", "warn": "warn_bar", "error": "error_bar"}
     SIGNS = {"info": "", "warn": "! ", "error": "!! "}
@@ -143,7 +143,7 @@ class NoticeLine(LinePane):
 class KeyLine(LinePane):
     """Which keys do what here. Keys that do not fit are left out from the right; ``? help`` stays."""
 
-    DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; }"
+    DEFAULT_CSS = "KeyLine { height: 1; }"
     FILL = "bar"
 
     def __init__(self, keys: tuple[tuple[str, str], ...]) -> None:

@@ -16,14 +16,15 @@ _SCREEN_KEYS: dict[str, Section] = {
 _KEYS: Section = ("EVERYWHERE", (
     ("1 2 3 4", "fleet, models, rollouts, audit"), ("up down  k j", "move; PgUp PgDn page; g G first, last"),
     ("s S  r", "sort by the next, previous column; reverse"), ("/", "filter while you type; Enter keeps, Esc clears"),
-    (":", "jump: a pump, site, rollout, screen; theme NAME; glyphs NAME"), ("c", "copy the shell command for this view"),
+    (":", "jump to a pump, site, rollout or screen"),
+    (":theme  :glyphs", "night, high-contrast ..; braille, block, ascii"), ("c", "copy the shell command for this view"),
     ("x X", "export the table as CSV, the screen as SVG"), ("R", "read everything anew"), ("Tab", "next pane"),
     ("ctrl+p", "command palette"), ("ctrl+x", "stop the running action"), ("q", "quit")))  # fmt: skip
 _QUERIES: Section = ("FILTER BY EXAMPLE", (
-    ("gannet alarm", "words: tag, site, type, maker or health contain them"),
-    ("health:alarm", "one health"), ("site:gannet type:esp", "both must hold"),
-    ("drift>0.2 or version<12", "either; ( ) group, not negates"),
-    ('model:"esp-health"', "quotes around other signs")))  # fmt: skip
+    ("p-101", "a word: part of the pump's tag or site"), ("health:alarm", "one health; health>=stale is stale or worse"),
+    ("site:gannet type:esp", "both must hold"), ("drift>0.2 or version<12", "either; ( ) group, not negates"),
+    ("seen>2h criticality<=2", "silent for two hours, and critical"),
+    ("maker:ksb,sulzer", "any of them; docs/query.md has the rest")))  # fmt: skip
 
 
 def help_sections(screen: str) -> tuple[Section, ...]:

@@ -14,6 +14,8 @@ from textual.theme import Theme
 
 from pumpdeck_console.operations.views import HEALTH_WORDS
 
+from .terminal import has_few_colours, wants_no_colour
+
 HEALTH_STYLES = ("ok", "drift", "no_model", "stale", "sensor", "alarm", "dim")
 """Style name by health code; the last (-1) is for a pump without facts."""
 
@@ -35,6 +37,8 @@ class Palette:
     theme: Theme
     styles: Mapping[str, Style]
     uses_colour: bool = True
+    tints_cursor: bool = False
+    """Whether colours stay what they are on the cursor's row; else the whole row has the cursor's style."""
 
     def __getitem__(self, name: str) -> Style:
         return self.styles[name]
@@ -85,7 +89,8 @@ def _theme(name: str, background: str, panel: str, words: Mapping[str, str]) -> 
 
 
 def _coloured(name: str, background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> Palette:
-    return Palette(name, _theme(name, background, panel, words), _colours(background, panel, bar, cursor, words))
+    styles = _colours(background, panel, bar, cursor, words)
+    return Palette(name, _theme(name, background, panel, words), styles, tints_cursor=True)
 
 
 NIGHT_WORDS = {
@@ -94,7 +99,7 @@ NIGHT_WORDS = {
     "dim": "#8b98a5",
     "rule": "#5d6b79",
     "accent": "#58b3e8",
-    "alarm": "#ff6b6b",
+    "alarm": "#ff7b7b",
     "sensor": "#d8a3ff",
     "stale": "#a8b3bd",
     "no_model": "#86b6ff",
@@ -181,6 +186,24 @@ def _mono() -> Palette:
     return Palette("mono", _ansi_theme("mono", "ansi_default"), styles, uses_colour=False)
 
 
+_ANSI_VARIABLES = (
+    "ansi-background",
+    "ansi-foreground",
+    "border",
+    "border-blurred",
+    "block-cursor-foreground",
+    "block-cursor-background",
+    "block-hover-background",
+    "input-cursor-background",
+    "input-cursor-foreground",
+    "input-selection-background",
+    "input-selection-foreground",
+    "screen-selection-background",
+    "screen-selection-foreground",
+)
+"""Variables that Textual's own styles ask an ANSI theme for."""
+
+
 def _ansi_theme(name: str, accent: str) -> Theme:
     return Theme(
         name=name,
@@ -196,11 +219,12 @@ def _ansi_theme(name: str, accent: str) -> Theme:
         panel="ansi_default",
         boost="ansi_default",
         ansi=True,
+        variables=dict.fromkeys(_ANSI_VARIABLES, "ansi_default"),
     )
 
 
-NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#1d4f7c", NIGHT_WORDS)
-HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#00407f", CONTRAST_WORDS)
+NIGHT = _coloured("night", "#10151b", "#18202a", "#1b2733", "#153b5e", NIGHT_WORDS)
+HIGH_CONTRAST = _coloured("high-contrast", "#000000", "#121212", "#1c1c1c", "#003366", CONTRAST_WORDS)
 PALETTES: Mapping[str, Palette] = {p.name: p for p in (NIGHT, HIGH_CONTRAST, _ansi_16(), _mono())}
 
 
@@ -208,8 +232,8 @@ def choose_palette(asked: str | None, environ: Mapping[str, str]) -> Palette:
     """The palette asked for, else what the terminal can show: NO_COLOR gives ``mono``, few colours ``ansi-16``."""
     if asked is not None and asked in PALETTES:
         return PALETTES[asked]
-    if environ.get("NO_COLOR"):
+    if wants_no_colour(environ):
         return PALETTES["mono"]
-    if environ.get("TERM", "") in ("linux", "xterm-16color", "ansi", "vt220", "screen.linux"):
+    if has_few_colours(environ):
         return PALETTES["ansi-16"]
     return NIGHT

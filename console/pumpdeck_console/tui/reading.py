@@ -105,6 +105,8 @@ class ReaderThread:
             try:
                 if readers is None:
                     readers = self._factory()
+                    # The token is older than every view read after it, so no change is missed and none is read twice.
+                    self._token = readers.change_token() if self._polls else None
                 view = question(readers)
             except PumpdeckError as error:
                 self._send(ReadFailed(name or "change_token", argument, error))
@@ -123,6 +125,9 @@ class ReaderThread:
             self._send(ChangeSeen(view))
 
     def _send(self, outcome: Outcome) -> None:
+        if isinstance(outcome, ReadFailed):
+            # When reading works again, everything counts as changed.
+            self._token = None
         with self._wake:
             deliver = self._deliver
             if deliver is None:

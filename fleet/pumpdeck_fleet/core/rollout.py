@@ -13,7 +13,7 @@ from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.rollout_events import Command, Event
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, Wave, current_wave, held_groups
-from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState, WaveState
+from pumpdeck_fleet.core.rollout_states import LIVE, RolloutState, TaskState, WaveState
 
 ROLLOUT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -113,7 +113,7 @@ class Rollout:
         task = self.tasks[device]
         if task.state in (TaskState.COMMITTED, TaskState.ALREADY):
             return ()
-        if not task.is_live:
+        if task.state not in LIVE:
             return (f"{task.state}: {task.note}" if task.note else str(task.state),)
         return tuple(self._blocking(task))
 

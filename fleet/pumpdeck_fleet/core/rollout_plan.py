@@ -31,6 +31,7 @@ class RolloutPolicy:
     `waves`: `"3"` is a wave of three devices, `"25%"` goes on until a quarter of the rollout's devices is reached, `"rest"` takes
     all that are left. `alarmed_pct` and `drifting_pct` bound the pumps of a wave that alarm or drift during its soak; 100 never
     halts (a day against a month of reference drifts often, and until that is told from a season it must not stop a rollout).
+    `keep_windows` false sends outside the sites' maintenance windows too.
     """
 
     waves: tuple[str, ...] = ("1", "5%", "25%", "rest")
@@ -47,6 +48,7 @@ class RolloutPolicy:
     largest_difference: float = 1e-3
     alarmed_pct: float = 50.0
     drifting_pct: float = 100.0
+    keep_windows: bool = True
 
     def __post_init__(self) -> None:
         for size in self.waves:
@@ -163,8 +165,12 @@ class RolloutPlan:
         return sum(task.package_bytes for task in self.tasks)
 
     def task_id(self, device: str) -> str:
-        """The name of a device's task: the same for the same rollout and device, safe as a file name."""
-        return "t-" + canonical.digest(f"{self.id}/{device}".encode())[:24]
+        return task_id(self.id, device)
+
+
+def task_id(rollout_id: str, device: str) -> str:
+    """The name of a device's task: the same for the same rollout and device, safe as a file name."""
+    return "t-" + canonical.digest(f"{rollout_id}/{device}".encode())[:24]
 
 
 def plan_rollout(

@@ -70,7 +70,8 @@ class DeviceTask:
 
     @property
     def is_live(self) -> bool:
-        return self.state in LIVE
+        """True from the start of the rollout until the task has ended: what its device runs may still change through it."""
+        return self.seq > 0 and self.state in LIVE
 
     @property
     def holds_trial_slot(self) -> bool:

@@ -11,6 +11,7 @@ from pumpdeck_fleet.core.rollout_events import SYSTEM, Announce, Command, MoveAl
 from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, current_wave
 from pumpdeck_fleet.core.rollout_states import (
     GOOD,
+    LIVE,
     ROLLOUT_MOVES,
     TASK_MOVES,
     UNSENT,
@@ -103,7 +104,7 @@ class Work:
     def cancel_unassigned(self, reason: str) -> None:
         """End every task whose assignment was not let go; the others can only be waited for."""
         for device, task in list(self.tasks.items()):
-            if task.is_live and not task.assign_ms:
+            if task.state in LIVE and not task.assign_ms:
                 self.end_task(device, TaskState.CANCELLED, reason)
 
     # Waves

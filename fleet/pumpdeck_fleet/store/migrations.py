@@ -23,7 +23,10 @@ class Migration:
     statements: Sequence[str]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "first schema", schema.FIRST),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "first schema", schema.FIRST),
+    Migration(2, "counters of returns", schema.RETURN_COUNTERS),
+)
 
 
 def schema_number(sql: Connection) -> int:

@@ -75,6 +75,26 @@ class ReceiptTable:
         row = self._sql.row("SELECT coalesce(max(counter), 0) FROM receipt WHERE device = ?", (device,))
         return int(row[0]) if row else 0
 
+    def return_counter(self, device: str, key_id: str) -> int:
+        """The counter of the newest return index kept from that device and key; 0 when there is none."""
+        row = self._sql.row("SELECT counter FROM return_counter WHERE device = ? AND key_id = ?", (device, key_id))
+        return int(row[0]) if row else 0
+
+    def put_return_counter(self, device: str, key_id: str, counter: int) -> None:
+        """Remember a return index.
+
+        Raises:
+            ReplayError: its counter is not above that of the newest one kept.
+        """
+        last = self.return_counter(device, key_id)
+        if counter <= last:
+            raise ReplayError("is an old return played again", device, expected=f"a counter above {last}", found=counter)
+        self._sql.write(
+            "INSERT INTO return_counter (device, key_id, counter) VALUES (?, ?, ?)"
+            " ON CONFLICT (device, key_id) DO UPDATE SET counter = excluded.counter",
+            (device, key_id, counter),
+        )
+
 
 _RECEIPT = "body, envelope, key_id, received_ms"
 

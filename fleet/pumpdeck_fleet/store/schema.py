@@ -73,3 +73,9 @@ FIRST: tuple[str, ...] = (
         pump TEXT PRIMARY KEY, alarm_ms INTEGER, alarmed INTEGER, drift_ms INTEGER, drift_worst REAL,
         drift_channel TEXT) WITHOUT ROWID""",
 )
+
+# The highest counter of a signed return index by device key: an older return played again is known by it.
+RETURN_COUNTERS: tuple[str, ...] = (
+    """CREATE TABLE return_counter (
+        device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
+)

@@ -61,8 +61,7 @@ def test_the_whole_way_from_draft_to_completed_moves_the_champion() -> None:
 
 
 def test_the_last_tick_of_a_completed_rollout_asks_for_the_alias() -> None:
-    rollout, now_ms = started(make_plan(1)), T0
-    rollout, device = first_sent(rollout)
+    rollout, device = first_sent(started(make_plan(1)))
     rollout, _ = rollout.receive(receipted(rollout, device))
     rollout, commands = rollout.receive(ev.Tick(T0 + 120_000))
     assert rollout.state is RolloutState.COMPLETED

@@ -1,0 +1,134 @@
+"""`pumpdeck package`: build, list and show the signed packages of devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pumpdeck_console.cli.lazy import LazyGroup
+from pumpdeck_console.cli.output import (
+    Column,
+    json_option,
+    query_argument,
+    say,
+    show_bytes,
+    show_digest,
+    time_text,
+    write_object,
+    write_rows,
+)
+from pumpdeck_console.cli.params import key_options, models_option
+from pumpdeck_console.cli.session import ProgressLine, Session
+
+_COLUMNS = (
+    Column("device"),
+    Column("site"),
+    Column("package", write=show_digest),
+    Column("bytes", write=show_bytes, right=True),
+    Column("versions"),
+    Column("created"),
+)
+_BUILT_COLUMNS = (
+    Column("device"),
+    Column("site"),
+    Column("package", write=show_digest),
+    Column("bytes", write=show_bytes, right=True),
+    Column("new"),
+    Column("left_out"),
+)
+
+
+@click.group(cls=LazyGroup)
+def package() -> None:
+    """Build, list or show the signed packages of devices."""
+
+
+@package.command("build")
+@query_argument
+@models_option
+@key_options
+@json_option
+@click.pass_obj
+def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:
+    """Build and release a package for every device with a pump that QUERY selects.
+
+    Each package holds the candidate of each pump type on the device, else the champion, unless --model says otherwise.
+    """
+    from pumpdeck_console.operations.packages import build_packages  # deferred: TUF and the trainer's types
+    from pumpdeck_console.operations.selection import parse_models
+
+    with ProgressLine() as progress:
+        report = build_packages(session.workspace(), query=query, models=parse_models(models), on_progress=progress)
+    built: list[dict[str, Any]] = [
+        {
+            "device": row.device,
+            "site": row.site,
+            "package": row.sha256,
+            "bytes": row.bytes,
+            "unpacked_bytes": row.unpacked_bytes,
+            "new": row.is_new,
+            "left_out": "",
+        }
+        for row in report.packages
+    ]
+    sites = session.workspace().fleet.device_by_id
+    left_out = [{"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out]
+    write_rows([*built, *left_out], _BUILT_COLUMNS, as_json=as_json, empty="")
+    say(f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out.")
+
+
+@package.command("list")
+@query_argument
+@json_option
+@click.pass_obj
+def list_built(session: Session, query: str, as_json: bool) -> None:
+    """List the packages of devices with a pump that QUERY selects, newest first within a device."""
+    from pumpdeck_console.operations.packages import list_packages  # deferred: TUF and the trainer's types
+
+    rows = [
+        {
+            "device": row.device,
+            "site": row.site,
+            "package": row.sha256,
+            "bytes": row.bytes,
+            "unpacked_bytes": row.unpacked_bytes,
+            "versions": ", ".join(f"{model} v{number}" for model, number in sorted(row.versions.items())),
+            "created": time_text(row.created_ms),
+        }
+        for row in list_packages(session.workspace(), query=query)
+    ]
+    write_rows(rows, _COLUMNS, as_json=as_json, empty="No package yet. Make one with: pumpdeck package build")
+
+
+@package.command("show")
+@click.argument("package_or_device")
+@json_option
+@click.pass_obj
+def show(session: Session, package_or_device: str, as_json: bool) -> None:
+    """Verify a package against its digest and show what is in it.
+
+    PACKAGE_OR_DEVICE is a digest, or a device for its newest package.
+    """
+    from pumpdeck_console.operations.packages import show_package  # deferred: TUF and the trainer's types
+
+    view = show_package(session.workspace(), which=package_or_device)
+    row, manifest = view.row, view.manifest
+    write_object(
+        {
+            "package": row.sha256,
+            "device": row.device,
+            "site": row.site,
+            "bytes": row.bytes,
+            "unpacked_bytes": row.unpacked_bytes,
+            "versions": ", ".join(f"{model} v{number}" for model, number in sorted(row.versions.items())),
+            "device_class": manifest.requirements.device_class,
+            "onnxruntime": manifest.requirements.onnxruntime,
+            "opset": manifest.requirements.opset,
+            "data_end": time_text(manifest.data_end_ms),
+            "created": time_text(row.created_ms),
+            "pumps": ", ".join(f"{pump.tag} (limit {pump.limit:.4g})" for pump in manifest.pumps),
+            "files": len(manifest.files) + 1,
+        },
+        as_json=as_json,
+    )

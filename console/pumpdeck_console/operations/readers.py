@@ -1,0 +1,78 @@
+"""What the console's reader threads ask: every view of one workspace, over a read-only store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pumpdeck_console.operations import fleet_view, plans, rollout_view
+from pumpdeck_console.operations.views import (
+    AuditView,
+    FleetView,
+    LinkView,
+    ModelsView,
+    PlanView,
+    PumpDetail,
+    RolloutDetail,
+    RolloutsView,
+)
+from pumpdeck_console.wiring import FLEET_FILE, Workspace
+from pumpdeck_fleet.core.inventory import Fleet
+
+_WATCHED = (FLEET_FILE, "policies.toml")
+
+
+class StoreReaders:
+    """`tui.readers.Readers` over the store. Made in the thread that uses it; the store is opened by the first call."""
+
+    def __init__(self, workspace: Workspace, on_fleet: Callable[[Fleet], None] = lambda _fleet: None) -> None:
+        """`on_fleet` is handed the inventory whenever a fleet view was made from it."""
+        self._origin = workspace
+        self._on_fleet = on_fleet
+        self._workspace = workspace.reader()
+        self._stamp = self._files_stamp()
+
+    def change_token(self) -> str:
+        """Differs after any commit of any program and after a change of the files people edit."""
+        stamp = self._files_stamp()
+        if stamp != self._stamp:
+            # People edited the inventory or the policies: read them again.
+            self._workspace.close()
+            self._workspace, self._stamp = self._origin.reader(), stamp
+        return f"{stamp}:{self._workspace.store.change_token()}"
+
+    def _files_stamp(self) -> str:
+        found = []
+        for name in _WATCHED:
+            try:
+                status = (self._origin.root / name).stat()
+            except OSError:
+                found.append("-")
+            else:
+                found.append(f"{status.st_mtime_ns}.{status.st_size}")
+        return ":".join(found)
+
+    def fleet(self, query: str = "") -> FleetView:
+        view = fleet_view.fleet_view(self._workspace, query=query)
+        self._on_fleet(self._workspace.fleet)
+        return view
+
+    def pump(self, pump_id: str) -> PumpDetail:
+        return fleet_view.pump_detail(self._workspace, pump=pump_id)
+
+    def models(self) -> ModelsView:
+        return rollout_view.models_view(self._workspace)
+
+    def rollouts(self) -> RolloutsView:
+        return rollout_view.rollouts_view(self._workspace)
+
+    def rollout(self, rollout_id: str) -> RolloutDetail:
+        return rollout_view.rollout_detail(self._workspace, rollout_id=rollout_id)
+
+    def audit(self, query: str = "", limit: int = 2_000) -> AuditView:
+        return rollout_view.audit_view(self._workspace, query=query, limit=limit)
+
+    def link(self) -> LinkView:
+        return rollout_view.link_view(self._workspace)
+
+    def plan(self, operation: str, arguments: Mapping[str, str]) -> PlanView:
+        return plans.plan(self._workspace, operation, arguments)

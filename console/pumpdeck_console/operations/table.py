@@ -1,0 +1,91 @@
+"""All operations by name, and how the worker process runs one. Names only: looking one up imports that one and no other."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pumpdeck_console.operations.base import Entry, find
+from pumpdeck_console.wiring import open_workspace
+from pumpdeck_fleet.core.errors import UsageError
+from pumpdeck_fleet.core.ports import Progress
+
+_OPERATIONS = "pumpdeck_console.operations"
+
+WORKERS = {
+    "label": Entry(f"{_OPERATIONS}.labels:add_label", "worker"),
+    "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
+    "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
+    "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),
+    "devices.enrol": Entry(f"{_OPERATIONS}.devices:enrol", "worker"),
+    "devices.enrol_all": Entry(f"{_OPERATIONS}.devices:enrol_known", "worker"),
+    "tick": Entry(f"{_OPERATIONS}.delivering:tick", "worker"),
+    "collect": Entry(f"{_OPERATIONS}.delivering:collect", "worker"),
+    "drift.judge": Entry(f"{_OPERATIONS}.drift:judge", "worker"),
+    "package.build": Entry(f"{_OPERATIONS}.packages:build_packages", "worker"),
+    "rollout.start": Entry(f"{_OPERATIONS}.rollouts:start", "worker"),
+    "rollout.approve": Entry(f"{_OPERATIONS}.rollouts:approve", "worker"),
+    "rollout.halt": Entry(f"{_OPERATIONS}.rollouts:halt", "worker"),
+    "rollout.resume": Entry(f"{_OPERATIONS}.rollouts:resume", "worker"),
+    "rollout.abort": Entry(f"{_OPERATIONS}.rollouts:abort", "worker"),
+}
+READERS = {
+    "doctor": Entry(f"{_OPERATIONS}.workspace:doctor", "reader"),
+    "pumps.list": Entry(f"{_OPERATIONS}.fleet:list_pumps", "reader"),
+    "pumps.show": Entry(f"{_OPERATIONS}.fleet:show_pump", "reader"),
+    "sites.list": Entry(f"{_OPERATIONS}.fleet:list_sites", "reader"),
+    "devices.list": Entry(f"{_OPERATIONS}.fleet:list_devices", "reader"),
+    "devices.show": Entry(f"{_OPERATIONS}.fleet:show_device", "reader"),
+    "telemetry": Entry(f"{_OPERATIONS}.telemetry:read_rows", "reader"),
+    "package.list": Entry(f"{_OPERATIONS}.packages:list_packages", "reader"),
+    "package.show": Entry(f"{_OPERATIONS}.packages:show_package", "reader"),
+    "drift.list": Entry(f"{_OPERATIONS}.drift:list_drift", "reader"),
+    "trust.status": Entry(f"{_OPERATIONS}.trust:trust_status", "reader"),
+    "trust.root": Entry(f"{_OPERATIONS}.trust:root_bytes", "reader"),
+    "rollout.plan": Entry(f"{_OPERATIONS}.rollouts:plan_new", "reader"),
+    "rollout.list": Entry(f"{_OPERATIONS}.rollouts:list_rollouts", "reader"),
+    "rollout.show": Entry(f"{_OPERATIONS}.rollouts:show", "reader"),
+    "why": Entry(f"{_OPERATIONS}.rollouts:why", "reader"),
+    "label.list": Entry(f"{_OPERATIONS}.labels:list_labels", "reader"),
+    "models.list": Entry(f"{_OPERATIONS}.models:list_models", "reader"),
+    "models.card": Entry(f"{_OPERATIONS}.models:read_card", "reader"),
+    "runs.list": Entry(f"{_OPERATIONS}.runs:list_runs", "reader"),
+    "runs.show": Entry(f"{_OPERATIONS}.runs:read_run", "reader"),
+    "snapshots.list": Entry(f"{_OPERATIONS}.runs:list_snapshots", "reader"),
+    "audit.list": Entry(f"{_OPERATIONS}.audit:list_audit", "reader"),
+    "audit.verify": Entry(f"{_OPERATIONS}.audit:verify_audit", "reader"),
+    "view.fleet": Entry(f"{_OPERATIONS}.fleet_view:fleet_view", "reader"),
+    "view.pump": Entry(f"{_OPERATIONS}.fleet_view:pump_detail", "reader"),
+    "view.models": Entry(f"{_OPERATIONS}.rollout_view:models_view", "reader"),
+    "view.rollouts": Entry(f"{_OPERATIONS}.rollout_view:rollouts_view", "reader"),
+    "view.rollout": Entry(f"{_OPERATIONS}.rollout_view:rollout_detail", "reader"),
+    "view.audit": Entry(f"{_OPERATIONS}.rollout_view:audit_view", "reader"),
+    "view.plan": Entry(f"{_OPERATIONS}.plans:plan", "reader"),
+    "view.link": Entry(f"{_OPERATIONS}.rollout_view:link_view", "reader"),
+}
+OPERATIONS: Mapping[str, Entry] = {**WORKERS, **READERS}
+
+
+def open_worker(context: Mapping[str, Any]) -> Callable[[str, Mapping[str, Any], Progress], Any]:
+    """What the worker process runs: operations of the workspace named by `context`, by name and with plain arguments.
+
+    Each operation gets a workspace of its own, so that what people changed in the files meanwhile is read again.
+    """
+    root = Path(str(context["workspace"]))
+
+    def run(name: str, arguments: Mapping[str, Any], on_progress: Progress) -> Any:
+        function = find(WORKERS, name).load()
+        signature = inspect.signature(function)
+        given = dict(arguments)
+        if "on_progress" in signature.parameters:
+            given["on_progress"] = on_progress
+        with open_workspace(root) as workspace:
+            try:
+                signature.bind(workspace, **given)
+            except TypeError as error:
+                raise UsageError("does not take these arguments", name, found=", ".join(sorted(arguments))) from error
+            return function(workspace, **given)
+
+    return run

@@ -1,0 +1,446 @@
+"""Found a site's trust, release packages into it, assign them to devices: the signing half of `verify`.
+
+Whoever releases holds a release key, whoever assigns a deploy key; neither can do the other's work. Every state that is read
+here is verified first, by the device's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuf.api.metadata import TargetFile, Targets
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
+from pumpdeck_fleet.core.ids import check_digest, check_name
+from pumpdeck_fleet.core.ports import FileSystem, Signer
+from pumpdeck_fleet.core.receipts import Assignment
+from pumpdeck_packaging.bundle_layout import (
+    ASSIGNMENT_NAME,
+    DEPLOY,
+    DEPLOY_SLOTS,
+    RELEASE,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    assignment_path,
+    metadata_name,
+    package_path,
+)
+from pumpdeck_packaging.folder_lock import hold_folder
+from pumpdeck_packaging.package import BuiltPackage
+from pumpdeck_packaging.provenance import sign_provenance
+from pumpdeck_packaging.signing import pem_of_key
+from pumpdeck_packaging.site_folder import SiteFolder
+from pumpdeck_packaging.site_keys import (
+    Lifetimes,
+    SigningTime,
+    SiteKeys,
+    SiteSigners,
+    check_site_keys,
+    leaf_of,
+    root_of,
+    sign_role,
+    snapshot_of,
+    targets_of,
+    timestamp_of,
+)
+from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
+from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
+
+Lock = Callable[[Path], AbstractContextManager[None]]
+_FIELD_ROLES = (DEPLOY, SNAPSHOT, TIMESTAMP)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSettings:
+    """`keep_packages` is how many released packages of a device stay listed beside the assigned one."""
+
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    keep_packages: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRelease:
+    """A package to release for the device it was built for, with its models' version numbers in this workspace."""
+
+    package: BuiltPackage
+    versions: Mapping[str, int]
+
+    @property
+    def device(self) -> str:
+        """The device the package was built for."""
+        return self.package.manifest.device
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentRequest:
+    """Which released package a device shall run. `soft_until_ms` 0 means no end is meant.
+
+    `seq` 0 takes the metadata version that the signing makes; a rollout that froze its numbers gives its own, above the device's
+    last one. `issued_at_ms` 0 is the moment of signing.
+    """
+
+    device: str
+    package_sha256: str
+    task: str
+    soft_until_ms: int = 0
+    seq: int = 0
+    issued_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """One key of one role; `slot` only for deploy keys."""
+
+    role: str
+    key_id: str
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTrustStatus:
+    """What a site's repository holds now: `assigned` device -> seq, `released` device -> number of listed packages."""
+
+    site: str
+    versions: Mapping[str, int]
+    expires_ms: Mapping[str, int]
+    keys: tuple[KeyStatus, ...]
+    assigned: Mapping[str, int]
+    released: Mapping[str, int]
+    metadata_bytes: int
+    warnings: tuple[str, ...]
+
+
+class SiteTrust:
+    """A site's repository in a folder named after the site. Writers hold the folder's lock, also across processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        fs: FileSystem,
+        clock: Clock,
+        settings: TrustSettings | None = None,
+        lock: Lock = hold_folder,
+    ) -> None:
+        self.site = check_name(folder.name, "site")
+        self._folder = folder
+        self._files = SiteFolder(folder, fs)
+        self._clock = clock
+        self._settings = settings or TrustSettings()
+        self._lock = lock
+
+    @property
+    def exists(self) -> bool:
+        """True once the site was founded."""
+        return self._files.exists
+
+    def create(self, keys: SiteKeys, signers: SiteSigners) -> bytes:
+        """Found the site: all roles, nothing released, nothing assigned. Returns the root that devices are enrolled with.
+
+        Raises:
+            ConflictError: it was founded before.
+            UsageError: the keys do not make a site.
+            TrustError: too few signers, or one whose key is not among them; nothing is written then.
+        """
+        check_site_keys(keys)
+        with self._lock(self._folder):
+            if self.exists:
+                raise ConflictError("has a trust repository already", self.site)
+            draft = _Draft(self._now(), _slot(keys, signers.deploy))
+            draft.add_top(keys, signers, 1, 1)
+            draft.add_release(1, {}, signers.release)
+            draft.publish({}, signers.deploy, draft.next_version(0))
+            self._check(draft)
+            self._files.make()
+            self._files.write(draft.files)
+            return draft.files[metadata_name(ROOT, 1)]
+
+    def release(self, packages: Sequence[PackageRelease], signers: Sequence[Signer]) -> int:
+        """Sign packages for their devices; returns the release version. They reach devices with the next `assign`.
+
+        What is released already is not signed again; a call that brings nothing new changes nothing.
+
+        Raises:
+            TrustError: too few release keys, or a key of another role.
+        """
+        with self._lock(self._folder):
+            site = self._verified()
+            self._check_signers(site, RELEASE, signers)
+            form, current = self._files.newest_release(site)
+            new = [one for one in packages if package_path(one.device, one.package.sha256) not in current.targets]
+            if not new:
+                return form.version
+            version = form.version + 1
+            entries = current.targets | {target.path: target for target in (_target(one, version) for one in new)}
+            draft = _Draft(self._now(site), 0)
+            draft.add_release(version, self._without_old(entries, site.trusted.delegated(DEPLOY)), signers)
+            envelopes = [sign_provenance(one.package.provenance, one.package.sha256, signers[0]) for one in new]
+            self._files.write_provenance(version, envelopes)
+            self._files.write(draft.files)
+            return version
+
+    def assign(self, requests: Sequence[AssignmentRequest], signer: Signer) -> tuple[Assignment, ...]:
+        """Sign which package each device shall run, in one step of the metadata version; that is their `seq` if none is given.
+
+        Asking again for what a device is assigned already (same package and task) gives the same assignment and signs nothing.
+
+        Raises:
+            TrustError: a package was not released for that device, not a deploy key, or root or targets have run out.
+            ReplayError: a given `seq` is not above the device's last one.
+        """
+        with self._lock(self._folder):
+            site = self._verified()
+            self._check_signers(site, DEPLOY, [signer])
+            release, released = self._files.newest_release(site)
+            deploy = site.trusted.delegated(DEPLOY)
+            draft = _Draft(self._now(site), parse_slots(site.forms[TARGETS], site.trusted.targets)[signer.key_id])
+            version = draft.next_version(self._highest(site))
+            for request in requests:
+                released_package(released, request.device, request.package_sha256)
+            asked = [self._assignment(request, deploy, version, draft.when) for request in requests]
+            new = [one for one in asked if one != self._files.assignment(one.device, deploy)]
+            if not new:
+                return tuple(asked)
+            draft.lower[TARGETS] = (site.forms[TARGETS].version, site.forms[TARGETS].data)
+            draft.lower[RELEASE] = (release.version, release.data)
+            draft.root_version = site.forms[ROOT].version
+            targets = dict(deploy.targets)
+            for assignment in new:
+                data = canonical.encode(assignment)
+                target = _assignment_target(assignment, data)
+                self._files.write_assignment(target, data)
+                targets[target.path] = target
+            draft.publish(targets, signer, version)
+            self._files.write(draft.files)
+            self._files.prune(site, targets)
+            return tuple(asked)
+
+    def rotate(self, keys: SiteKeys, signers: SiteSigners) -> bytes:
+        """Change the keys of a site: the next root, signed by the keys before it and by its own, and the roles below it.
+
+        `signers.root` holds enough keys of both. What is released and assigned stays. Returns the new root.
+
+        Raises:
+            TrustError: the new root or a role below it would not verify; nothing is written then.
+        """
+        check_site_keys(keys)
+        with self._lock(self._folder):
+            site = self._verified()
+            form, released = self._files.newest_release(site)
+            draft = _Draft(self._now(), _slot(keys, signers.deploy))
+            draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
+            draft.add_release(form.version + 1, released.targets, signers.release)
+            deploy = site.trusted.delegated(DEPLOY)
+            draft.publish(deploy.targets, signers.deploy, draft.next_version(self._highest(site)))
+            self._check(draft)
+            self._files.write(draft.files)
+            return draft.files[metadata_name(ROOT, draft.root_version)]
+
+    def files_for(self, device: str, since_root: int = 0) -> list[tuple[str, bytes]]:
+        """What an `assign` request to this device carries: metadata and `assign.json`, roots only after `since_root`.
+
+        Raises:
+            NotFoundError: nothing is assigned to it.
+        """
+        site = self._verified()
+        data = self._files.assignment_bytes(device, site.trusted.delegated(DEPLOY))
+        if data is None:
+            raise NotFoundError("is assigned nothing", device, hint="plan and start a rollout first")
+        return [*self._files.current_files(since_root), (ASSIGNMENT_NAME, data)]
+
+    def assignment(self, device: str) -> Assignment | None:
+        """What a device is assigned now; None when nothing."""
+        return self._files.assignment(device, self._verified().trusted.delegated(DEPLOY))
+
+    def root_bytes(self) -> bytes:
+        """The newest root: what a device is enrolled with.
+
+        Raises:
+            NotFoundError: the site was not founded.
+        """
+        return self._files.newest_root()
+
+    def next_seq(self) -> int:
+        """A number that every assignment from now on reaches: the `min_seq` of a device enrolled now."""
+        return self._highest(self._verified()) + 1
+
+    def release_keys(self) -> dict[str, str]:
+        """Key id -> PEM of the release role, to check provenance with."""
+        targets = self._verified().trusted.targets
+        return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
+
+    def provenance(self) -> list[bytes]:
+        """Every provenance envelope signed here, oldest release first."""
+        return self._files.read_provenance()
+
+    def status(self) -> SiteTrustStatus:
+        """Versions, expiry, keys, what is released and assigned; verified like on a device.
+
+        Raises:
+            NotFoundError: the site was not founded.
+            TrustError, DamagedError: the repository does not hold.
+        """
+        site = self._verified()
+        form, release = self._files.newest_release(site)
+        released: dict[str, int] = {}
+        for path in release.targets:
+            released[path.split("/")[1]] = released.get(path.split("/")[1], 0) + 1
+        deploy = site.trusted.delegated(DEPLOY).targets
+        return SiteTrustStatus(
+            site=self.site,
+            versions={role: one.version for role, one in site.forms.items()} | {RELEASE: form.version},
+            expires_ms={role: one.expires_ms for role, one in site.forms.items()},
+            keys=_key_statuses(site),
+            assigned={path.split("/")[1]: int(target.custom["seq"]) for path, target in deploy.items()},
+            released=released,
+            metadata_bytes=sum(len(one.data) for one in site.forms.values()),
+            warnings=site.warnings,
+        )
+
+    def _verified(self) -> VerifiedSite:
+        return self._files.verified(self._clock.now_ms())
+
+    def _check(self, draft: _Draft) -> None:
+        """Verify a draft of all roles like a device would, from the root it knows, before anything is written."""
+        before = dict(self._files.current_files()) if self.exists else {}
+        roots = {name: data for name, data in before.items() if name.endswith(f".{ROOT}.json")}
+        first = metadata_name(ROOT, 1)
+        state = TrustState("console", self.site, roots.get(first) or draft.files[first])
+        verify_site(state, {**roots, **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
+
+    def _highest(self, site: VerifiedSite) -> int:
+        return max(site.forms[role].version for role in _FIELD_ROLES)
+
+    def _check_signers(self, site: VerifiedSite, role: str, signers: Sequence[Signer]) -> None:
+        wanted = site.trusted.targets.get_delegated_role(role)
+        for signer in signers:
+            if signer.key_id not in wanted.keyids:
+                raise TrustError(
+                    f"is not a {role} key of this site",
+                    f"{self.site} key {signer.key_id[:12]}",
+                    expected=", ".join(key_id[:12] for key_id in wanted.keyids),
+                )
+        found = len({signer.key_id for signer in signers})
+        if found < wanted.threshold:
+            raise TrustError(f"needs more {role} signatures", self.site, expected=wanted.threshold, found=found)
+
+    def _now(self, site: VerifiedSite | None = None) -> SigningTime:
+        """The moment of signing, after a look whether signing now makes sense under this root and these targets."""
+        now_ms = self._clock.now_ms()
+        for form in (site.forms[ROOT], site.forms[TARGETS]) if site else ():
+            if form.expires_ms <= now_ms:
+                raise TrustError("ran out", f"{self.site} {form.name}", found=format_ms(form.expires_ms), hint="renew it")
+            if form.own.signed_ms > now_ms + DAY_MS:
+                raise TrustError(
+                    "the clock of this computer is behind", self.site, expected=f"after {format_ms(form.own.signed_ms)}"
+                )
+        return SigningTime(self.site, now_ms, self._settings.lifetimes)
+
+    def _assignment(
+        self, request: AssignmentRequest, deploy: Targets, version: int, when: SigningTime
+    ) -> Assignment:
+        current = self._files.assignment(request.device, deploy)
+        if current and (current.package_sha256, current.task) == (request.package_sha256, request.task):
+            return current
+        if current and 0 < request.seq <= current.seq:
+            which = f"assignment of {request.device}"
+            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
+        return Assignment(
+            format=ASSIGNMENT_FORMAT,
+            device=check_name(request.device, "device"),
+            package_sha256=check_digest(request.package_sha256, "package"),
+            seq=request.seq or version,
+            issued_at_ms=request.issued_at_ms or when.now_ms,
+            soft_until_ms=request.soft_until_ms,
+            task=request.task,
+        )
+
+    def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
+        """The newest packages of each device and the assigned one: release metadata travels with every assignment."""
+        by_device: dict[str, list[TargetFile]] = {}
+        for path, target in entries.items():
+            by_device.setdefault(path.split("/")[1], []).append(target)
+        kept: dict[str, TargetFile] = {}
+        for device, packages in by_device.items():
+            newest = sorted(packages, key=lambda target: (-int(target.custom["release"]), target.path))
+            kept.update({target.path: target for target in newest[: self._settings.keep_packages]})
+            current = self._files.assignment(device, deploy)
+            path = package_path(device, current.package_sha256) if current else ""
+            if path in entries:
+                kept[path] = entries[path]
+        return kept
+
+
+class _Draft:
+    """Metadata files signed at one moment, not written yet."""
+
+    def __init__(self, when: SigningTime, slot: int) -> None:
+        self.when = when
+        self.files: dict[str, bytes] = {}
+        self.lower: dict[str, tuple[int, bytes]] = {}
+        self.root_version = 1
+        self._slot = slot
+
+    def next_version(self, highest: int) -> int:
+        """The next version in this laptop's slot."""
+        return (highest // DEPLOY_SLOTS + 1) * DEPLOY_SLOTS + self._slot
+
+    def add_top(self, keys: SiteKeys, signers: SiteSigners, root_version: int, targets_version: int) -> None:
+        """Sign root and targets."""
+        self.root_version = root_version
+        self.files[metadata_name(ROOT, root_version)] = sign_role(
+            root_of(keys, root_version, self.when), signers.root
+        )
+        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when), [signers.targets])
+
+    def add_release(self, version: int, targets: Mapping[str, TargetFile], signers: Sequence[Signer]) -> None:
+        """Sign the release role."""
+        self._add_lower(RELEASE, version, leaf_of(RELEASE, version, targets, self.when), signers)
+
+    def publish(self, targets: Mapping[str, TargetFile], signer: Signer, version: int) -> None:
+        """Sign deploy, and snapshot and timestamp over everything."""
+        self._add_lower(DEPLOY, version, leaf_of(DEPLOY, version, targets, self.when), [signer])
+        snapshot = sign_role(snapshot_of(version, self.lower, self.when), [signer])
+        timestamp = timestamp_of(version, snapshot, self.root_version, self.when)
+        self.files[metadata_name(SNAPSHOT, version)] = snapshot
+        self.files[metadata_name(TIMESTAMP, version)] = sign_role(timestamp, [signer])
+
+    def _add_lower(self, role: str, version: int, signed: Targets, signers: Sequence[Signer]) -> None:
+        data = sign_role(signed, signers)
+        self.lower[role] = (version, data)
+        self.files[metadata_name(role, version)] = data
+
+
+def _slot(keys: SiteKeys, signer: Signer) -> int:
+    for one in keys.deploy:
+        if one.key.key_id == signer.key_id:
+            return one.slot
+    raise TrustError("is not a deploy key of this site", f"key {signer.key_id[:12]}")
+
+
+def _target(one: PackageRelease, version: int) -> TargetFile:
+    words = PackageWords(version, one.package.unpacked_bytes, dict(sorted(one.versions.items())))
+    path = package_path(check_name(one.device, "device"), one.package.sha256)
+    custom = {"custom": canonical.to_plain(words)}
+    return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
+
+
+def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
+    path = assignment_path(assignment.device)
+    hashes = {"sha256": canonical.digest(data)}
+    return TargetFile(len(data), hashes, path, {"custom": {"seq": assignment.seq}})
+
+
+def _key_statuses(site: VerifiedSite) -> tuple[KeyStatus, ...]:
+    slots = parse_slots(site.forms[TARGETS], site.trusted.targets)
+    roles = site.trusted.root.roles
+    found = [KeyStatus(role, key_id) for role in (ROOT, TARGETS) for key_id in roles[role].keyids]
+    found += [KeyStatus(RELEASE, key_id) for key_id in keys_of_role(site.trusted.targets, RELEASE)]
+    found += [KeyStatus(DEPLOY, key_id, slots[key_id]) for key_id in keys_of_role(site.trusted.targets, DEPLOY)]
+    return tuple(found)

@@ -1,0 +1,106 @@
+"""The devices that one simulator process is: their folders, their agents, what lies in their spools to be scored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.ports import FileSystem
+
+from .live import LiveFeed
+from .plan import SimulationPlan, device_root, host_key_path
+from .ssh_keys import load_host_key, public_line
+from .ssh_server import SshDevice, SshServer
+
+
+class HostedAgent(Protocol):
+    """The agent of one device, whatever it runs in."""
+
+    def rpc(self, read: BinaryIO, write: BinaryIO) -> int:
+        """Carry one conversation; returns the exit status."""
+        ...
+
+    def score(self) -> int:
+        """Score what lies in the spool; returns the number of rows. 0 where the agent's own process does it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SimulatedDevices:
+    """Devices of one process behind one SSH server; what a conversation or new rows leave to score is scored in turn."""
+
+    def __init__(self, plan: SimulationPlan, root: Path, agents: Mapping[str, HostedAgent], fs: FileSystem) -> None:
+        self._agents = dict(agents)
+        self._server = SshServer()
+        self._dirty: set[str] = set(agents)
+        self._changed = threading.Condition()
+        self.scored_rows = 0
+        self.refusals: dict[str, str] = {}
+        self.endpoints: dict[str, tuple[int, str]] = {}
+        for device in self._agents:
+            self.endpoints[device] = self._listen(device, plan, root, fs)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+
+    def mark(self, devices: Iterable[str]) -> None:
+        """These devices have something to score."""
+        with self._changed:
+            self._dirty.update(devices)
+            self._changed.notify_all()
+
+    def score_marked(self, timeout_s: float) -> int:
+        """Score the marked devices, waiting for the first mark at most `timeout_s`; returns rows scored."""
+        with self._changed:
+            if not self._dirty:
+                self._changed.wait(timeout_s)
+            marked, self._dirty = sorted(self._dirty), set()
+        return sum(self._score(device) for device in marked)
+
+    def close(self) -> None:
+        """End all conversations and agents."""
+        self._server.close()
+        for agent in self._agents.values():
+            agent.close()
+
+    def _score(self, device: str) -> int:
+        try:
+            rows = self._agents[device].score()
+        except PumpdeckError as error:
+            # One device that cannot score (a damaged package, a full disk) must not stop the others of this process.
+            self.refusals[device] = error.sentence()
+            return 0
+        self.refusals.pop(device, None)
+        self.scored_rows += rows
+        return rows
+
+    def _listen(self, device: str, plan: SimulationPlan, root: Path, fs: FileSystem) -> tuple[int, str]:
+        host_key = load_host_key(fs, host_key_path(root, device))
+        served = SshDevice(device, host_key, plan.authorised_key, self._conversation(device))
+        wanted = plan.ports.get(device, 0)
+        try:
+            port = self._server.listen(served, wanted)
+        except OSError:
+            # The port of an earlier run may belong to somebody else by now; the caller reads the new one from the ready line.
+            port = self._server.listen(served, 0)
+        return port, public_line(host_key)
+
+    def _conversation(self, device: str) -> Callable[[BinaryIO, BinaryIO], int]:
+        def serve(read: BinaryIO, write: BinaryIO) -> int:
+            try:
+                return self._agents[device].rpc(read, write)
+            finally:
+                self.mark([device])
+
+        return serve
+
+
+def live_feed(plan: SimulationPlan, root: Path, devices: Sequence[str], since_ms: int, fs: FileSystem) -> LiveFeed:
+    """The feed of new rows into the spools of these devices."""
+    inboxes = {device: device_root(root, device) / "spool" / "in" for device in devices}
+    return LiveFeed(plan, inboxes, since_ms, fs)

@@ -1,0 +1,259 @@
+"""What is learned from one pump, and how it is judged: the two steps of a training run that cost time, one pump at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS
+from pumpdeck_fleet.core.errors import GateRefusedError
+from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
+from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
+from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows, to_float32
+from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
+from pumpdeck_fleet.numeric.features import has_full_window, window_means
+from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
+from pumpdeck_trainer.baseline import Baseline, Inputs, fit_baseline, spread_rows
+from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
+from pumpdeck_trainer.source import CleanRows, Exclusion
+from pumpdeck_trainer.spec import PipelineSpec
+
+ENTRY_MAX_BYTES = 1_000_000
+
+
+def inputs_of(spec: PipelineSpec) -> Inputs:
+    """The detector's view of the spec's channels."""
+    return Inputs(
+        tuple(channel.name for channel in spec.channels),
+        np.array([channel.resolution for channel in spec.channels]),
+        np.array([channel.votes for channel in spec.channels]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Baseline and block maxima of some stretch of a pump's reference window, without the scores themselves.
+
+    centre, scale, floor, end_centre: float32 [c].
+    """
+
+    centre: Float32
+    scale: Float32
+    floor: Float32
+    end_centre: Float32
+    maxima: BlockMaxima
+
+    @classmethod
+    def of(cls, baseline: Baseline, rule: BlockRule) -> Fit:
+        """What is worth keeping of a baseline."""
+        maxima = maxima_of(baseline.scores, rule)
+        return cls(baseline.centre, baseline.scale, baseline.floor, baseline.end_centre, maxima)
+
+    def block(self, inputs: Inputs, limit: FittedLimit, *, shipped: bool) -> PumpBlock:
+        """The pump block: as shipped (centre at the end of the window) or for the replay (centre at its start)."""
+        centre = self.end_centre if shipped else self.centre
+        return PumpBlock(
+            inputs.channels,
+            centre,
+            self.scale,
+            self.floor,
+            inputs.votes,
+            to_float32(limit.limit),
+            limit.branch,
+            limit.provisional,
+        )
+
+    def arrays(self, prefix: str) -> dict[str, Float32 | Float64]:
+        """The fit as named arrays, for the cache."""
+        return {
+            f"{prefix}baseline": np.stack([self.centre, self.scale, self.floor, self.end_centre]),
+            f"{prefix}daily": self.maxima.daily,
+            f"{prefix}short": self.maxima.short,
+            f"{prefix}factor": np.array([self.maxima.small_sample]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Fit:
+        """Back from the cache."""
+        maxima = BlockMaxima(arrays[f"{prefix}daily"], arrays[f"{prefix}short"], float(arrays[f"{prefix}factor"][0]))
+        centre, scale, floor, end_centre = arrays[f"{prefix}baseline"]
+        return cls(centre, scale, floor, end_centre, maxima)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Everything later steps need of one pump. early: the fit to the window without its held-out end (None: no hold-out).
+
+    edges: bytes of the reference edges. sample: feature rows for the parity gate. rows, used: before and after
+    cleaning.
+    """
+
+    fit: Fit
+    early: Fit | None
+    edges: bytes
+    sample: Float32
+    rows: int
+    used: int
+    excluded: Mapping[str, int]
+    first_ms: int
+    last_ms: int
+
+    def to_bytes(self) -> bytes:
+        """For the run cache; `from_bytes` gives an equal one."""
+        told = [self.rows, self.used, self.first_ms, self.last_ms, self.excluded, self.early is not None]
+        arrays: dict[str, np.ndarray] = {
+            **self.fit.arrays("fit_"),
+            **(self.early.arrays("early_") if self.early else {}),
+            "edges": np.frombuffer(self.edges, np.uint8),
+            "sample": self.sample,
+            "told": np.frombuffer(canonical.encode(told), np.uint8),
+        }
+        return encode_arrays(arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Learned:
+        """Raises: FormatError, TooLargeError."""
+        arrays = decode_arrays(data, "cached fit", max_bytes=ENTRY_MAX_BYTES)
+        told = canonical.parse_json(arrays["told"].tobytes(), "cached fit", max_bytes=ENTRY_MAX_BYTES)
+        rows, used, first_ms, last_ms, excluded, has_early = told
+        return cls(
+            fit=Fit.from_arrays(arrays, "fit_"),
+            early=Fit.from_arrays(arrays, "early_") if has_early else None,
+            edges=arrays["edges"].tobytes(),
+            sample=arrays["sample"],
+            rows=rows,
+            used=used,
+            excluded=excluded,
+            first_ms=first_ms,
+            last_ms=last_ms,
+        )
+
+
+class PumpRows:
+    """A pump's cleaned rows and their features, computed once when first asked for."""
+
+    def __init__(self, rows: CleanRows, spec: PipelineSpec) -> None:
+        self.rows = rows
+        self._window_ms = spec.features.window_ms
+
+    @cached_property
+    def learned(self) -> tuple[Int64, Float32]:
+        """Times and features of the training rows that stand on full windows."""
+        at_ms, features, full = self._features(self.rows.learned)
+        return at_ms[full], features[full]
+
+    @cached_property
+    def judged(self) -> tuple[Int64, Float32]:
+        """Times and features of the rows a device would have scored, labelled faults included."""
+        if self.rows.judged is self.rows.learned:
+            return self.learned
+        at_ms, features, full = self._features(self.rows.judged)
+        return at_ms[full], features[full]
+
+    def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32, np.ndarray]:
+        features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
+        return frame.at_ms, features, has_full_window(counts)
+
+
+def split_ms(at_ms: Int64, spec: PipelineSpec) -> int:
+    """Where the hold-out begins: at the stated share before the last row."""
+    return int(at_ms[-1] - round((at_ms[-1] - at_ms[0]) * spec.holdout))
+
+
+def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
+    """Baselines, edges and block maxima of one pump.
+
+    Raises:
+        GateRefusedError: too few rows, or a channel without any value.
+    """
+    inputs, rule = inputs_of(spec), BlockRule(spec.window_s)
+    at_ms, features = pump.learned
+    frame = pump.rows.learned
+    baseline = fit_baseline(at_ms, features, frame.values, inputs, spec.alarm)
+    absent = [name for place, name in enumerate(inputs.channels) if not np.isfinite(frame.values[:, place]).any()]
+    if absent:
+        raise GateRefusedError("has channels without any value", "reference window", found=", ".join(absent))
+    early = None
+    if spec.holdout:
+        before = at_ms < split_ms(at_ms, spec)
+        early_values = frame.values[frame.at_ms < split_ms(at_ms, spec)]
+        early = Fit.of(fit_baseline(at_ms[before], features[before], early_values, inputs, spec.alarm), rule)
+    widths = np.maximum(np.nanstd(frame.values, axis=0, dtype=np.float64), baseline.floor)
+    return Learned(
+        fit=Fit.of(baseline, rule),
+        early=early,
+        edges=encode_edges(fit_edges(inputs.channels, frame.values, widths)),
+        sample=spread_rows(features),
+        rows=pump.rows.total,
+        used=len(frame),
+        excluded=pump.rows.excluded,
+        first_ms=int(frame.at_ms[0]),
+        last_ms=int(frame.at_ms[-1]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the limit would have done to one pump.
+
+    alarms: [raised, cleared] in ms over the replay (cleared null: still standing). days: length of the replay.
+    holdout_*: the same for the fit that never saw the held-out end. faults, faults_found: labelled ones, and those
+    met by an alarm.
+    """
+
+    alarms: tuple[tuple[int, int | None], ...]
+    days: float
+    holdout_alarms: int
+    holdout_days: float
+    faults: int
+    faults_found: int
+
+
+def judge(
+    pump: PumpRows,
+    learned: Learned,
+    limits: tuple[FittedLimit, FittedLimit | None],
+    faults: Sequence[Exclusion],
+    spec: PipelineSpec,
+) -> Judged:
+    """Replay the reference window under the limit, and the held-out end under the limit of what came before it."""
+    inputs = inputs_of(spec)
+    at_ms, features = pump.judged
+    spans = _replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, spec)
+    sought = [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
+    met = [any(_meets(span, fault) for span in spans) for fault in sought]
+    false = tuple(span for span in spans if not any(_meets(span, fault) for fault in sought))
+    holdout_alarms, holdout_days = 0, 0.0
+    if learned.early is not None and limits[1] is not None:
+        # One window lies between fit and judgement: a window mean never holds rows from both sides.
+        later = at_ms >= split_ms(pump.learned[0], spec) + spec.features.window_ms
+        early = _replay(learned.early.block(inputs, limits[1], shipped=True), at_ms[later], features[later], spec)
+        holdout_alarms = sum(not any(_meets(span, fault) for fault in sought) for span in early)
+        holdout_days = float(np.ptp(at_ms[later])) / DAY_MS if later.any() else 0.0
+    return Judged(
+        alarms=false,
+        days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,
+        holdout_alarms=holdout_alarms,
+        holdout_days=holdout_days,
+        faults=len(sought),
+        faults_found=sum(met),
+    )
+
+
+def _replay(block: PumpBlock, at_ms: Int64, features: Float32, spec: PipelineSpec) -> list[tuple[int, int | None]]:
+    trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: score_rows(block, rows))
+    return alarm_spans(trace.at_ms, trace.alarmed)
+
+
+def _meets(span: tuple[int, int | None], fault: Exclusion) -> bool:
+    raised, cleared = span
+    return raised < fault.end_ms and (cleared is None or cleared >= fault.start_ms)
+
+
+def own_limit(maxima: BlockMaxima, pooled: FittedLimit | None, spec: PipelineSpec) -> FittedLimit:
+    """`fit_limit` from what was learned."""
+    return limit_of_maxima(maxima, BlockRule(spec.window_s), spec.budget, pooled=pooled)

@@ -1,0 +1,103 @@
+"""Where training rows come from: a small port that the console's operation fills from the store, and the snapshot over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pumpdeck_fleet.core.canonical import digest, encode
+from pumpdeck_fleet.numeric.frame import TelemetryFrame
+
+FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Rows at `start_ms <= t < end_ms` teach nothing. reason: `fault:<kind>`, `maintenance`, `before overhaul`, .."""
+
+    start_ms: int
+    end_ms: int
+    reason: str
+
+    @property
+    def is_fault(self) -> bool:
+        """True for a labelled fault: left out of training, and sought in the replay."""
+        return self.reason.split(":", 1)[0] == FAULT
+
+
+class TrainingSource(Protocol):
+    """Rows of the pumps of one type."""
+
+    def frame(self, pump: str, start_ms: int, end_ms: int) -> TelemetryFrame:
+        """The pump's rows with `start_ms <= t < end_ms`, all channels it has."""
+        ...
+
+    def chunk_digests(self, pump: str, start_ms: int, end_ms: int) -> Sequence[tuple[int, str]]:
+        """(start, digest) of every stored chunk of that time, in order: names the rows without reading them."""
+        ...
+
+    def exclusions(self, pump: str) -> Sequence[Exclusion]:
+        """What labels, maintenance and dated inventory events say must not be learned from."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """Which pumps, and the reference window `start_ms <= t < end_ms`."""
+
+    pumps: tuple[str, ...]
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A frozen training set by digest: of each pump and of the whole."""
+
+    digest: str
+    pumps: Mapping[str, str]
+
+
+def take_snapshot(source: TrainingSource, request: TrainingRequest) -> Snapshot:
+    """The digest of exactly the rows and exclusions that training will see; reads no row."""
+    pumps = {}
+    for pump in request.pumps:
+        chunks = [[start, found] for start, found in source.chunk_digests(pump, request.start_ms, request.end_ms)]
+        left_out = [[one.start_ms, one.end_ms, one.reason] for one in source.exclusions(pump)]
+        pumps[pump] = digest(encode([request.start_ms, request.end_ms, chunks, left_out]))
+    return Snapshot(digest(encode(pumps)), pumps)
+
+
+@dataclass(frozen=True, eq=False)
+class CleanRows:
+    """A pump's rows for training and, where there were labelled faults, those that a device would have scored as well.
+
+    excluded: rows left out by reason. `judged` is `learned` itself when nothing but flags was left out.
+    """
+
+    learned: TelemetryFrame
+    judged: TelemetryFrame
+    total: int
+    excluded: Mapping[str, int]
+
+
+def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion]) -> CleanRows:
+    """Drop quality-flagged rows and what the exclusions cover; each dropped row is counted once, flags first."""
+    counts: dict[str, int] = {}
+    keep = frame.flags == 0
+    counts["flagged"] = int(len(frame) - keep.sum())
+    judged = keep.copy()
+    for one in sorted(exclusions, key=lambda item: (item.start_ms, item.end_ms, item.reason)):
+        inside = (frame.at_ms >= one.start_ms) & (frame.at_ms < one.end_ms) & keep
+        reason = FAULT if one.is_fault else one.reason
+        counts[reason] = counts.get(reason, 0) + int(inside.sum())
+        keep &= ~inside
+        if not one.is_fault:
+            judged &= ~inside
+    learned = frame.take(keep)
+    same = bool(np.array_equal(keep, judged))
+    excluded = {reason: rows for reason, rows in counts.items() if rows}
+    return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded)

@@ -1,0 +1,202 @@
+"""Pipeline spec: what `pipelines/<pump type>.toml` says about training one pump type. Parsed once, frozen inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import tomli
+
+from pumpdeck_fleet.core.canonical import digest, encode
+from pumpdeck_fleet.core.errors import InputError
+from pumpdeck_fleet.core.ids import check_name
+from pumpdeck_fleet.core.inventory import PumpType
+from pumpdeck_fleet.numeric.alarm import AlarmSettings
+from pumpdeck_fleet.numeric.features import FeatureSpec
+from pumpdeck_trainer.limits import AlarmBudget
+
+FORMAT = 1
+MODEL_TYPES = ("maxz",)
+SPEC_MAX_BYTES = 65_536
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSpec:
+    """One input of the model: its unit, what the inventory says of the sensor's resolution, and whether it votes."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    resolution: float
+    votes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GateThresholds:
+    """Where the quality gates stand.
+
+    replay_alarms_warn: alarms per pump and 30 days in the replay, mean over pumps. excluded_share_warn: share of
+    rows left out of training. parity_*: least share of equal alarm flags and largest relative difference of scores.
+    """
+
+    parity_flags: float = 0.9999
+    parity_relative: float = 1e-3
+    replay_alarms_warn: float = 2.0
+    replay_alarms_refuse: float = 10.0
+    excluded_share_warn: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """Everything that decides a training run, besides its rows. `holdout` is the share of the reference window, at its end,
+    on which a model fitted to the rest is judged; between the two lies a purge of one feature window."""
+
+    pump_type: str
+    channels: tuple[ChannelSpec, ...]
+    window_s: float
+    model_type: str = "maxz"
+    reference_days: float = 30.0
+    budget: AlarmBudget = field(default_factory=AlarmBudget)
+    alarm: AlarmSettings = field(default_factory=AlarmSettings)
+    holdout: float = 0.25
+    gates: GateThresholds = field(default_factory=GateThresholds)
+    seed: int = 1
+
+    @property
+    def model(self) -> str:
+        """The model line this pipeline feeds: `<pump type>-health`."""
+        return f"{self.pump_type}-health"
+
+    @property
+    def features(self) -> FeatureSpec:
+        """The ordered inputs and the window."""
+        return FeatureSpec(tuple(channel.name for channel in self.channels), self.window_s)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical spec: the pipeline digest of a run's lineage."""
+        return digest(encode(self))
+
+
+class _Features(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    window_s: float | None = None
+    channels: list[str] = []
+
+
+class _Reference(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    days: float = 30.0
+
+
+class _Alarm(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    budget_alarms: float = 1.0
+    budget_days: float = 30.0
+    deadband: float = 0.7
+    persistence_s: float | None = None
+    tau_s: float = DAY_S
+    follow: float = 1.0
+
+
+class _Validation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    split: str = "time"
+    holdout: float = 0.25
+
+
+class _Gates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    parity_flags: float = 0.9999
+    parity_relative: float = 1e-3
+    replay_alarms_warn: float = 2.0
+    replay_alarms_refuse: float = 10.0
+    excluded_share_warn: float = 0.3
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    format: int
+    pump_type: str
+    model_type: str = "maxz"
+    seed: int = 1
+    features: _Features = msgspec.field(default_factory=_Features)
+    reference: _Reference = msgspec.field(default_factory=_Reference)
+    alarm: _Alarm = msgspec.field(default_factory=_Alarm)
+    validation: _Validation = msgspec.field(default_factory=_Validation)
+    gates: _Gates = msgspec.field(default_factory=_Gates)
+
+
+def default_pipeline(pump_type: PumpType) -> PipelineSpec:
+    """The spec of a pump type that has no file: a window of an hour or 10 rows, persistence of half of it."""
+    return _build(_File(format=FORMAT, pump_type=pump_type.id), pump_type, pump_type.id)
+
+
+def parse_pipeline(text: str, pump_type: PumpType, what: str) -> PipelineSpec:
+    """The spec in a `pipelines/*.toml` file, completed by the pump type it names (see `docs/pipeline.example.toml`).
+
+    Raises:
+        InputError: `what` (the file) and the key, what was expected and found.
+    """
+    if len(text) > SPEC_MAX_BYTES:
+        raise InputError("is too large", what, expected=f"at most {SPEC_MAX_BYTES} characters", found=len(text))
+    try:
+        parsed = msgspec.convert(tomli.loads(text), _File)
+    except tomli.TOMLDecodeError as error:
+        raise InputError(f"is not TOML ({error})", what) from error
+    except msgspec.ValidationError as error:
+        raise InputError(str(error), what, hint="docs/pipeline.example.toml shows every key") from error
+    if parsed.format != FORMAT:
+        raise InputError("has an unknown format", f"{what}: format", expected=FORMAT, found=parsed.format)
+    if parsed.pump_type != pump_type.id:
+        raise InputError(
+            "is for another pump type", f"{what}: pump_type", expected=pump_type.id, found=parsed.pump_type
+        )
+    return _build(parsed, pump_type, what)
+
+
+def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
+    if parsed.model_type not in MODEL_TYPES:
+        expected = ", ".join(MODEL_TYPES)
+        raise InputError("is unknown", f"{what}: model_type", expected=expected, found=repr(parsed.model_type))
+    if parsed.validation.split != "time":
+        # Neighbouring rows are nearly copies: shuffled, the same moment stands on both sides and every model looks right.
+        raise InputError(
+            "is refused", f"{what}: validation.split", expected='"time"', found=repr(parsed.validation.split)
+        )
+    names = parsed.features.channels or [channel.name for channel in pump_type.channels]
+    window_s = parsed.features.window_s or max(3600.0, 10 * pump_type.cadence_s)
+    alarm, gates = parsed.alarm, parsed.gates
+    try:
+        return PipelineSpec(
+            pump_type=check_name(parsed.pump_type, f"{what}: pump_type"),
+            channels=tuple(_channel(pump_type, name) for name in names),
+            window_s=_positive(window_s, "features.window_s"),
+            model_type=parsed.model_type,
+            reference_days=_positive(parsed.reference.days, "reference.days"),
+            budget=AlarmBudget(alarm.budget_alarms, alarm.budget_days * DAY_S),
+            alarm=AlarmSettings(
+                deadband=alarm.deadband,
+                persistence_s=window_s / 2 if alarm.persistence_s is None else alarm.persistence_s,
+                tau_s=alarm.tau_s,
+                follow=alarm.follow,
+            ),
+            holdout=_share(parsed.validation.holdout, "validation.holdout"),
+            gates=GateThresholds(**msgspec.structs.asdict(gates)),
+            seed=parsed.seed,
+        )
+    except ValueError as error:
+        raise InputError(str(error), what) from error
+
+
+def _channel(pump_type: PumpType, name: str) -> ChannelSpec:
+    found = pump_type.channel(name)
+    return ChannelSpec(found.name, found.unit, found.low, found.high, found.resolution, found.votes)
+
+
+def _positive(number: float, key: str) -> float:
+    if not 0 < number < 1e9:
+        raise ValueError(f"{key} must be more than 0")
+    return float(number)
+
+
+def _share(number: float, key: str) -> float:
+    if not 0 <= number <= 0.5:
+        raise ValueError(f"{key} must lie in 0..0.5")
+    return float(number)
