@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.ingest_files import CHANNELS, T0, content, csv_text, make_fleet, make_store, values_at, write_text
 
 from pumpdeck_fleet.core.clock import HOUR_MS, MINUTE_MS, format_ms
 from pumpdeck_fleet.core.errors import InputError, NotFoundError
 from pumpdeck_fleet.core.telemetry import IngestReport, QualityFlag
 from pumpdeck_fleet.services.ingest import IngestOptions, ingest_file
 from pumpdeck_fleet.store import Store
+from support.ingest_files import CHANNELS, T0, content, csv_text, make_fleet, make_store, values_at, write_text
 
 PUMP = "gannet/P-101A"
 END = 2**45
@@ -250,7 +250,7 @@ def test_channels_may_be_absent_when_that_is_allowed(tmp_path: Path) -> None:
 
 def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     lines = csv_text(20).splitlines()
-    lines[3] = lines[3].replace(",", ",x", 2)
+    lines[3] = lines[3].replace("A,", "A,x")
     lines[5] = "nonsense" + lines[5][lines[5].index(",") :]
     lines[7] = lines[7] + ",1,2"
     lines[9] = lines[9].replace("P-101A", "P-77")
@@ -355,7 +355,8 @@ def test_a_killed_ingest_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> N
     make_store(tmp_path).close()
     tests = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.insert(0, {tests!r})\n{CHILD}"
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("rows"):

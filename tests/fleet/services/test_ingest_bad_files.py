@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.ingest_files import CHANNELS, T0, content, csv_text, make_fleet, make_store, write_text
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import EXIT_NOT_FOUND, EXIT_USAGE, InputError, NotFoundError, PumpdeckError
 from pumpdeck_fleet.services.ingest import IngestOptions, ingest_file
+from support.ingest_files import CHANNELS, T0, content, csv_text, make_fleet, make_store, write_text
 
 
 def refuse(tmp_path: Path, path: Path, options: IngestOptions | None = None, kind: type[PumpdeckError] = InputError) -> str:
