@@ -129,7 +129,15 @@ def test_packages(tmp_path: Path) -> None:
 
 def test_devices(tmp_path: Path) -> None:
     status = DeviceStatus(
-        "ACTIVE", "a" * 64, "", 3, 2, 10**9, OutboxStatus(2, 300), {"P-101A": PumpStatus(7, T0, 1.5, False, 0.1)}, Veto("work", T0)
+        state="ACTIVE",
+        active="a" * 64,
+        previous="",
+        seq=3,
+        counter=2,
+        free_bytes=10**9,
+        outbox=OutboxStatus(2, 300),
+        pumps={"P-101A": PumpStatus(7, T0, 1.5, False, 0.1)},
+        veto=Veto("work", T0),
     )
     with open_store(tmp_path) as store:
         with store.atomic():
