@@ -104,7 +104,7 @@ class CollectReport:
 
 @dataclass(frozen=True, slots=True)
 class ItemHead:
-    """The JSON line in front of a returned segment or scores chunk. `pump` is a tag."""
+    """The JSON line in front of a returned segment, scores chunk or sketch. `pump` is a tag."""
 
     format: int
     pump: str
@@ -229,10 +229,9 @@ class Collector:
                 raise TrustError("speaks for another device", "alarm notice", expected=device, found=notice.device)
             return self.store.alarms.add(_with_pump(notice, self._pump(device, notice.pump))), 0
         if item.kind is ReturnKind.SKETCH:
-            # A sketch goes out as it is: the signed index names its pump and day (docs/formats.md).
-            if data[:4] != _SKETCH_MAGIC or len(data) < 12:
-                raise FormatError("is not a sketch", f"sketch of {item.pump}", found=data[:4].hex())
             pump = self._pump(device, item.pump)
+            if data[:4] != _SKETCH_MAGIC or len(data) < 12:
+                raise FormatError("is not a sketch", f"sketch of {pump}", found=data[:4].hex())
             return self.store.sketches.put(pump, item.start_ms, data[4:12].hex(), data), 0
         if item.kind in (ReturnKind.SCORES, ReturnKind.SEGMENT):
             return self._store_rows(device, item.kind, data)

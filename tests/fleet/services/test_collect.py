@@ -231,7 +231,7 @@ def test_a_receipt_counter_never_falls(yard: Yard, device: FakeDevice) -> None:
         (ReturnKind.ALARM, b"not json"),
         (ReturnKind.ALARM, notice(device="d001")),
         (ReturnKind.ALARM, notice(pump="P-1A")),
-        (ReturnKind.SKETCH, b"PDS1 short"),
+        (ReturnKind.SKETCH, b"PDX1 of another kind"),
         (ReturnKind.SKETCH, b"JUNKJUNKJUNK"),
         (ReturnKind.SCORES, head("P-1A") + chunk()),
         (ReturnKind.SCORES, head() + chunk()[:-3]),
