@@ -8,7 +8,7 @@ import click
 
 from pumpdeck_console import __version__
 from pumpdeck_console.cli.lazy import LazyGroup
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ConsoleWanted, Session
 
 _CLI = "pumpdeck_console.cli"
 
@@ -40,7 +40,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> int | None:
+def root(context: click.Context) -> ConsoleWanted | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
@@ -51,9 +51,7 @@ def root(context: click.Context) -> int | None:
         return None
     if not is_terminal():
         raise click.UsageError("the console needs a terminal; give a command", context)
-    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
-
-    return open_console(session)
+    return ConsoleWanted(session.path)
 
 
 def is_terminal() -> bool:
