@@ -155,6 +155,11 @@ class Workspace:
         for name in ("settings", "key_folder", "credentials", "person", "connect"):
             self.__dict__.pop(name, None)
 
+    def forget_fleet(self) -> None:
+        """Read the inventory again at the next use."""
+        for name in ("fleet", "connect"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def credentials(self) -> Credentials:
         """Finds private keys; asks for a passphrase only when somebody sits there."""

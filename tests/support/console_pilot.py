@@ -60,14 +60,21 @@ async def running(app: ConsoleApp, size: tuple[int, int] = (120, 40)) -> AsyncIt
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: fleet_is_shown(app))
         yield pilot
-        failures = [pane.failure for screen in app.screen_stack for pane in screen.query(LinePane) if pane.failure is not None]
+        failures = [
+            pane.failure for screen in app.screen_stack for pane in screen.query(LinePane) if pane.failure is not None
+        ]
         assert failures == []
 
 
 def fleet_is_shown(app: ConsoleApp) -> bool:
     """The fleet has arrived and been drawn, and the pane shows the pump under the cursor."""
     screen = app.screen
-    if not isinstance(screen, FleetScreen) or not screen.is_mounted or app.views.fleet is None or app.views.link is None:
+    if (
+        not isinstance(screen, FleetScreen)
+        or not screen.is_mounted
+        or app.views.fleet is None
+        or app.views.link is None
+    ):
         return False
     table = screen.table
     shown = len(table.view) == len(app.views.fleet)

@@ -35,7 +35,7 @@ def tick(session: Session, until_idle: bool, limit_s: float, as_json: bool) -> i
     Deadlines, soaks and next waves are judged, then packages and assignments go out and receipts come in.
     Ends with 4 when a device could not be served.
     """
-    from pumpdeck_console.operations.delivering import tick as do_tick  # deferred: TUF, and paramiko when something is due
+    from pumpdeck_console.operations.delivering import tick as do_tick  # deferred: TUF and paramiko
 
     with ProgressLine() as progress:
         report = do_tick(session.workspace(), until_idle=until_idle, limit_s=limit_s, on_progress=progress)
@@ -88,5 +88,6 @@ def collect(session: Session, query: str, as_json: bool) -> int:
     ]
     rows += [{"device": device, "problems": reason} for device, reason in summary.problems]
     write_rows(rows, _COLLECT_COLUMNS, as_json=as_json, empty="No device is reached by SSH.")
-    say(f"{len(summary.devices)} devices collected, {len(summary.problems)} not; {summary.rows} rows, {summary.drift} drift figures.")
+    say(f"{len(summary.devices)} devices collected, {len(summary.problems)} not.")
+    say(f"{summary.rows} rows, {summary.drift} new drift figures.")
     return EXIT_UNREACHABLE if summary.problems else 0

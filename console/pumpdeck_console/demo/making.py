@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Mapping
 
+from cryptography.hazmat.primitives import serialization
 from pumpdeck_sample.enrolment import enrol_devices
 from pumpdeck_sample.fleet import Endpoint, FleetSize, build_fleet, with_endpoints
 from pumpdeck_sample.fleet_files import fleet_files, fleet_toml
@@ -41,8 +42,7 @@ def make_demo(home: DemoHome, size: DemoSize, end_ms: int, fs: FileSystem, on_pr
     home.write_mark(fs, mark)
     fleet = _fleet(size)
     on_progress("write the inventory", 0, 0)
-    files = {path.as_posix(): text for path, text in fleet_files(fleet).items()}
-    init_workspace(home.workspace, files={**files, "settings.toml": _SETTINGS}, fs=fs)
+    init_workspace(home.workspace, files={**fleet_files(fleet), "settings.toml": _SETTINGS}, fs=fs)
     with open_workspace(home.workspace, fs=fs) as workspace:
         on_progress("make throwaway keys", 0, 0)
         _found_trust(workspace, home)
@@ -99,7 +99,7 @@ def _os_name() -> str:
 def _found_trust(workspace: Workspace, home: DemoHome) -> None:
     request = TrustRequest(
         root_folder=home.keys / "root",
-        store=Source.INSECURE_FILE,
+        store=Source.PLAIN_FILE,
         key_folder=str(home.keys / "operator"),
         insecure_storage=True,
     )
@@ -126,10 +126,16 @@ def _plan(workspace: Workspace, home: DemoHome, size: DemoSize, end_ms: int) -> 
         architecture=_architecture(),
         os_name=_os_name(),
         end_ms=end_ms,
-        authorised_key=workspace.credentials.find(SSH_KEY).openssh_public,
+        authorised_key=_openssh_line(workspace.credentials.find(SSH_KEY).public_pem),
         ports={},
     )
     write_plan(workspace.fs, home.simulation, plan)
+
+
+def _openssh_line(public_pem: str) -> str:
+    key = serialization.load_pem_public_key(public_pem.encode("ascii"))
+    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return key.public_bytes(*form).decode("ascii")
 
 
 def _write_history(home: DemoHome, fleet: Fleet, size: DemoSize, end_ms: int, fs: FileSystem) -> dict[str, int]:

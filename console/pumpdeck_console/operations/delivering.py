@@ -130,7 +130,7 @@ def collect(workspace: Workspace, *, query: str = "", on_progress: Progress = no
 
     A device that cannot be reached or breaks trust is reported; the others are collected all the same.
     """
-    from pumpdeck_console.operations.drift import refresh_drift  # deferred: numpy
+    from pumpdeck_console.operations.drift import judge  # deferred: numpy
 
     chosen = {row.pump.device for row in list_pumps(workspace, query=query)}
     devices = [
@@ -143,7 +143,7 @@ def collect(workspace: Workspace, *, query: str = "", on_progress: Progress = no
     for report in reports:
         for kind, count in report.stored.items():
             stored[kind] = stored.get(kind, 0) + count
-    drift = refresh_drift(workspace) if stored.get("sketch") else 0
+    drift = judge(workspace).fresh if stored.get("sketch") else 0
     rows = sum(report.rows for report in reports)
     return CollectSummary(tuple(reports), tuple(problems), stored, rows, drift)
 

@@ -31,10 +31,11 @@ _GIT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What a person may say about a training: without the cache every step runs again."""
+    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row."""
 
     use_cache: bool = True
     note: str = ""
+    until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,19 @@ def train_models(
     pump_type: str = "",
     use_cache: bool = True,
     note: str = "",
+    until_ms: int = 0,
     on_progress: Progress = no_progress,
 ) -> TrainReport:
     """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
+
+    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them.
 
     Raises:
         NotFoundError: no such pump type. GateRefusedError: a gate refused the only type that was trained.
         RefusedError: there are no rows to learn from.
     """
     types = _types(workspace, pump_type)
-    options = TrainOptions(use_cache, note)
+    options = TrainOptions(use_cache, note, until_ms)
     rows = tuple(_train_type(workspace, one, options, on_progress) for one in types)
     if len(rows) == 1 and not rows[0].version:
         raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason)
@@ -149,13 +153,15 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
     )
-    trained = train(spec, _request(workspace, spec, pumps), StoreSource(workspace), context)
+    trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
     return _register(workspace, trained, options)
 
 
-def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump]) -> TrainingRequest:
+def _request(
+    workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions
+) -> TrainingRequest:
     spans = {pump.id: span for pump in pumps if (span := workspace.store.telemetry.span(pump.id)) is not None}
-    end_ms = max(span[1] for span in spans.values()) + 1
+    end_ms = options.until_ms or max(span[1] for span in spans.values()) + 1
     return TrainingRequest(tuple(sorted(spans)), end_ms - round(spec.reference_days * DAY_MS), end_ms)
 
 
