@@ -121,9 +121,10 @@ def is_protected(data: bytes) -> bool:
         body = b"".join(line for line in data.split(b"\n") if not line.startswith(b"-"))
         try:
             # openssh-key-v1: magic, then the cipher's name as the first string; "none" means not encrypted.
-            return base64.b64decode(body[:64])[19:23] != b"none"
+            start = base64.b64decode(body[:64])
         except binascii.Error:
             return False
+        return start.startswith(b"openssh-key-v1\0") and start[19:23] != b"none"
     return b"ENCRYPTED" in data.split(b"\n", 1)[0]
 
 
