@@ -89,8 +89,12 @@ class Layout:
         return self.root / "trust" / "root.json"
 
     @cached_property
-    def trust_accepted(self) -> Path:
-        return self.root / "trust" / "accepted.json"
+    def trust_floor(self) -> Path:
+        return self.root / "trust" / "floor.json"
+
+    @cached_property
+    def trust_kept(self) -> Path:
+        return self.root / "trust" / "kept.json"
 
     @cached_property
     def returned(self) -> Path:

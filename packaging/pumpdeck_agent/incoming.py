@@ -5,6 +5,7 @@ What is there is known by hash, never by size: a cut may leave a file of the rig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,13 @@ class Missing:
 class Incoming:
     """The incoming folder of one device."""
 
-    def __init__(self, fs: FileSystem, layout: Layout, limits: AgentLimits) -> None:
+    def __init__(
+        self, fs: FileSystem, layout: Layout, limits: AgentLimits, is_installed: Callable[[str], bool]
+    ) -> None:
         self._fs = fs
         self._layout = layout
         self._limits = limits
+        self._is_installed = is_installed
 
     def missing(self, digest: str, size: int, hashes: bytes) -> Missing:
         """Which chunks of the blob are not here yet, by their hashes.
@@ -141,7 +145,7 @@ class Incoming:
         return self._layout.incoming / f"{digest}.part"
 
     def _is_here(self, digest: str) -> bool:
-        return self._fs.exists(self._layout.package(digest)) or self.has(digest)
+        return self.has(digest) or self._is_installed(digest)
 
     def _read(self, path: Path) -> bytes:
         try:

@@ -1,9 +1,9 @@
-"""The journal: hash-chained lines, one for every commit and roll back. The last resort when both state copies are lost."""
+"""The journal: hash-chained lines, one for every receipt. The last resort when both state copies are lost."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pumpdeck_fleet.core import canonical
@@ -21,6 +21,7 @@ class JournalKind(enum.StrEnum):
     COMMIT = "commit"
     ROLL_BACK = "roll_back"
     FALL_BACK = "fall_back"
+    ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,12 @@ class JournalLine:
     at_ms: int
     kind: JournalKind
     active: str
+    active_manifest: str
     package_sha256: str
     seq: int
     counter: int
     reason: str
-    before: str
+    before: str = ""
 
 
 class Journal:
@@ -51,11 +53,7 @@ class Journal:
     def add(self, line: JournalLine) -> None:
         """Append one line behind the last sound one and sync it; `before` is set here."""
         lines, end, last = self._read()
-        data = canonical.encode(
-            JournalLine(
-                line.at_ms, line.kind, line.active, line.package_sha256, line.seq, line.counter, line.reason[:500], last
-            )
-        )
+        data = canonical.encode(replace(line, reason=line.reason[:500], before=last))
         handle = self._fs.open_write(self._path, truncate=False)
         try:
             handle.seek(end)

@@ -6,7 +6,7 @@ are never dropped. A file holds one JSON line (ReturnItem) and then the item's b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentLimits, Layout
@@ -61,8 +61,11 @@ class Outbox:
         self._folder = layout.outbox
         self._limits = limits
 
-    def add(self, items: Iterable[Outgoing]) -> list[str]:
-        """Put these in and return their digests once all of them are on the medium. What is there already stays once."""
+    def add(self, items: Sequence[Outgoing]) -> list[str]:
+        """Put these in and return their digests once all of them are on the medium. What is there already stays once.
+
+        A day's sketch grows until the day ends: a newer one takes the place of an older one that nobody has fetched.
+        """
         entries = self._entries()
         here = {entry.digest for entry in entries}
         order = max((entry.order for entry in entries), default=0)
@@ -79,25 +82,9 @@ class Outbox:
             written = True
         if written:
             self._fs.fsync_dir(self._folder)
+            self._supersede([item for item in items if item.kind is ReturnKind.SKETCH])
             self._shrink()
         return digests
-
-    def supersede(self, items: Iterable[Outgoing]) -> None:
-        """Put these in and take out older ones of the same kind, pump and start: a day's sketch grows until the day ends."""
-        fresh = {(item.kind, item.pump, item.start_ms): canonical.digest(item.data) for item in items}
-        self.add(items)
-        kinds = {kind for kind, _, _ in fresh}
-        stale = []
-        for entry in self._entries():
-            if entry.kind not in kinds:
-                continue
-            found = self._load(entry)
-            if found is None:
-                continue
-            newest = fresh.get((found[0].kind, found[0].pump, found[0].start_ms))
-            if newest is not None and newest != entry.digest:
-                stale.append(entry.digest)
-        self.remove(stale)
 
     def take(self, max_bytes: int) -> tuple[list[tuple[ReturnItem, bytes]], bool]:
         """The next items in the order they are handed over, and whether more wait behind them. Nothing is removed."""
@@ -127,6 +114,18 @@ class Outbox:
         entries = self._entries()
         sizes = sum(self._size(entry) for entry in entries)
         return OutboxCounts(len(entries), sizes, self._dropped())
+
+    def _supersede(self, sketches: Sequence[Outgoing]) -> None:
+        if not sketches:
+            return
+        newest = {(item.pump, item.start_ms, _edges(item.data)): canonical.digest(item.data) for item in sketches}
+        stale = []
+        for entry in self._entries():
+            found = self._load(entry) if entry.kind is ReturnKind.SKETCH else None
+            if found is not None:
+                fresh = newest.get((found[0].pump, found[0].start_ms, _edges(found[1])), entry.digest)
+                stale += [entry.digest] if fresh != entry.digest else []
+        self.remove(stale)
 
     def _write(self, order: int, digest: str, item: Outgoing) -> None:
         line = canonical.encode(ReturnItem(item.kind, digest, len(item.data), item.pump, item.start_ms))
@@ -196,3 +195,8 @@ class Outbox:
 
     def _count_dropped(self, more: int) -> None:
         replace_file(self._fs, self._folder / _DROPPED_NAME, str(self._dropped() + more).encode("ascii"))
+
+
+def _edges(sketch: bytes) -> bytes:
+    """Magic and digest of the edge set a sketch stands on: sketches on different ones tell different things."""
+    return sketch[:12]

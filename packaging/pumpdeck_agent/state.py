@@ -1,7 +1,7 @@
 """What a device runs and what it is about to run: a pure state machine and the bytes of its two copies on disk.
 
 Every change is one new record. Record n goes to copy n % 2, so a cut while writing leaves record n - 1 whole; the highest valid
-record wins. A record holds everything that must move together: the active package, the one before it, the counter and the receipt.
+record wins. It holds all that must move together: the active package, the one before it, the counter and the receipts.
 """
 
 from __future__ import annotations
@@ -39,10 +39,18 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Installed:
+    """A package in the store: its digest, which is its folder's name, and the digest of its manifest, which covers its files."""
+
+    sha256: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """The package that is staged or on trial, the task that asked for it, and how often its trial was begun."""
 
-    package_sha256: str
+    package: Installed
     task: str
     seq: int
     tries: int = 0
@@ -57,8 +65,8 @@ class DeviceState:
     record: int
     phase: Phase
     seq: int
-    active: str = ""
-    previous: str = ""
+    active: Installed | None = None
+    previous: Installed | None = None
     candidate: Candidate | None = None
     failed: tuple[str, ...] = ()
     counter: int = 0
@@ -77,8 +85,18 @@ class DeviceState:
     @property
     def packages_in_use(self) -> frozenset[str]:
         """What garbage collection must never take."""
-        staged = self.candidate.package_sha256 if self.candidate else ""
-        return frozenset(filter(None, (self.active, self.previous, staged)))
+        staged = self.candidate.package if self.candidate else None
+        return frozenset(package.sha256 for package in (self.active, self.previous, staged) if package)
+
+    @property
+    def active_sha256(self) -> str:
+        """What runs; empty when nothing does."""
+        return self.active.sha256 if self.active else ""
+
+    @property
+    def previous_sha256(self) -> str:
+        """What ran before; empty when nothing did."""
+        return self.previous.sha256 if self.previous else ""
 
 
 def fresh_state(seq: int) -> DeviceState:
@@ -86,7 +104,7 @@ def fresh_state(seq: int) -> DeviceState:
     return DeviceState(STATE_FORMAT, 1, Phase.NO_MODEL, seq)
 
 
-def resting_phase(active: str) -> Phase:
+def resting_phase(active: Installed | None) -> Phase:
     """Where a device rests when nothing is staged."""
     return Phase.ACTIVE if active else Phase.NO_MODEL
 
@@ -138,7 +156,7 @@ def commit(state: DeviceState, receipt: Receipt) -> DeviceState:
     """
     if state.candidate is None or state.phase is not Phase.TRIAL:
         raise IllegalMoveError(state.phase, Phase.ACTIVE, "device state")
-    moved = replace(_move(state, Phase.ACTIVE), active=state.candidate.package_sha256, candidate=None)
+    moved = replace(_move(state, Phase.ACTIVE), active=state.candidate.package, candidate=None)
     return _with_receipt(replace(moved, previous=state.active), receipt)
 
 
@@ -150,7 +168,8 @@ def roll_back(state: DeviceState, receipt: Receipt) -> DeviceState:
     """
     if state.candidate is None:
         raise IllegalMoveError(state.phase, resting_phase(state.active), "device state")
-    failed = (*(d for d in state.failed if d != state.candidate.package_sha256), state.candidate.package_sha256)
+    digest = state.candidate.package.sha256
+    failed = (*(other for other in state.failed if other != digest), digest)
     moved = replace(_move(state, resting_phase(state.active)), candidate=None, failed=failed[-KEPT_FAILED:])
     return _with_receipt(moved, receipt)
 
@@ -167,11 +186,10 @@ def drop_candidate(state: DeviceState) -> DeviceState:
     return replace(_move(state, resting_phase(state.active)), candidate=None)
 
 
-def fall_back(state: DeviceState, active: str, receipt: Receipt | None) -> DeviceState:
-    """The active package is damaged: run `active` instead, or nothing when it is empty."""
+def fall_back(state: DeviceState, active: Installed | None, receipt: Receipt) -> DeviceState:
+    """The active package is damaged: run `active` instead, or nothing when there is none."""
     moved = _move(state, Phase.ACTIVE if active else Phase.FAILED_INCONSISTENT)
-    moved = replace(moved, active=active, previous="", candidate=None)
-    return _with_receipt(moved, receipt) if receipt else moved
+    return _with_receipt(replace(moved, active=active, previous=None, candidate=None), receipt)
 
 
 def receipted(state: DeviceState, counter: int) -> DeviceState:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pumpdeck_agent.config import Layout
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.device_status import Veto
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 
 _MAX_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Veto:
-    """Why no trial may start, and until when (0: until it is lifted)."""
-
-    reason: str
-    until_ms: int = 0
 
 
 def read_veto(fs: FileSystem, layout: Layout, now_ms: int) -> Veto | None:
@@ -29,7 +20,7 @@ def read_veto(fs: FileSystem, layout: Layout, now_ms: int) -> Veto | None:
     except FileNotFoundError:
         return None
     except (OSError, PumpdeckError):
-        return Veto("veto.json cannot be read")
+        return Veto("veto.json cannot be read", 0)
     return None if 0 < veto.until_ms <= now_ms else veto
 
 

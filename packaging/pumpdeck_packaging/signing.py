@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
     load_ssh_private_key,
+    load_ssh_public_key,
 )
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
@@ -136,18 +137,32 @@ def key_id_of(public_pem: str, what: str = "public key") -> str:
 
 
 def public_key_of(public_pem: str, what: str = "public key") -> SSlibKey:
-    """The verifying key from PEM text.
+    """The verifying key from PEM text or an OpenSSH line (`ssh-ed25519 AAAA..`).
 
     Raises:
         FormatError: it is not an Ed25519 public key.
     """
     try:
-        key = load_pem_public_key(public_pem.encode("ascii"))
+        load = load_ssh_public_key if public_pem.startswith("ssh-") else load_pem_public_key
+        key = load(public_pem.strip().encode("ascii"))
     except (ValueError, UnicodeEncodeError, UnsupportedAlgorithm) as error:
         raise FormatError("is not a public key that can be read", what, expected="PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
     return SSlibKey.from_crypto(key)
+
+
+def public_key_of_raw(raw: bytes, what: str = "public key") -> PublicKey:
+    """The public key from its 32 raw bytes.
+
+    Raises:
+        FormatError: they are not a key.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise FormatError("is not an Ed25519 public key", what) from error
+    return PublicKey(str(SSlibKey.from_crypto(key).keyid), _public_pem(key))
 
 
 def pem_of_key(key: SSlibKey) -> str:

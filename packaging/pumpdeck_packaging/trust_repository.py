@@ -15,7 +15,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
-from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, TrustError
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
 from pumpdeck_fleet.core.ids import check_digest, check_name
 from pumpdeck_fleet.core.ports import FileSystem, Signer
 from pumpdeck_fleet.core.receipts import Assignment
@@ -80,12 +80,18 @@ class PackageRelease:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentRequest:
-    """Which released package a device shall run. `soft_until_ms` 0 means no end is meant."""
+    """Which released package a device shall run. `soft_until_ms` 0 means no end is meant.
+
+    `seq` 0 takes the metadata version that the signing makes; a rollout that froze its numbers gives its own, above the device's
+    last one. `issued_at_ms` 0 is the moment of signing.
+    """
 
     device: str
     package_sha256: str
     task: str
     soft_until_ms: int = 0
+    seq: int = 0
+    issued_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +186,13 @@ class SiteTrust:
             return version
 
     def assign(self, requests: Sequence[AssignmentRequest], signer: Signer) -> tuple[Assignment, ...]:
-        """Sign which package each device shall run, all in one step of the metadata version; that version is their `seq`.
+        """Sign which package each device shall run, in one step of the metadata version; that is their `seq` if none is given.
 
         Asking again for what a device is assigned already (same package and task) gives the same assignment and signs nothing.
 
         Raises:
             TrustError: a package was not released for that device, not a deploy key, or root or targets have run out.
+            ReplayError: a given `seq` is not above the device's last one.
         """
         with self._lock(self._folder):
             site = self._verified()
@@ -197,7 +204,7 @@ class SiteTrust:
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
             asked = [self._assignment(request, deploy, version, draft.when) for request in requests]
-            new = [assignment for assignment in asked if assignment.seq == version]
+            new = [one for one in asked if one != self._files.assignment(one.device, deploy)]
             if not new:
                 return tuple(asked)
             draft.lower[TARGETS] = (site.forms[TARGETS].version, site.forms[TARGETS].data)
@@ -341,12 +348,15 @@ class SiteTrust:
         current = self._files.assignment(request.device, deploy)
         if current and (current.package_sha256, current.task) == (request.package_sha256, request.task):
             return current
+        if current and 0 < request.seq <= current.seq:
+            which = f"assignment of {request.device}"
+            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
         return Assignment(
             format=ASSIGNMENT_FORMAT,
             device=check_name(request.device, "device"),
             package_sha256=check_digest(request.package_sha256, "package"),
-            seq=version,
-            issued_at_ms=when.now_ms,
+            seq=request.seq or version,
+            issued_at_ms=request.issued_at_ms or when.now_ms,
             soft_until_ms=request.soft_until_ms,
             task=request.task,
         )

@@ -18,7 +18,7 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.params import models_option
+from pumpdeck_console.cli.params import key_options, models_option
 from pumpdeck_console.cli.session import ProgressLine, Session
 
 _COLUMNS = (
@@ -47,6 +47,7 @@ def package() -> None:
 @package.command("build")
 @query_argument
 @models_option
+@key_options
 @json_option
 @click.pass_obj
 def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:

@@ -49,7 +49,7 @@ def fleet_view(workspace: Workspace, *, query: str = "") -> FleetView:
         makers=Words.of(pump.maker for pump in pumps),
         devices=Words.of(pump.device for pump in pumps),
         models=Words.of(known.model if known else None for known in facts),
-        health=np.array([health_code(row.health) for row in rows], dtype=np.uint8),
+        health=np.array([health_code(row.health) for row in rows], dtype=np.int8),
         reasons=tuple(row.reason for row in rows),
         score=np.array([_number(known.score if known else None) for known in facts], dtype=np.float32),
         limit=limit,
@@ -94,8 +94,8 @@ def pump_detail(workspace: Workspace, *, pump: str) -> PumpDetail:
 
 
 def health_code(health: Health | None) -> int:
-    """Index into `HEALTH_WORDS`, `NO_HEALTH` where nothing is known."""
-    return NO_HEALTH if health is None else int(Health.ALARM) - int(health)
+    """The number of core's `Health`, `NO_HEALTH` where nothing is known."""
+    return NO_HEALTH if health is None else int(health)
 
 
 def _number(value: float | None) -> float:

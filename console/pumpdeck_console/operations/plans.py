@@ -32,10 +32,11 @@ def _train(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type]
     facts = workspace.store.facts()
     rows = sum(facts[pump.id].rows for pump in pumps if pump.id in facts)
+    has_pipeline = (workspace.pipelines_path / f"{pump_type}.toml").is_file()
     lines = (
         ("pump type", f"{pump_type}, {len(pumps)} pumps"),
         ("rows held", f"{rows:,}"),
-        ("history", f"the last {workspace.policies.training.window_days:g} days"),
+        ("pipeline", f"pipelines/{pump_type}.toml" if has_pipeline else "the built-in defaults"),
         ("result", "a new model version with alias candidate; nothing on a device changes"),
     )
     refusal = "" if rows else "there are no rows of this pump type"

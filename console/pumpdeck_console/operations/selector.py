@@ -51,7 +51,7 @@ def _rows(view: FleetView, fleet: Fleet | None) -> list[dict[str, Any]]:
             "device": view.devices[i],
             "type": view.types[i],
             "maker": view.makers[i],
-            "health": HEALTH_WORDS[health] if health < NO_HEALTH else None,
+            "health": HEALTH_WORDS[health] if health != NO_HEALTH else None,
             "score": score[i],
             "limit": limit[i],
             "drift": drift[i],

@@ -121,7 +121,7 @@ class ConsoleApp(PacedApp):
         Binding("ctrl+x", "cancel_action", "stop the running action", show=False),
         Binding("q,ctrl+q", "quit", "quit", show=False, priority=False),
     ]
-    CSS = "Screen { background: $background; } CommandPalette { background: transparent; }"
+    CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
     def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
         super().__init__(ansi_color=settings.palette.theme.ansi)
@@ -391,11 +391,14 @@ class ConsoleApp(PacedApp):
             self.say("One action is under way; ctrl+x stops it", "warn")
             return
         self._pending = (operation, arguments, reason_hint)
+        self.say("Planning ...")
         self.asking.ask("plan", lambda readers: readers.plan(operation, arguments), operation)
 
     def show_plan(self, plan: PlanView) -> None:
         """Open the dialog for the plan that was asked for last."""
         operation, arguments, reason_hint = self._pending
+        self._info = None
+        self._show_notice()
         if plan.operation != operation or not isinstance(self.screen, ConsoleScreen):
             return
 

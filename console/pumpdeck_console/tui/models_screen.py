@@ -106,7 +106,7 @@ class ModelsScreen(ConsoleScreen):
 
     def command(self) -> str:
         version = self.version
-        return command("models", "show", version.model, f"v{version.version}") if version else command("models", "list")
+        return command("models", "show", version.model, str(version.version)) if version else command("models", "list")
 
     def action_train(self) -> None:
         version = self.version

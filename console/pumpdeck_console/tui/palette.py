@@ -14,6 +14,8 @@ from textual.theme import Theme
 
 from pumpdeck_console.operations.views import HEALTH_WORDS
 
+from .terminal import has_few_colours, wants_no_colour
+
 HEALTH_STYLES = ("ok", "drift", "no_model", "stale", "sensor", "alarm", "dim")
 """Style name by health code; the last (-1) is for a pump without facts."""
 
@@ -35,6 +37,8 @@ class Palette:
     theme: Theme
     styles: Mapping[str, Style]
     uses_colour: bool = True
+    tints_cursor: bool = False
+    """Whether colours stay what they are on the cursor's row; else the whole row has the cursor's style."""
 
     def __getitem__(self, name: str) -> Style:
         return self.styles[name]
@@ -85,7 +89,8 @@ def _theme(name: str, background: str, panel: str, words: Mapping[str, str]) -> 
 
 
 def _coloured(name: str, background: str, panel: str, bar: str, cursor: str, words: Mapping[str, str]) -> Palette:
-    return Palette(name, _theme(name, background, panel, words), _colours(background, panel, bar, cursor, words))
+    styles = _colours(background, panel, bar, cursor, words)
+    return Palette(name, _theme(name, background, panel, words), styles, tints_cursor=True)
 
 
 NIGHT_WORDS = {
@@ -227,8 +232,8 @@ def choose_palette(asked: str | None, environ: Mapping[str, str]) -> Palette:
     """The palette asked for, else what the terminal can show: NO_COLOR gives ``mono``, few colours ``ansi-16``."""
     if asked is not None and asked in PALETTES:
         return PALETTES[asked]
-    if environ.get("NO_COLOR"):
+    if wants_no_colour(environ):
         return PALETTES["mono"]
-    if environ.get("TERM", "") in ("linux", "xterm-16color", "ansi", "vt220", "screen.linux"):
+    if has_few_colours(environ):
         return PALETTES["ansi-16"]
     return NIGHT

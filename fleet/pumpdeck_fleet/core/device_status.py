@@ -10,7 +10,7 @@ DEVICE_STATUS_MAX_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Veto:
-    """A local word that no trial may start; it ends at `until_ms`."""
+    """A local word that no trial may start; it ends at `until_ms`, or when it is lifted (0)."""
 
     reason: str
     until_ms: int
@@ -18,21 +18,38 @@ class Veto:
 
 @dataclass(frozen=True, slots=True)
 class PumpStatus:
-    """The scorer's state of one pump; `None` before the first row."""
+    """The scorer's state of one pump; `None` before the first row.
+
+    `process`: unknown, steady, stopped or changing. `package` made the score. `late_rows` came too late to be scored.
+    """
 
     scored_rows: int
     last_row_ms: int | None = None
     score: float | None = None
     alarmed: bool = False
     drift_index: float | None = None
+    late_rows: int = 0
+    process: str = "unknown"
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedStatus:
+    """A package that is on the device and not active yet, how often its trial began, and what it waits for."""
+
+    package: str
+    task: str
+    tries: int = 0
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """What waits on the device to be collected."""
+    """What waits on the device to be collected; `dropped` is what a full outbox had to give up so far."""
 
     items: int
     bytes: int
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +64,5 @@ class DeviceStatus:
     free_bytes: int
     outbox: OutboxStatus
     pumps: Mapping[str, PumpStatus] = field(default_factory=dict)
+    staged: StagedStatus | None = None
     veto: Veto | None = None

@@ -1,0 +1,73 @@
+"""What the device has accepted so far: the root it was enrolled with, its floor of numbers, the metadata kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pumpdeck_agent.config import AgentConfig, Layout
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
+from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_packaging.trust_floor import FLOOR_MAX_BYTES, TrustFloor, encode_floor, parse_floor
+from pumpdeck_packaging.verify import TrustState, VerifiedAssignment
+
+_ROOT_MAX_BYTES = 64 * 1024
+_KEPT_MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """TUF metadata by file name, as text: it is JSON already."""
+
+    files: Mapping[str, str]
+
+
+class Accepted:
+    """The trust folder of one device."""
+
+    def __init__(self, fs: FileSystem, layout: Layout, config: AgentConfig) -> None:
+        self._fs = fs
+        self._layout = layout
+        self._config = config
+
+    def load(self) -> TrustState:
+        """What `verify_assignment` must know of the past.
+
+        Raises:
+            TrustError: root or floor are gone: without them an old stick could not be told from a new one.
+        """
+        try:
+            root = self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES)
+            floor = parse_floor(self._fs.read_bytes(self._layout.trust_floor, FLOOR_MAX_BYTES), "floor.json")
+        except (OSError, PumpdeckError) as error:
+            raise TrustError("the trust folder is damaged", self._config.device, hint="enrol the device again") from error
+        return TrustState(self._config.device, self._config.site, root, self._kept(), floor, self._config.min_seq)
+
+    def save(self, verified: VerifiedAssignment) -> None:
+        """Accept: the floor first, since it is what guards; the metadata beside it is only there to compare with."""
+        self.save_floor(verified.floor)
+        kept = _Kept({name: data.decode("utf-8") for name, data in verified.keep.items()})
+        replace_file(self._fs, self._layout.trust_kept, canonical.encode(kept))
+
+    def save_floor(self, floor: TrustFloor) -> None:
+        """Never go below these numbers again."""
+        replace_file(self._fs, self._layout.trust_floor, encode_floor(floor))
+
+    def root_version(self) -> int:
+        """The version of the newest root that was accepted; 0 when nothing can be read."""
+        try:
+            return max(1, self.load().floor.roles["root"].number)
+        except KeyError:
+            return 1
+        except TrustError:
+            return 0
+
+    def _kept(self) -> Mapping[str, bytes]:
+        try:
+            data = self._fs.read_bytes(self._layout.trust_kept, _KEPT_MAX_BYTES)
+            kept = canonical.decode(_Kept, data, "kept.json", max_bytes=_KEPT_MAX_BYTES)
+        except (OSError, PumpdeckError):
+            return {}
+        return {name: text.encode("utf-8") for name, text in kept.files.items()}

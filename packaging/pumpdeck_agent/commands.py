@@ -1,0 +1,120 @@
+"""The subcommands of `pumpdeck-agent`. Each imports what it needs when it runs: `serve` must never load what signs or verifies,
+and `status` and `rpc` need no numpy (tests/agent/test_imports.py holds the lists).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
+from pumpdeck_agent.platform_here import FileLocks, is_clock_synced
+from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.state_files import StateFiles
+from pumpdeck_agent.status import device_status
+from pumpdeck_agent.veto import lift_veto, set_veto
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
+from pumpdeck_fleet.core.device_status import Veto
+from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+
+_INPUT_MAX_BYTES = 1024 * 1024
+
+
+def this_platform() -> Platform:
+    """The computer that this process runs on."""
+    return Platform(RealFileSystem(), SystemClock(), FileLocks(), is_clock_synced)
+
+
+def _say(value: Any) -> None:
+    sys.stdout.buffer.write(canonical.encode(value) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def rpc(options: argparse.Namespace) -> int:
+    """One conversation with a console on standard input and output."""
+    from pumpdeck_agent.agent import Agent
+    from pumpdeck_agent.rpc_server import serve_rpc
+    from pumpdeck_agent.trial import FreshChildRunner
+
+    agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
+    serve_rpc(agent, sys.stdin.buffer, sys.stdout.buffer)
+    return 0
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Recovery and waiting trials, as a process of its own beside `serve`."""
+    from pumpdeck_agent.agent import Agent
+    from pumpdeck_agent.trial import FreshChildRunner
+
+    agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
+    _say(agent.resume().fields)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """The scoring loop."""
+    from pumpdeck_agent.serve import serve_spool
+
+    return serve_spool(options.root, this_platform(), every_s=options.every_s, is_once=options.once)
+
+
+def score(options: argparse.Namespace) -> int:
+    """Put one file into the spool and score what waits there."""
+    from pumpdeck_agent.serve import make_scorer
+
+    platform = this_platform()
+    layout = Layout(options.root)
+    scorer = make_scorer(platform, layout)
+    try:
+        data = platform.fs.read_bytes(options.file, AgentLimits().spool_file_max_bytes)
+    except FileNotFoundError as error:
+        raise NotFoundError("no such file", str(options.file)) from error
+    replace_file(platform.fs, layout.spool_in / options.file.name, data)
+    _say(scorer.score_spool())
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """The same status that a console gets."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    config = read_config(platform.fs, layout)
+    state = StateFiles(platform.fs, layout).load()
+    _say(device_status(platform.fs, layout, config, state, platform.clock.now_ms()))
+    return 0
+
+
+def veto(options: argparse.Namespace) -> int:
+    """Set or lift the local veto."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    read_config(platform.fs, layout)
+    if options.lift:
+        lift_veto(platform.fs, layout)
+        _say({"veto": None})
+        return 0
+    if not options.reason.strip():
+        raise UsageError("a veto needs a reason", "veto", hint="or lift it with --lift")
+    until_ms = platform.clock.now_ms() + round(options.hours * HOUR_MS) if options.hours > 0 else 0
+    set_veto(platform.fs, layout, Veto(options.reason, until_ms))
+    _say({"veto": {"reason": options.reason, "until_ms": until_ms}})
+    return 0
+
+
+def init(options: argparse.Namespace) -> int:
+    """Enrol: make the root folder and print what the console must know."""
+    from pumpdeck_agent.enrol import create_device
+
+    platform = this_platform()
+    try:
+        config = platform.fs.read_bytes(options.config, _INPUT_MAX_BYTES)
+        trusted_root = platform.fs.read_bytes(options.trusted_root, _INPUT_MAX_BYTES)
+    except FileNotFoundError as error:
+        raise NotFoundError("no such file", str(error.filename)) from error
+    parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
+    identity = create_device(platform.fs, options.root, parsed, trusted_root)
+    _say({"device": parsed.device, "site": parsed.site, "key_id": identity.key_id, "public_key": identity.public_pem})
+    return 0

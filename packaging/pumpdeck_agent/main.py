@@ -1,0 +1,86 @@
+"""`pumpdeck-agent`: the command line of the device. Standard output is JSON (or RPC frames), standard error is talk.
+
+Exit codes are those of the console: 0 done, 1 defect, 2 usage, 3 refused, 4 unreachable, 5 damaged, 6 not found, 7 busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pumpdeck_agent import AGENT_VERSION, commands
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError
+
+ROOT_VARIABLE = "PUMPDECK_AGENT_ROOT"
+DEFAULT_ROOT = "/var/lib/pumpdeck-agent"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except PumpdeckError as error:
+        sys.stderr.buffer.write(canonical.encode(error.as_dict()) + b"\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pumpdeck-agent", description="The Pumpdeck agent of one device.")
+    parser.add_argument("--version", action="version", version=f"pumpdeck-agent {AGENT_VERSION}")
+    subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    for name, help_text, run, add in _SUBCOMMANDS:
+        subparser = subcommands.add_parser(name, help=help_text, description=help_text)
+        root = Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT))
+        subparser.add_argument(
+            "--root", type=Path, default=root, help=f"the device's root folder (default {root}, or ${ROOT_VARIABLE})"
+        )
+        subparser.set_defaults(run=run)
+        add(subparser)
+    return parser
+
+
+def _no_options(_: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="agent.json as the console wrote it")
+    parser.add_argument("--trusted-root", type=Path, required=True, help="the site's root metadata (1.root.json)")
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--every-s", type=float, default=1.0, help="how often the spool is looked at (default 1)")
+    parser.add_argument("--once", action="store_true", help="score what waits, then end")
+
+
+def _score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="CSV or JSON lines as in the spool")
+
+
+def _veto_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reason", nargs="?", default="", help="why no trial may start now")
+    parser.add_argument("--hours", type=float, default=0.0, help="for how long (default: until it is lifted)")
+    parser.add_argument("--lift", action="store_true", help="trials may start again")
+
+
+_SUBCOMMANDS = (
+    ("rpc", "Talk to a console: RPC frames on standard input and output.", commands.rpc, _no_options),
+    ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
+    ("status", "Print how the device stands.", commands.status, _no_options),
+    ("score", "Score one file as if it had arrived in the spool.", commands.score, _score_options),
+    ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
+    ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
+    ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""One pump being scored: window, detector, alarm logic and sketch, and what of it waits to be put into the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pumpdeck_agent.config import AgentLimits
+from pumpdeck_agent.loaded import LoadedPump
+from pumpdeck_agent.outbox import Outgoing
+from pumpdeck_agent.process_state import process_state
+from pumpdeck_agent.pump_record import RECORD_FORMAT, ProcessState, PumpFigures, PumpRecord
+from pumpdeck_agent.return_items import chunk_item, close_record, sketch_item
+from pumpdeck_agent.segments import OpenSegment
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS
+from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.inventory import Channel
+from pumpdeck_fleet.core.receipts import AlarmNotice, ReturnKind
+from pumpdeck_fleet.core.telemetry import QualityFlag
+from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
+from pumpdeck_fleet.numeric.columns import encode_chunk
+from pumpdeck_fleet.numeric.detectors import contributions
+from pumpdeck_fleet.numeric.features import WindowMean
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64, TelemetryFrame, UInt16
+from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
+
+NOTICE_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What one frame did: rows scored, rows that came too late, alarms raised."""
+
+    scored: int = 0
+    late: int = 0
+    raised: int = 0
+
+
+class PumpScoring:
+    """The live state of one pump under one package. `outgoing` is handed over by `take_outgoing` before `record` is saved."""
+
+    def __init__(self, device: str, package_sha256: str, pump: LoadedPump, limits: AgentLimits) -> None:
+        self._device = device
+        self._pump = pump
+        self._limits = limits
+        self.figures = PumpFigures(RECORD_FORMAT, pump.entry.tag, package_sha256)
+        self._window = WindowMean(pump.spec)
+        self._tracker = AlarmTracker(pump.block, pump.settings)
+        self._sketch = empty_sketch(pump.edges)
+        self._rows = OpenSegment()
+        self._scores = OpenSegment()
+        self._outgoing: list[Outgoing] = []
+
+    @classmethod
+    def restore(
+        cls, device: str, package_sha256: str, pump: LoadedPump, limits: AgentLimits, record: PumpRecord | None
+    ) -> PumpScoring:
+        """Go on where the record stops. Under another package alarm state and sketch begin anew; no row is scored twice."""
+        scoring = cls(device, package_sha256, pump, limits)
+        if record is None:
+            return scoring
+        scoring.figures = replace(record.figures, tag=pump.entry.tag)
+        scoring._window = _window_of(pump, record.blobs["window"])
+        scoring._rows = OpenSegment(record.blobs["rows"])
+        scoring._scores = OpenSegment(record.blobs["scores"])
+        if record.figures.package_sha256 == package_sha256:
+            scoring._tracker = AlarmTracker.from_bytes(pump.block, pump.settings, record.blobs["alarm"])
+            if record.blobs["sketch"]:
+                scoring._sketch = decode_sketch(record.blobs["sketch"], pump.edges)
+        else:
+            scoring._change_package(package_sha256, record)
+        return scoring
+
+    def score(self, frame: TelemetryFrame, file_digest: str) -> FrameResult:
+        """Take the rows of one spool file, once: a file whose digest is in the figures already changes nothing."""
+        if file_digest == self.figures.last_file:
+            return FrameResult()
+        flagged = _with_flags(frame, self._pump.entry.channels)
+        late = self._put_aside_late(flagged)
+        fresh = flagged.take(slice(late, None))
+        raised = 0
+        for start in range(0, len(fresh), self._limits.segment_rows):
+            raised += self._score_rows(fresh.take(slice(start, start + self._limits.segment_rows)))
+        self.figures = replace(self.figures, last_file=file_digest, late_rows=self.figures.late_rows + late)
+        return FrameResult(len(fresh), late, raised)
+
+    def take_outgoing(self) -> list[Outgoing]:
+        """What is to be put into the outbox before the record is saved."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def record(self) -> PumpRecord:
+        """Everything a restart needs."""
+        blobs = {
+            "window": self._window.to_bytes(),
+            "alarm": self._tracker.to_bytes(),
+            "rows": self._rows.to_bytes(),
+            "scores": self._scores.to_bytes(),
+            "sketch": encode_sketch(self._sketch) if self._sketch.rows else b"",
+        }
+        return PumpRecord(replace(self.figures, open_start_ms=self._rows.start_ms()), blobs)
+
+    def _score_rows(self, frame: TelemetryFrame) -> int:
+        values = frame.select(self._pump.spec.channels).values
+        features = self._window.extend(frame.at_ms, values)
+        was_alarmed = self._tracker.alarmed
+        trace = self._tracker.extend(frame.at_ms, features, self._score_features)
+        notices = self._notices(trace, features, was_alarmed)
+        self._outgoing += notices
+        self._sketch_rows(frame.at_ms, values)
+        self._rows.add(frame)
+        self._scores.add(self._scores_frame(trace))
+        self._refresh(trace, frame)
+        if self._rows.rows >= self._limits.open_rows:
+            self._close_segments()
+        return len(_raises(trace.alarmed, was_alarmed))
+
+    def _score_features(self, features: Float32) -> Float32:
+        return self._pump.model.score(features, self._pump.parameters)
+
+    def _scores_frame(self, trace: AlarmTrace) -> TelemetryFrame:
+        rows = len(trace.at_ms)
+        limit = np.full(rows, self._pump.block.limit, np.float32)
+        columns = np.column_stack([trace.score, limit, trace.alarmed.astype(np.float32), trace.drift_index])
+        return TelemetryFrame(
+            ("score", "limit", "alarmed", "drift_index"),
+            trace.at_ms,
+            columns.astype(np.float32, copy=False),
+            np.zeros(rows, np.uint16),
+        )
+
+    def _refresh(self, trace: AlarmTrace, frame: TelemetryFrame) -> None:
+        score = float(trace.score[-1])
+        process = process_state(self._pump.entry.channels, self._rows.tail())
+        self.figures = replace(
+            self.figures,
+            scored_rows=self.figures.scored_rows + len(frame),
+            last_row_ms=int(frame.at_ms[-1]),
+            score=score if np.isfinite(score) else None,
+            alarmed=self._tracker.alarmed,
+            drift_index=self._tracker.drift_index,
+            # Just after a segment was closed there are too few rows to say anything new.
+            process=self.figures.process if process is ProcessState.UNKNOWN else process,
+        )
+
+    def _put_aside_late(self, frame: TelemetryFrame) -> int:
+        """Rows not later than the last scored one are sent as they are, never scored. Returns how many there are."""
+        last_ms = self.figures.last_row_ms
+        if last_ms is None:
+            return 0
+        late = int(np.searchsorted(frame.at_ms, last_ms, side="right"))
+        if late:
+            old = frame.take(slice(0, late))
+            self._outgoing.append(chunk_item(ReturnKind.SEGMENT, self.figures, int(old.at_ms[0]), encode_chunk(old)))
+        return late
+
+    def _close_segments(self) -> None:
+        start_ms = self._rows.start_ms() or 0
+        for kind, segment in ((ReturnKind.SEGMENT, self._rows), (ReturnKind.SCORES, self._scores)):
+            self._outgoing.append(chunk_item(kind, self.figures, start_ms, segment.to_bytes()))
+        self._rows, self._scores = OpenSegment(), OpenSegment()
+
+    def _notices(self, trace: AlarmTrace, features: Float32, was_alarmed: bool) -> list[Outgoing]:
+        before = np.concatenate([[was_alarmed], trace.alarmed[:-1]])
+        changes = np.flatnonzero(trace.alarmed != before).tolist()
+        return [self._notice(trace, row, self._guilty(features[row : row + 1])) for row in changes]
+
+    def _notice(self, trace: AlarmTrace, row: int, channel: str) -> Outgoing:
+        raised = bool(trace.alarmed[row])
+        notice = AlarmNotice(
+            format=NOTICE_FORMAT,
+            device=self._device,
+            pump=self.figures.tag,
+            at_ms=int(trace.at_ms[row]),
+            raised=raised,
+            score=float(trace.score[row]),
+            limit=self._pump.block.limit,
+            channel=channel if raised else "",
+            package_sha256=self.figures.package_sha256,
+        )
+        return _alarm_item(notice)
+
+    def _guilty(self, features: Float32) -> str:
+        # The baseline's offset stands still while a pump is alarmed, so the present one is that of the row.
+        corrected = features - (self._tracker.offset * self._pump.block.width).astype(np.float32)
+        return self._pump.block.channels[int(contributions(self._pump.block, corrected)[0].argmax())]
+
+    def _sketch_rows(self, at_ms: Int64, values: Float32) -> None:
+        days = at_ms // DAY_MS
+        for day in np.unique(days).tolist():
+            here = days == day
+            if self.figures.sketch_day_ms != day * DAY_MS:
+                self._begin_day(day * DAY_MS)
+            self._sketch = merge(self._sketch, make_sketch(self._pump.edges, at_ms[here], values[here]))
+        self.figures = replace(self.figures, is_sketch_sent=False)
+
+    def _begin_day(self, day_ms: int) -> None:
+        if self._sketch.rows and not self.figures.is_sketch_sent:
+            self._outgoing.append(sketch_item(self.figures, encode_sketch(self._sketch)))
+        self._sketch = empty_sketch(self._pump.edges)
+        self.figures = replace(self.figures, sketch_day_ms=day_ms)
+
+    def _change_package(self, package_sha256: str, record: PumpRecord) -> None:
+        """What was gathered under the old package goes out under its name."""
+        old = record.figures
+        self._outgoing += close_record(record)[1]
+        self._rows, self._scores = OpenSegment(), OpenSegment()
+        if old.alarmed and old.last_row_ms is not None:
+            # The new package knows nothing of the old alarm: unless it is cleared here, nobody ever will.
+            notice = AlarmNotice(
+                NOTICE_FORMAT, self._device, old.tag, old.last_row_ms, False, 0.0, 0.0, "", old.package_sha256
+            )
+            self._outgoing.append(_alarm_item(notice))
+        self.figures = replace(
+            self.figures, package_sha256=package_sha256, alarmed=False, drift_index=0.0, sketch_day_ms=None
+        )
+
+
+def _window_of(pump: LoadedPump, data: bytes) -> WindowMean:
+    try:
+        return WindowMean.from_bytes(pump.spec, data)
+    except PumpdeckError:
+        # Made for other channels: the first window under the new package starts with the next row.
+        return WindowMean(pump.spec)
+
+
+def _alarm_item(notice: AlarmNotice) -> Outgoing:
+    return Outgoing(ReturnKind.ALARM, canonical.encode(notice), notice.pump, notice.at_ms)
+
+
+def _raises(alarmed: Bools, was_alarmed: bool) -> list[int]:
+    before = np.concatenate([[was_alarmed], alarmed[:-1]])
+    rows: list[int] = np.flatnonzero(alarmed & ~before).tolist()
+    return rows
+
+
+def _with_flags(frame: TelemetryFrame, channels: Iterable[Channel]) -> TelemetryFrame:
+    """The frame with range and missing flags from what the manifest says of the channels."""
+    flags: UInt16 = frame.flags.copy()
+    place = {name: index for index, name in enumerate(frame.channels)}
+    for channel in channels:
+        index = place.get(channel.name)
+        if index is None:
+            flags |= np.uint16(QualityFlag.MISSING)
+            continue
+        values = frame.values[:, index]
+        missing = np.isnan(values)
+        outside = ~missing & ((values < channel.low) | (values > channel.high))
+        flags[missing] |= np.uint16(QualityFlag.MISSING)
+        flags[outside] |= np.uint16(QualityFlag.RANGE)
+    return TelemetryFrame(frame.channels, frame.at_ms, frame.values, flags)
+

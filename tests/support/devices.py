@@ -1,0 +1,231 @@
+"""A site with real trust, real packages with real graphs, and devices that run the real agent in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pumpdeck_agent.agent import Agent
+from pumpdeck_agent.config import AgentConfig, AgentLimits, PumpConfig
+from pumpdeck_agent.enrol import DeviceIdentity, create_device
+from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.rpc_server import answer_frame
+from pumpdeck_agent.trial import TrialReport, TrialRequest
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import FixedClock
+from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.inventory import Channel
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.receipts import RECEIPT_PAYLOAD_TYPE, SelfTest
+from pumpdeck_fleet.core.rpc import FrameDecoder, Op
+from pumpdeck_fleet.numeric.arrays import encode_arrays
+from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, encode_block, probability, to_float32
+from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
+from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
+from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
+from pumpdeck_packaging.signing import verify_dsse
+from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
+from pumpdeck_trainer.export import maxz_onnx
+from support.packages import EDGE, lineage
+from support.trust import NOW_MS, SampleSite
+
+CHANNELS = (
+    Channel("suction_pressure_bar", "bar", 0.0, 250.0, 0.1),
+    Channel("motor_temperature_c", "degC", -20.0, 250.0, 0.1),
+    Channel("vibration_mm_s", "mm/s", 0.0, 50.0, 0.01),
+    Channel("speed_rpm", "rpm", 0.0, 4200.0, 1.0, False),
+)
+NAMES = tuple(channel.name for channel in CHANNELS)
+CENTRE = np.array([40.0, 90.0, 3.0, 3000.0], np.float32)
+SCALE = np.array([2.0, 3.0, 0.4, 20.0], np.float32)
+LIMIT = 4.0
+WINDOW_S = 300.0
+PASSED = TrialReport(True, "", SelfTest(24, 0.0, True, 20.0, 40.0, 60.0))
+
+
+def block(shift: float = 0.0) -> PumpBlock:
+    """Baseline of one pump."""
+    return PumpBlock(
+        channels=NAMES,
+        centre=CENTRE + np.float32(shift),
+        scale=SCALE,
+        floor=np.array([c.resolution for c in CHANNELS], np.float32),
+        votes=np.array([c.votes for c in CHANNELS]),
+        limit=to_float32(LIMIT),
+    )
+
+
+def quiet_rows(count: int, seed: int) -> np.ndarray:
+    """Ordinary rows around the baseline, float32 [n, c]."""
+    rng = np.random.default_rng(seed)
+    return (CENTRE + rng.standard_normal((count, len(NAMES))) * SCALE * 0.5).astype(np.float32)
+
+
+def golden(one: PumpBlock, **changes: np.ndarray) -> bytes:
+    """Golden inputs and answers; `changes` spoils some."""
+    rows = quiet_rows(24, 5)
+    rows[:3] += np.float32(40)
+    answers = contributions(one, rows)
+    score = answers.max(axis=1)
+    arrays = {
+        "x": rows,
+        "centre": one.centre,
+        "scale": one.width,
+        "votes": one.votes.astype(np.float32),
+        "limit": np.array([one.limit], np.float32),
+        "score": score,
+        "probability": probability(score, one.limit).astype(np.float32),
+        "contributions": answers,
+    }
+    return encode_arrays(arrays | changes)
+
+
+def package(
+    device: str = "gannet-d1",
+    tags: tuple[str, ...] = ("P-101A", "P-101B"),
+    *,
+    shift: float = 0.0,
+    onnx: bytes | None = None,
+    golden_bytes: bytes | None = None,
+    seed: int = 7,
+) -> BuiltPackage:
+    """A package whose graph, blocks, edges and golden answers are real. Another `shift` or `seed` gives another package."""
+    one = block(shift)
+    graph = maxz_onnx(len(NAMES)) if onnx is None else onnx
+    model = ModelContent(
+        "esp", "esp-health", "maxz", canonical.digest(graph), graph, golden_bytes or golden(one), b"# Card\n", 13, lineage(seed)
+    )
+    edges = encode_edges(fit_edges(NAMES, quiet_rows(2000, 11), np.maximum(SCALE, 0.1).astype(np.float64)))
+    pumps = tuple(
+        PumpContent(tag, "esp", encode_block(one), edges, CHANNELS, WINDOW_S, one.limit, 0.7, 120.0, 86_400.0) for tag in tags
+    )
+    return build_package(PackageContent(device, EDGE, (model,), pumps, NOW_MS - 86_400_000))
+
+
+class MemoryLocks:
+    """Locks for devices on a disk in memory: one thread, nobody to keep out."""
+
+    def hold(self, path: Path, wait_s: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@dataclass
+class ScriptedRunner:
+    """A trial runner that says what the test wants and counts how often it was asked."""
+
+    report: TrialReport = PASSED
+    requests: list[TrialRequest] = field(default_factory=list)
+
+    def run(self, request: TrialRequest) -> TrialReport:
+        self.requests.append(request)
+        return self.report
+
+
+class LoopChannel(RpcClient):
+    """A conversation with an agent in this process: every frame is encoded and decoded on both sides."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._decoding = FrameDecoder()
+        self._answers = bytearray()
+        self.agent = agent
+        super().__init__(self._deliver, self._answer, name=agent.config.device)
+
+    def _deliver(self, data: bytes) -> None:
+        for frame in self._decoding.feed(data):
+            self._answers += answer_frame(self.agent, frame)
+
+    def _answer(self, count: int) -> bytes:
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+
+class Bench:
+    """One site, one device, and what tests do with them again and again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fs: FileSystem | None = None,
+        root: Path | None = None,
+        runner: Any = None,
+        limits: AgentLimits | None = None,
+        locks: Any = None,
+        tags: tuple[str, ...] = ("P-101A", "P-101B"),
+        site: SampleSite | None = None,
+        device: str = "gannet-d1",
+    ) -> None:
+        self.site = site or SampleSite(folder)
+        self.device = device
+        self.tags = tags
+        self.fs = fs or RealFileSystem()
+        self.root = root or folder / "devices" / device
+        self.clock = FixedClock(NOW_MS)
+        self.runner = runner or ScriptedRunner()
+        self.limits = limits or AgentLimits(keep_free_bytes=0, lock_wait_s=0.5)
+        self.platform = Platform(self.fs, self.clock, locks or MemoryLocks(), lambda: False)
+        self.config = AgentConfig(1, device, "gannet", "edge-x86", tuple(PumpConfig(tag, "esp") for tag in tags))
+        self.identity: DeviceIdentity = create_device(self.fs, self.root, self.config, self.site.root)
+
+    def agent(self) -> Agent:
+        """The agent, as after a restart."""
+        return Agent(self.root, platform=self.platform, runner=self.runner, limits=self.limits)
+
+    def channel(self) -> LoopChannel:
+        """A new conversation with a restarted agent."""
+        return LoopChannel(self.agent())
+
+    def assign(self, built: BuiltPackage, task: str = "task-1") -> dict[str, bytes]:
+        """Release and assign at the site; the files for the device."""
+        self.site.trust.release([PackageRelease(built, {"esp-health": 1})], self.site.keys.release)
+        request = AssignmentRequest(self.device, built.sha256, task)
+        self.site.trust.assign([request], self.site.keys.laptops[0])
+        return dict(self.site.trust.files_for(self.device))
+
+    def install(self, built: BuiltPackage, task: str = "task-1") -> dict[str, Any]:
+        """Push, assign and answer: the header of the `assign` answer with the verified receipt under `receipt`."""
+        files = self.assign(built, task)
+        channel = self.channel()
+        push_blob(channel, built.sha256, built.data)
+        return self.send_assignment(channel, files)
+
+    def send_assignment(self, channel: RpcClient, files: Mapping[str, bytes]) -> dict[str, Any]:
+        listed = [{"name": name, "bytes": len(data)} for name, data in files.items()]
+        header, body = channel.call(Op.ASSIGN, {"files": listed}, b"".join(files.values()))
+        return {**header, "receipt": self.receipt(body) if body else None}
+
+    def receipt(self, envelope: bytes) -> dict[str, Any]:
+        """The verified payload of a receipt envelope."""
+        keys = {self.identity.key_id: self.identity.public_pem}
+        payload = verify_dsse(envelope, RECEIPT_PAYLOAD_TYPE, keys, 64 * 1024)
+        return dict(canonical.parse_json(payload, "receipt", max_bytes=64 * 1024))
+
+    def status(self) -> dict[str, Any]:
+        """The device's status."""
+        return dict(self.agent().status().fields["state"])
+
+    def spool(self, name: str, rows: Mapping[str, np.ndarray], at_ms: np.ndarray) -> None:
+        """Write a spool CSV with these rows for each tag."""
+        lines = [",".join(["time", "pump", *NAMES])]
+        for place, at in enumerate(at_ms.tolist()):
+            for tag, values in rows.items():
+                cells = ["" if np.isnan(v) else repr(float(v)) for v in values[place]]
+                lines.append(",".join([str(at), tag, *cells]))
+        handle = self.fs.open_write(self.root / "spool" / "in" / name)
+        handle.write(("\n".join(lines) + "\n").encode("utf-8"))
+        handle.fsync()
+        handle.close()
+        self.fs.fsync_dir(self.root / "spool" / "in")
+
+
+def without_limits(limits: AgentLimits, **changes: Any) -> AgentLimits:
+    """Other limits."""
+    return replace(limits, **changes)
+
+
