@@ -13,6 +13,7 @@ from pumpdeck_trainer.parity import Session
 ROWS = np.random.default_rng(0).normal([10, 200, -3], [1, 5, 0.1], (500, 3))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
 def test_scikit_learns_own_checks_pass() -> None:
     check_estimator(MaxZDetector())
 
