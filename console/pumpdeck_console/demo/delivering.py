@@ -120,7 +120,7 @@ def _check_keys(stage: Stage, found: Found) -> None:
 
 def ask_devices(stage: Stage) -> dict[str, dict[str, Any]]:
     """What each device says of itself now: `active`, `key_id`, `public_key`, or `problem` where it cannot be asked."""
-    connect = stage.workspace.connect
+    connect, workspace_id = stage.workspace.connect, stage.workspace.store.workspace
     said: dict[str, dict[str, Any]] = {}
     lock = threading.Lock()
 
@@ -128,7 +128,7 @@ def ask_devices(stage: Stage) -> dict[str, dict[str, Any]]:
         try:
             channel = connect(device)
             try:
-                hello = channel.call(Op.HELLO, {"console": "demo", "workspace": stage.workspace.store_id})[0]
+                hello = channel.call(Op.HELLO, {"console": "demo", "workspace": workspace_id})[0]
                 status = read_status(channel, device.id)
             finally:
                 channel.close()
