@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-HEAVY = ("cryptography", "tuf", "securesystemslib", "urllib3", "google.protobuf", "in_toto_attestation", "numpy", "msgspec", "keyring")
+TRUST = ("cryptography", "tuf", "securesystemslib", "urllib3")
+HEAVY = (*TRUST, "google.protobuf", "in_toto_attestation", "numpy", "msgspec", "keyring")
 
 
 def loaded(module: str) -> set[str]:
