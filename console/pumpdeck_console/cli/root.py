@@ -13,6 +13,7 @@ from pumpdeck_console.cli.session import ConsoleWanted, Session
 _CLI = "pumpdeck_console.cli"
 
 COMMANDS = {
+    "demo": (f"{_CLI}.demo:demo", "Open the console on a sample fleet with simulated devices."),
     "init": (f"{_CLI}.workspace:init", "Make a new workspace folder."),
     "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
