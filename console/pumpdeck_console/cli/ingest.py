@@ -31,7 +31,9 @@ _COLUMNS = (
 @click.option("--site", default="", help="Id of the site: makes bare tags unique, gives the time zone.")
 @click.option("--pump", default="", help="Identity or tag, for files of one pump without a pump column.")
 @click.option("--maker", default="", help="Whose names of channels the file uses.")
-@click.option("--map", "columns", multiple=True, metavar="COLUMN=CHANNEL", help="CHANNEL, time, pump, or - to leave out.")
+@click.option(
+    "--map", "columns", multiple=True, metavar="COLUMN=CHANNEL", help="CHANNEL, time, pump, or - to leave out."
+)
 @click.option("--time-zone", default="", help="Of times without one; else that of the site.")
 @click.option("--time-format", default="", help="strptime format, for times no rule can read.")
 @click.option("--separator", default="", help="Between columns; found out by itself.")
