@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ _SHOW_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ConsoleWanted:
-    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual."""
+    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual.
+
+    `on_end` is called when the console has ended, however it did.
+    """
 
     path: Path | None
+    on_end: Callable[[], None] = lambda: None
 
 
 class Session:

@@ -52,7 +52,7 @@ def train(
             workspace,
             pump_type=pump_type,
             use_cache=not no_cache,
-            until_ms=until(workspace.clock.now_ms()) if until is not None else None,
+            until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
             note=note,
             on_progress=progress,
         )
