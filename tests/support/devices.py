@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from pumpdeck_agent.agent import Agent
+from pumpdeck_agent.config import AgentConfig, AgentLimits, PumpConfig
+from pumpdeck_agent.enrol import DeviceIdentity, create_device
+from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.rpc_server import answer_frame
+from pumpdeck_agent.trial import TrialReport, TrialRequest
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.inventory import Channel
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_fleet.core.receipts import RECEIPT_PAYLOAD_TYPE, SelfTest
-from pumpdeck_fleet.core.rpc import Op
+from pumpdeck_fleet.core.rpc import FrameDecoder, Op
 from pumpdeck_fleet.numeric.arrays import encode_arrays
 from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, encode_block, probability, to_float32
 from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
@@ -24,13 +30,6 @@ from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.signing import verify_dsse
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
-from pumpdeck_agent.agent import Agent
-from pumpdeck_agent.config import AgentConfig, AgentLimits, PumpConfig
-from pumpdeck_agent.enrol import DeviceIdentity, create_device
-from pumpdeck_agent.platform_port import Platform
-from pumpdeck_agent.rpc_server import answer_frame
-from pumpdeck_agent.trial import TrialReport, TrialRequest
-from pumpdeck_fleet.core.rpc import FrameDecoder
 from pumpdeck_trainer.export import maxz_onnx
 from support.packages import EDGE, lineage
 from support.trust import NOW_MS, SampleSite
@@ -109,7 +108,7 @@ def package(
 
 
 class UnsyncedFileSystem(RealFileSystem):
-    """A real disk without syncs: what a cut would take is asked of `ForgetfulDisk`, and waiting for this machine's disk teaches nothing."""
+    """A real disk without syncs: what a cut would take is asked of `ForgetfulDisk`, not of this machine."""
 
     def open_write(self, path: Path, *, truncate: bool = True) -> OpenFile:
         handle = super().open_write(path, truncate=truncate)
