@@ -23,19 +23,12 @@ _MAX_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPolicy:
-    """How much history a training reads."""
-
-    window_days: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
 class TransportPolicy:
     """How devices are spoken to: how many at once, how long a silent link is waited for, most bytes taken in one collect."""
 
     concurrency: int = 8
     connect_timeout_s: float = 15.0
-    answer_timeout_s: float = 60.0
+    answer_timeout_s: float = 180.0
     collect_bytes: int = 4 * 1024 * 1024
 
 
@@ -45,7 +38,6 @@ class Policies:
 
     format: int = _FORMAT
     health: HealthRules = field(default_factory=HealthRules)
-    training: TrainingPolicy = field(default_factory=TrainingPolicy)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     transport: TransportPolicy = field(default_factory=TransportPolicy)
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
     load_ssh_private_key,
+    load_ssh_public_key,
 )
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
@@ -71,7 +72,7 @@ class Ed25519Signer:
     @property
     def openssh_public(self) -> str:
         """The public half as an OpenSSH line without comment: `ssh-ed25519 AAAA..`."""
-        return self._private_key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+        return openssh_line(self.public_pem)
 
     def sign(self, payload: bytes) -> bytes:
         """The 64-byte Ed25519 signature; the same payload always gives the same signature."""
@@ -120,9 +121,10 @@ def is_protected(data: bytes) -> bool:
         body = b"".join(line for line in data.split(b"\n") if not line.startswith(b"-"))
         try:
             # openssh-key-v1: magic, then the cipher's name as the first string; "none" means not encrypted.
-            return base64.b64decode(body[:64])[19:23] != b"none"
+            start = base64.b64decode(body[:64])
         except binascii.Error:
             return False
+        return start.startswith(b"openssh-key-v1\0") and start[19:23] != b"none"
     return b"ENCRYPTED" in data.split(b"\n", 1)[0]
 
 
@@ -136,18 +138,42 @@ def key_id_of(public_pem: str, what: str = "public key") -> str:
 
 
 def public_key_of(public_pem: str, what: str = "public key") -> SSlibKey:
-    """The verifying key from PEM text.
+    """The verifying key from PEM text or an OpenSSH line (`ssh-ed25519 AAAA..`).
 
     Raises:
         FormatError: it is not an Ed25519 public key.
     """
     try:
-        key = load_pem_public_key(public_pem.encode("ascii"))
+        load = load_ssh_public_key if public_pem.startswith("ssh-") else load_pem_public_key
+        key = load(public_pem.strip().encode("ascii"))
     except (ValueError, UnicodeEncodeError, UnsupportedAlgorithm) as error:
         raise FormatError("is not a public key that can be read", what, expected="PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
     return SSlibKey.from_crypto(key)
+
+
+def openssh_line(public_pem: str) -> str:
+    """A public key as an OpenSSH line without comment: `ssh-ed25519 AAAA..`.
+
+    Raises:
+        FormatError: it is not an Ed25519 public key.
+    """
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_of(public_pem).keyval["public"]))
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+
+
+def public_key_of_raw(raw: bytes, what: str = "public key") -> PublicKey:
+    """The public key from its 32 raw bytes.
+
+    Raises:
+        FormatError: they are not a key.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise FormatError("is not an Ed25519 public key", what) from error
+    return PublicKey(str(SSlibKey.from_crypto(key).keyid), _public_pem(key))
 
 
 def pem_of_key(key: SSlibKey) -> str:

@@ -15,7 +15,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
-from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, TrustError
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
 from pumpdeck_fleet.core.ids import check_digest, check_name
 from pumpdeck_fleet.core.ports import FileSystem, Signer
 from pumpdeck_fleet.core.receipts import Assignment
@@ -80,12 +80,18 @@ class PackageRelease:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentRequest:
-    """Which released package a device shall run. `soft_until_ms` 0 means no end is meant."""
+    """Which released package a device shall run. `soft_until_ms` 0 means no end is meant.
+
+    `seq` 0 takes the metadata version that the signing makes; a rollout that froze its numbers gives its own, above the device's
+    last one. `issued_at_ms` 0 is the moment of signing.
+    """
 
     device: str
     package_sha256: str
     task: str
     soft_until_ms: int = 0
+    seq: int = 0
+    issued_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +186,14 @@ class SiteTrust:
             return version
 
     def assign(self, requests: Sequence[AssignmentRequest], signer: Signer) -> tuple[Assignment, ...]:
-        """Sign which package each device shall run, all in one step of the metadata version; that version is their `seq`.
+        """Sign which package each device shall run, in one step of the metadata version; that is their `seq` if none is given.
 
-        Asking again for what a device is assigned already (same package and task) gives the same assignment and signs nothing.
+        Asking again for what a device is assigned already (same package, task and number) gives the same assignment and signs
+        nothing.
 
         Raises:
             TrustError: a package was not released for that device, not a deploy key, or root or targets have run out.
+            ReplayError: a given `seq` is not above the device's last one.
         """
         with self._lock(self._folder):
             site = self._verified()
@@ -196,8 +204,9 @@ class SiteTrust:
             version = draft.next_version(self._highest(site))
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
-            asked = [self._assignment(request, deploy, version, draft.when) for request in requests]
-            new = [assignment for assignment in asked if assignment.seq == version]
+            current = {one.device: self._files.assignment(one.device, deploy) for one in requests}
+            asked = [_assignment(one, current[one.device], version, draft.when.now_ms) for one in requests]
+            new = [one for one in asked if one != current[one.device]]
             if not new:
                 return tuple(asked)
             draft.lower[TARGETS] = (site.forms[TARGETS].version, site.forms[TARGETS].data)
@@ -261,7 +270,9 @@ class SiteTrust:
 
     def next_seq(self) -> int:
         """A number that every assignment from now on reaches: the `min_seq` of a device enrolled now."""
-        return self._highest(self._verified()) + 1
+        site = self._verified()
+        assigned = [int(target.custom["seq"]) for target in site.trusted.delegated(DEPLOY).targets.values()]
+        return max([self._highest(site), *assigned]) + 1
 
     def release_keys(self) -> dict[str, str]:
         """Key id -> PEM of the release role, to check provenance with."""
@@ -335,22 +346,6 @@ class SiteTrust:
                 )
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
-    def _assignment(
-        self, request: AssignmentRequest, deploy: Targets, version: int, when: SigningTime
-    ) -> Assignment:
-        current = self._files.assignment(request.device, deploy)
-        if current and (current.package_sha256, current.task) == (request.package_sha256, request.task):
-            return current
-        return Assignment(
-            format=ASSIGNMENT_FORMAT,
-            device=check_name(request.device, "device"),
-            package_sha256=check_digest(request.package_sha256, "package"),
-            seq=version,
-            issued_at_ms=when.now_ms,
-            soft_until_ms=request.soft_until_ms,
-            task=request.task,
-        )
-
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
         """The newest packages of each device and the assigned one: release metadata travels with every assignment."""
         by_device: dict[str, list[TargetFile]] = {}
@@ -419,6 +414,26 @@ def _target(one: PackageRelease, version: int) -> TargetFile:
     path = package_path(check_name(one.device, "device"), one.package.sha256)
     custom = {"custom": canonical.to_plain(words)}
     return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
+
+
+def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
+    """What a request comes to: the current assignment when it says the same already, else a new one."""
+    if current is not None:
+        is_same = (current.package_sha256, current.task) == (request.package_sha256, request.task)
+        if is_same and request.seq in (0, current.seq):
+            return current
+        if 0 < request.seq <= current.seq:
+            which = f"assignment of {request.device}"
+            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
+    return Assignment(
+        format=ASSIGNMENT_FORMAT,
+        device=check_name(request.device, "device"),
+        package_sha256=check_digest(request.package_sha256, "package"),
+        seq=request.seq or max(version, current.seq + 1 if current else 0),
+        issued_at_ms=request.issued_at_ms or now_ms,
+        soft_until_ms=request.soft_until_ms,
+        task=request.task,
+    )
 
 
 def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:

@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, ReplayError, TrustError
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from pumpdeck_packaging.metadata_form import MetadataForm
@@ -142,6 +143,9 @@ def _signers(form: MetadataForm, role: str, *delegators: Root | Targets) -> tupl
     # TUF passes over signatures that do not hold once the threshold is met; here each one must, so a file has one form only.
     metadata: Metadata[Any] = Metadata.from_bytes(form.data)
     payload = metadata.signed_bytes
+    if canonical.encode(metadata.to_dict()) != form.data:
+        # strptime, for one, takes a date in small letters; what is verified would not be what stands in the file.
+        raise FormatError("does not read back as it is written", form.name)
     held: set[str] = set()
     for delegator in delegators:
         held |= set(delegator.get_verification_result(role, payload, metadata.signatures).signed)

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -19,8 +19,9 @@ AGENT_COMMAND = (sys.executable, "-m", "pumpdeck_agent.main")
 class AgentProcess:
     """The agent of one device root, run as an operator would run it. `environment` is the processes' whole environment."""
 
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str], command: Sequence[str] = AGENT_COMMAND) -> None:
         self._root = root
+        self._agent = tuple(command)
         self._environment = dict(environment)
         self._log = (root / "agent.log").open("ab")
         self._serve: subprocess.Popen[bytes] | None = None
@@ -58,6 +59,10 @@ class AgentProcess:
                 process.kill()
                 process.wait()
 
+    def score(self) -> int:
+        """Nothing to do here: `serve` watches the spool by itself."""
+        return 0
+
     def close(self) -> None:
         """End `serve`; conversations end with their connections."""
         if self._serve is not None:
@@ -73,7 +78,7 @@ class AgentProcess:
         self._log.close()
 
     def _command(self, subcommand: str) -> list[str]:
-        return [*AGENT_COMMAND, subcommand, "--root", str(self._root)]
+        return [*self._agent, subcommand, "--root", str(self._root)]
 
 
 def _feed(read: BinaryIO, stdin: IO[bytes]) -> None:

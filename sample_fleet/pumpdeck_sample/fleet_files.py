@@ -39,11 +39,15 @@ concurrency = 8
 """
 
 
+def fleet_files(fleet: Fleet) -> dict[str, str]:
+    """`fleet.toml`, `makers/<id>.toml` and `policies.toml`: path inside a workspace -> text."""
+    texts = {"fleet.toml": fleet_toml(fleet), "policies.toml": POLICIES}
+    return {**texts, **{f"makers/{maker.id}.toml": maker_toml(maker) for maker in fleet.makers.values()}}
+
+
 def write_fleet_files(fleet: Fleet, folder: Path, fs: FileSystem) -> list[Path]:
-    """Write `fleet.toml`, `makers/<id>.toml` and `policies.toml` into a workspace folder; returns what was written."""
-    texts = {folder / "fleet.toml": fleet_toml(fleet), folder / "policies.toml": POLICIES}
-    for maker in fleet.makers.values():
-        texts[folder / "makers" / f"{maker.id}.toml"] = maker_toml(maker)
+    """Write the fleet's files into a workspace folder; returns what was written."""
+    texts = {folder / name: text for name, text in fleet_files(fleet).items()}
     for path, text in texts.items():
         fs.mkdir(path.parent)
         replace_file(fs, path, text.encode("utf-8"))

@@ -11,7 +11,7 @@ from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.ports import FileSystem
 
 from .live import LiveFeed
-from .plan import SimulationPlan, device_root, host_key_path
+from .plan import SimulationPlan, host_key_path, inbox_path
 from .ssh_keys import load_host_key, public_line
 from .ssh_server import SshDevice, SshServer
 
@@ -34,7 +34,9 @@ class SimulatedDevices:
     """Devices of one process behind one SSH server; what a conversation or new rows leave to score is scored in turn."""
 
     def __init__(self, plan: SimulationPlan, root: Path, agents: Mapping[str, HostedAgent], fs: FileSystem) -> None:
+        self._fs = fs
         self._agents = dict(agents)
+        self._inboxes = {device: inbox_path(root, device) for device in agents}
         self._server = SshServer()
         self._dirty: set[str] = set(agents)
         self._changed = threading.Condition()
@@ -53,6 +55,10 @@ class SimulatedDevices:
         with self._changed:
             self._dirty.update(devices)
             self._changed.notify_all()
+
+    def mark_waiting(self) -> None:
+        """Mark the devices in whose spool something lies that nobody announced."""
+        self.mark(device for device, inbox in self._inboxes.items() if self._fs.listdir(inbox))
 
     def score_marked(self, timeout_s: float) -> int:
         """Score the marked devices, waiting for the first mark at most `timeout_s`; returns rows scored."""
@@ -102,5 +108,5 @@ class SimulatedDevices:
 
 def live_feed(plan: SimulationPlan, root: Path, devices: Sequence[str], since_ms: int, fs: FileSystem) -> LiveFeed:
     """The feed of new rows into the spools of these devices."""
-    inboxes = {device: device_root(root, device) / "spool" / "in" for device in devices}
+    inboxes = {device: inbox_path(root, device) for device in devices}
     return LiveFeed(plan, inboxes, since_ms, fs)

@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "policies.example.toml"
 def test_the_example_shows_every_key_with_its_default():
     shown = tomli.loads(EXAMPLE.read_text(encoding="utf-8"))
     assert canonical.from_plain(Policies, shown, "example") == Policies()
-    for section in ("health", "training", "rollout", "transport"):
+    for section in ("health", "rollout", "transport"):
         assert set(shown[section]) == {f.name for f in dataclasses.fields(getattr(Policies(), section))}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import socket
 import struct
@@ -15,13 +14,13 @@ from typing import BinaryIO
 
 import paramiko
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pumpdeck_fleet.core.errors import DamagedError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_sample.ssh_keys import load_host_key, make_host_key, public_line
-from pumpdeck_sample.ssh_server import RPC_COMMAND, SshDevice, SshServer
+from pumpdeck_sample.ssh_server import SshDevice, SshServer
+from support.ssh_client import connect, open_rpc
 
 CLIENT_KEY = Ed25519PrivateKey.generate()
 HOST_KEYS = [Ed25519PrivateKey.generate() for _ in range(60)]
@@ -36,33 +35,8 @@ def echo(read: BinaryIO, write: BinaryIO) -> int:
     return 7
 
 
-def paramiko_key(key: Ed25519PrivateKey) -> paramiko.PKey:
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
-
-
-def connect(port: int, user: str = "pumpdeck", key: Ed25519PrivateKey = CLIENT_KEY) -> paramiko.Transport:
-    transport = paramiko.Transport(socket.create_connection(("127.0.0.1", port), timeout=10))
-    transport.start_client(timeout=20)
-    try:
-        transport.auth_publickey(user, paramiko_key(key))
-    except Exception:
-        transport.close()
-        raise
-    return transport
-
-
-def open_rpc(transport: paramiko.Transport) -> paramiko.Channel:
-    channel = transport.open_session(timeout=10)
-    channel.settimeout(20)
-    channel.exec_command(RPC_COMMAND)
-    return channel
-
-
 def converse(port: int, payload: bytes) -> tuple[bytes, int]:
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     try:
         channel = open_rpc(transport)
 
@@ -112,7 +86,7 @@ def test_the_tail_is_not_lost_when_the_service_ends_right_after_a_large_answer(s
     port = listen(server, pour)
     server.start()
     for _ in range(5):
-        transport = connect(port)
+        transport = connect(port, CLIENT_KEY)
         channel = open_rpc(transport)
         assert channel.makefile("rb").read() == tail
         assert channel.recv_exit_status() == 0
@@ -142,7 +116,7 @@ def test_each_device_shows_its_own_host_key(server: SshServer) -> None:
     ports = [listen(server, number=number) for number in range(3)]
     server.start()
     for number, port in enumerate(ports):
-        transport = connect(port)
+        transport = connect(port, CLIENT_KEY)
         shown = f"ssh-ed25519 {transport.get_remote_server_key().get_base64()}"
         transport.close()
         assert shown == public_line(HOST_KEYS[number])
@@ -154,7 +128,7 @@ def test_another_key_and_another_user_are_refused_and_nothing_is_served(server: 
     server.start()
     for user, key in (("pumpdeck", Ed25519PrivateKey.generate()), ("root", CLIENT_KEY)):
         with pytest.raises(paramiko.AuthenticationException):
-            connect(port, user, key)
+            connect(port, key, user)
     transport = paramiko.Transport(socket.create_connection(("127.0.0.1", port), timeout=10))
     transport.start_client(timeout=20)
     with pytest.raises(paramiko.BadAuthenticationType):
@@ -168,7 +142,7 @@ def test_any_other_command_is_refused(server: SshServer, command: str) -> None:
     served = []
     port = listen(server, lambda read, write: served.append(1) or 0)
     server.start()
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     channel = transport.open_session(timeout=10)
     with pytest.raises(paramiko.SSHException):
         channel.exec_command(command)
@@ -179,7 +153,7 @@ def test_any_other_command_is_refused(server: SshServer, command: str) -> None:
 def test_a_shell_a_subsystem_and_forwarding_are_refused(server: SshServer) -> None:
     port = listen(server)
     server.start()
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     for ask in (lambda c: c.invoke_shell(), lambda c: c.invoke_subsystem("sftp"), lambda c: c.get_pty()):
         with pytest.raises(paramiko.SSHException):
             ask(transport.open_session(timeout=10))
@@ -201,7 +175,7 @@ def test_a_service_that_fails_ends_with_status_1_and_the_next_conversation_works
 
     port = listen(server, sometimes)
     server.start()
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     assert open_rpc(transport).recv_exit_status() == 1
     transport.close()
     fail.append(False)
@@ -220,7 +194,7 @@ def test_a_client_that_vanishes_frees_its_threads(server: SshServer) -> None:
 
     port = listen(server, wait_for_end)
     server.start()
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     open_rpc(transport).sendall(b"half a frame")
     transport.sock.shutdown(socket.SHUT_RDWR)
     assert ended.wait(10)
@@ -231,7 +205,7 @@ def test_closing_the_server_cuts_open_connections_and_frees_the_port() -> None:
     server = SshServer()
     port = listen(server)
     server.start()
-    transport = connect(port)
+    transport = connect(port, CLIENT_KEY)
     channel = open_rpc(transport)
     server.close()
     assert channel.makefile("rb").read() == b""

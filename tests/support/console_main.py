@@ -41,11 +41,20 @@ def main() -> int:
         def close(self) -> None:
             pass
 
+    selectors: list[object] = []
+
+    def select(view: object, text: str) -> object:
+        if not selectors:
+            from pumpdeck_console.operations.selector import QuerySelector
+
+            selectors.append(QuerySelector())
+        return selectors[0](view, text)
+
     return run_console(
         readers,
         NoActions(),
         options=ConsoleOptions("north sea", frame_cache=options.frame_cache, is_paced=not options.unpaced),
-        world=ConsoleWorld(SystemClock(), RealFileSystem(), os.environ),
+        world=ConsoleWorld(SystemClock(), RealFileSystem(), os.environ, select),
     )
 
 

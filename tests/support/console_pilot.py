@@ -10,7 +10,8 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from pumpdeck_console.tui.console_app import ConsoleApp, ConsoleSettings
+from pumpdeck_console.tui.console_app import ConsoleApp
+from pumpdeck_console.tui.console_state import ConsoleSettings
 from pumpdeck_console.tui.exporting import Exports
 from pumpdeck_console.tui.fleet_screen import FleetScreen
 from pumpdeck_console.tui.lines import LinePane
@@ -31,7 +32,11 @@ class QuickReaderThread(ReaderThread):
 
 
 def console(
-    readers: FakeReaders, actions: FakeActions | None = None, theme: str = "night", glyphs: str = "braille", exports: Path | None = None
+    readers: FakeReaders,
+    actions: FakeActions | None = None,
+    theme: str = "night",
+    glyphs: str = "braille",
+    exports: Path | None = None,
 ) -> ConsoleApp:
     """A console over ``readers`` with a clock that stands."""
     reading = QuickReaderThread("reading", lambda: readers, True)
@@ -56,14 +61,21 @@ async def running(app: ConsoleApp, size: tuple[int, int] = (120, 40)) -> AsyncIt
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: fleet_is_shown(app))
         yield pilot
-        failures = [pane.failure for screen in app.screen_stack for pane in screen.query(LinePane) if pane.failure is not None]
+        failures = [
+            pane.failure for screen in app.screen_stack for pane in screen.query(LinePane) if pane.failure is not None
+        ]
         assert failures == []
 
 
 def fleet_is_shown(app: ConsoleApp) -> bool:
     """The fleet has arrived and been drawn, and the pane shows the pump under the cursor."""
     screen = app.screen
-    if not isinstance(screen, FleetScreen) or not screen.is_mounted or app.views.fleet is None or app.views.link is None:
+    if (
+        not isinstance(screen, FleetScreen)
+        or not screen.is_mounted
+        or app.views.fleet is None
+        or app.views.link is None
+    ):
         return False
     table = screen.table
     shown = len(table.view) == len(app.views.fleet)

@@ -125,7 +125,9 @@ def pump_detail(view: FleetView, pump_id: str, rows: int = 1_440, seed: int = 7)
     ).astype(np.float32)
     values[rows // 3 : rows // 3 + 40] = np.nan
     limit = float(view.limit[i])
-    scores = (np.nan_to_num(limit, nan=4.0) * (0.4 + 0.05 * day + rise / 5) + rng.normal(0, 0.1, rows)).astype(np.float32)
+    scores = (np.nan_to_num(limit, nan=4.0) * (0.4 + 0.05 * day + rise / 5) + rng.normal(0, 0.1, rows)).astype(
+        np.float32
+    )
     start_ms = int(at[int(rows * 0.86)])
     facts = (("maker", view.makers[i]), ("type", view.types[i]), ("device", view.devices[i]),
              ("model", f"{view.models[i]} v{view.model_version[i]}"), ("criticality", "high"),
@@ -296,7 +298,9 @@ class FakeReaders:
 
     def rollout(self, rollout_id: str) -> RolloutDetail:
         self._enter("rollout")
-        row = next(row for row in (self.rollouts_now or rollouts_view(self.now_ms)).rollouts if row.rollout_id == rollout_id)
+        row = next(
+            row for row in (self.rollouts_now or rollouts_view(self.now_ms)).rollouts if row.rollout_id == rollout_id
+        )
         return rollout_detail(row, self.now_ms)
 
     def audit(self, query: str = "", limit: int = 2_000) -> AuditView:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_packaging.package import BuiltPackage
-from pumpdeck_packaging.signing import Ed25519Signer, generate_key
+from pumpdeck_packaging.signing import Ed25519Signer, generate_key, load_key
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease, SiteTrust
 from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, verify_assignment
@@ -64,3 +64,10 @@ def verify(state: TrustState, files: dict[str, bytes], **more: object) -> Verifi
     """`verify_assignment` at the sample time with an unproven clock, unless said otherwise."""
     arguments: dict[str, object] = {"now_ms": NOW_MS, "clock_synced": False} | more
     return verify_assignment(state, files, **arguments)  # type: ignore[arg-type]
+
+
+def assign_many(folder: str, key: bytes, device: str, sha256: str, count: int) -> None:
+    """For another process: assign `count` times, each time another task."""
+    trust = SiteTrust(Path(folder), RealFileSystem(), FixedClock(NOW_MS))
+    for number in range(count):
+        trust.assign([AssignmentRequest(device, sha256, f"{device}-{number}")], load_key(key))

@@ -65,7 +65,7 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
         )
     steps = np.array([sensor_step(values[:, place]) for place in range(values.shape[1])])
     floor = np.maximum(steps, inputs.resolution).astype(np.float32)
-    centre, spread = _moments(features)
+    centre, spread = feature_moments(features)
     first = PumpBlock(inputs.channels, centre, spread, floor, inputs.votes, to_float32(SCORE_CAP))
     if not has_votes(first, features).any():
         raise GateRefusedError("has no voting channel with a value", "reference window")
@@ -87,7 +87,8 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
     return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score))
 
 
-def _moments(features: Float32) -> tuple[Float32, Float32]:
+def feature_moments(features: Float32) -> tuple[Float32, Float32]:
+    """Mean and standard deviation of each channel, float32 [c], NaN left out; 0 where a channel is never present."""
     present = np.isfinite(features)
     counts = np.maximum(present.sum(axis=0), 1)
     centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts

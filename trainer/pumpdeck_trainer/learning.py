@@ -230,10 +230,10 @@ def judge(
     holdout_alarms, holdout_days = 0, 0.0
     if learned.early is not None and limits[1] is not None:
         # One window lies between fit and judgement: a window mean never holds rows from both sides.
-        start_ms = split_ms(pump.learned[0], spec) + spec.features.window_ms
-        early = _replay(learned.early.block(inputs, limits[1], shipped=False), at_ms, features, spec)
-        kept = [span for span in early if span[0] >= start_ms and not any(_meets(span, fault) for fault in sought)]
-        holdout_alarms, holdout_days = len(kept), max(0.0, (int(at_ms[-1]) - start_ms) / DAY_MS)
+        later = at_ms >= split_ms(pump.learned[0], spec) + spec.features.window_ms
+        early = _replay(learned.early.block(inputs, limits[1], shipped=True), at_ms[later], features[later], spec)
+        holdout_alarms = sum(not any(_meets(span, fault) for fault in sought) for span in early)
+        holdout_days = float(np.ptp(at_ms[later])) / DAY_MS if later.any() else 0.0
     return Judged(
         alarms=false,
         days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,

@@ -94,6 +94,11 @@ class BlockMaxima:
     short: Float64
     small_sample: float
 
+    @property
+    def has_own(self) -> bool:
+        """Enough blocks for a limit that needs no pool."""
+        return max(len(self.daily), len(self.short)) >= MIN_BLOCKS
+
 
 def fit_limit(
     scores: Scores, block: BlockRule, budget: AlarmBudget, *, pooled: FittedLimit | None = None

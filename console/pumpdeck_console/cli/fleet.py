@@ -16,7 +16,9 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.params import key_options
+from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_fleet.core.errors import EXIT_REFUSED
 from pumpdeck_fleet.core.health import Health
 
 if TYPE_CHECKING:
@@ -128,6 +130,37 @@ def show_device(session: Session, device: str, as_json: bool) -> None:
     from pumpdeck_console.operations import fleet  # deferred: help needs none of it
 
     write_object(_device(fleet.show_device(session.workspace(), device=device)), as_json=as_json)
+
+
+@devices.command("enrol")
+@click.argument("device", default="")
+@click.option("--all", "all_devices", is_flag=True, help="Every device whose host key stands in the inventory.")
+@click.option("--host-key", default="", help="The device's SSH host key line, compared with the device itself.")
+@click.option("--replace", "replace_identity", is_flag=True, help="The device was replaced: believe its new keys.")
+@key_options
+@json_option
+@click.pass_obj
+def enrol(
+    session: Session, device: str, all_devices: bool, host_key: str, replace_identity: bool, as_json: bool
+) -> int:
+    """Enrol DEVICE: pin its SSH host key and believe its device key from now on."""
+    from pumpdeck_console.operations import devices as operations  # deferred: cryptography, paramiko
+
+    if all_devices == bool(device):
+        raise click.UsageError("name one DEVICE, or --all")
+    problems: list[dict[str, Any]] = []
+    if all_devices:
+        with ProgressLine() as progress:
+            report = operations.enrol_known(session.workspace(), on_progress=progress)
+        enrolled = list(report.devices)
+        problems = [{"device": name, "reason": reason} for name, reason in report.problems]
+    else:
+        one = operations.enrol(session.workspace(), device=device, host_key=host_key, replace_identity=replace_identity)
+        enrolled = [one]
+    rows = [{"device": row.device, "key_id": row.key_id, "new": row.is_new, "reason": ""} for row in enrolled]
+    columns = (Column("device"), Column("key_id", write=show_digest), Column("new"), Column("reason"))
+    write_rows([*rows, *problems], columns, as_json=as_json, empty="No device in the inventory yet.")
+    return EXIT_REFUSED if problems else 0
 
 
 def _no_rows(thing: str, query: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
+from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
 from pumpdeck_fleet.core.errors import FormatError
 
@@ -60,3 +62,37 @@ def models_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="MODEL[=VERSION]",
         help="Take this version (a number or an alias) of this model; may be given again.",
     )(command)
+
+
+def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--key-file NAME=PATH` and `--insecure-storage`, for commands that sign or log in."""
+    command = click.option(
+        "--insecure-storage",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_insecure,
+        help="Allow private keys in plain 0600 files. Only for throwaway fleets.",
+    )(command)
+    return click.option(
+        "--key-file",
+        "key_files",
+        multiple=True,
+        metavar="NAME=PATH",
+        expose_value=False,
+        callback=_choose_key_files,
+        help="Take the key of that name (release, deploy, ssh, ..) from this file; may be given again.",
+    )(command)
+
+
+def _allow_insecure(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Session).insecure_storage = True
+
+
+def _choose_key_files(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    session = context.ensure_object(Session)
+    for text in values:
+        name, sign, path = text.partition("=")
+        if not name or not sign or not path:
+            raise click.BadParameter(f"{text!r} is not NAME=PATH", context, parameter)
+        session.key_files[name] = Path(path)

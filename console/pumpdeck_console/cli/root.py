@@ -8,11 +8,12 @@ import click
 
 from pumpdeck_console import __version__
 from pumpdeck_console.cli.lazy import LazyGroup
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ConsoleWanted, Session
 
 _CLI = "pumpdeck_console.cli"
 
 COMMANDS = {
+    "demo": (f"{_CLI}.demo:demo", "Open the console on a sample fleet with simulated devices."),
     "init": (f"{_CLI}.workspace:init", "Make a new workspace folder."),
     "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
@@ -20,9 +21,21 @@ COMMANDS = {
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
-    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
     "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
+    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),
+    "package": (f"{_CLI}.packages:package", "Build, list or show the signed packages of devices."),
+    "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),
+    "approve": (f"{_CLI}.rollouts:approve", "Approve the plan of a ROLLOUT; with enough approvals it runs."),
+    "tick": (f"{_CLI}.delivering:tick", "Let time pass in all rollouts and deliver what is due."),
+    "why": (f"{_CLI}.rollouts:why", "Say why DEVICE does not run what it should, the first reason first."),
+    "collect": (
+        f"{_CLI}.delivering:collect",
+        "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
+    ),
+    "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 
@@ -30,7 +43,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> int | None:
+def root(context: click.Context) -> ConsoleWanted | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
@@ -41,9 +54,7 @@ def root(context: click.Context) -> int | None:
         return None
     if not is_terminal():
         raise click.UsageError("the console needs a terminal; give a command", context)
-    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
-
-    return open_console(session)
+    return ConsoleWanted(session.path)
 
 
 def is_terminal() -> bool:

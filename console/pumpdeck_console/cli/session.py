@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,21 @@ if TYPE_CHECKING:
 _SHOW_EVERY_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleWanted:
+    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual."""
+
+    path: Path | None
+    on_end: Callable[[], None] | None = None
+
+
 class Session:
     """The object that click hands to every command."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
+        self.key_files: dict[str, Path] = {}
+        self.insecure_storage = False
         self._workspace: Workspace | None = None
 
     def choose(self, path: Path) -> None:
@@ -33,15 +45,24 @@ class Session:
             NotFoundError: there is none at the chosen place.
         """
         if self._workspace is None:
-            from pumpdeck_console.wiring import open_workspace  # deferred: `--help` opens nothing
+            from pumpdeck_console.wiring import KeyOptions, open_workspace  # deferred: `--help` opens nothing
 
-            self._workspace = open_workspace(self.path)
+            ask = _ask_passphrase if sys.stdin.isatty() else None
+            keys = KeyOptions(self.key_files, self.insecure_storage, ask)
+            self._workspace = open_workspace(self.path, keys=keys)
         return self._workspace
 
     def close(self) -> None:
         """Close what was opened."""
         if self._workspace is not None:
             self._workspace.close()
+
+
+def _ask_passphrase(what: str) -> str | None:
+    import click  # deferred: only a protected key asks
+
+    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, err=True, default="", show_default=False)
+    return answer or None
 
 
 class ProgressLine:

@@ -49,7 +49,7 @@ def fleet_view(workspace: Workspace, *, query: str = "") -> FleetView:
         makers=Words.of(pump.maker for pump in pumps),
         devices=Words.of(pump.device for pump in pumps),
         models=Words.of(known.model if known else None for known in facts),
-        health=np.array([health_code(row.health) for row in rows], dtype=np.uint8),
+        health=np.array([health_code(row.health) for row in rows], dtype=np.int8),
         reasons=tuple(row.reason for row in rows),
         score=np.array([_number(known.score if known else None) for known in facts], dtype=np.float32),
         limit=limit,
@@ -94,8 +94,8 @@ def pump_detail(workspace: Workspace, *, pump: str) -> PumpDetail:
 
 
 def health_code(health: Health | None) -> int:
-    """Index into `HEALTH_WORDS`, `NO_HEALTH` where nothing is known."""
-    return NO_HEALTH if health is None else int(Health.ALARM) - int(health)
+    """The number of core's `Health`, `NO_HEALTH` where nothing is known."""
+    return NO_HEALTH if health is None else int(health)
 
 
 def _number(value: float | None) -> float:
@@ -107,7 +107,9 @@ def _seen(row: PumpRow) -> int:
     return NEVER if seen is None else seen
 
 
-def _hourly_scores(workspace: Workspace, pumps: Sequence[str], now_ms: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _hourly_scores(
+    workspace: Workspace, pumps: Sequence[str], now_ms: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     end_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
     return workspace.store.scores.hourly(pumps, end_ms - SPARK_HOURS * HOUR_MS, end_ms, "score")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
-
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
@@ -19,6 +17,7 @@ from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_packaging.trust_repository import PackageRelease
+from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 
 _OPSET = 13
 
@@ -183,9 +182,7 @@ class _Parts:
         )
 
 
-def _release(
-    workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice, BuiltPackage]]
-) -> list[BuiltRow]:
+def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice, BuiltPackage]]) -> list[BuiltRow]:
     for _, package in built:
         workspace.artifacts.put(package.data)
     releases = [
@@ -193,7 +190,7 @@ def _release(
         for one, package in built
     ]
     # The signed word comes first: a cut after it leaves a released package that the next build finds again.
-    workspace.trust(site).release(releases, [workspace.release_signer])
+    workspace.trust(site).release(releases, [workspace.signing_key("release", site).signer])
     now_ms = workspace.clock.now_ms()
     rows = []
     with workspace.store.atomic() as store:

@@ -32,10 +32,11 @@ def _train(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type]
     facts = workspace.store.facts()
     rows = sum(facts[pump.id].rows for pump in pumps if pump.id in facts)
+    has_pipeline = (workspace.pipelines_path / f"{pump_type}.toml").is_file()
     lines = (
         ("pump type", f"{pump_type}, {len(pumps)} pumps"),
         ("rows held", f"{rows:,}"),
-        ("history", f"the last {workspace.policies.training.window_days:g} days"),
+        ("pipeline", f"pipelines/{pump_type}.toml" if has_pipeline else "the built-in defaults"),
         ("result", "a new model version with alias candidate; nothing on a device changes"),
     )
     refusal = "" if rows else "there are no rows of this pump type"
@@ -93,7 +94,10 @@ def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
     sites = {task.site for task in plan.tasks}
     return [
         ("model versions", ", ".join(f"{version.model} v{version.number}" for version in plan.versions)),
-        ("devices", f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps"),
+        (
+            "devices",
+            f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps",
+        ),
         ("waves", " then ".join(str(size) for size in plan.wave_sizes)),
         ("bytes", f"{plan.bytes_total / 1000:.0f} kB in all"),
         ("soak", f"{plan.policy.soak_s:g} s after each wave"),

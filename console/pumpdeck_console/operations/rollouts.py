@@ -71,9 +71,7 @@ def start(
     chosen = {**(models or {}), **({model: version} if model else {})}
     request = _request(workspace, query, chosen)
     with workspace.store.atomic() as store:
-        rollout = deploy.plan(
-            store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms()
-        )
+        rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
 
 
@@ -90,7 +88,8 @@ def approve(workspace: Workspace, *, rollout_id: str, plan_digest: str = "") -> 
         digest = plan_digest or found.plan_digest
         rollout = deploy.approve(store, found.id, digest, actor=workspace.actor, now_ms=now_ms)
         if rollout.state is RolloutState.APPROVED:
-            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms)
+            seqs = _trust_seqs(workspace, rollout)
+            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs)
     return report_of(rollout)
 
 
@@ -193,9 +192,13 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> dep
     return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout)
 
 
-def _person_says(
-    workspace: Workspace, rollout_id: str, reason: str, say: Callable[..., Rollout]
-) -> RolloutReport:
+def _trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
+    """By device, the highest number its site's repository has used: devices are enrolled to accept nothing below it."""
+    by_site = {site: workspace.trust(site).next_seq() - 1 for site in {task.site for task in rollout.plan.tasks}}
+    return {task.device: by_site[task.site] for task in rollout.plan.tasks}
+
+
+def _person_says(workspace: Workspace, rollout_id: str, reason: str, say: Callable[..., Rollout]) -> RolloutReport:
     with workspace.store.atomic() as store:
         found = deploy.find_rollout(store, rollout_id)
         rollout = say(store, found.id, reason, actor=workspace.actor, now_ms=workspace.clock.now_ms())

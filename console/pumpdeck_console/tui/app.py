@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import first_frame
+from .terminal import choose_glyphs
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.views import FleetView
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from .readers import Actions, ReadersFactory
     from .reading import ReaderThread
     from .selecting import Selector
-
-GLYPHS = ("braille", "block", "ascii")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def _build(
     from pumpdeck_fleet.core.files import replace_file  # deferred with the app
 
     from .cells import clock_text
-    from .console_app import ConsoleApp, ConsoleSettings
+    from .console_app import ConsoleApp
+    from .console_state import ConsoleSettings
     from .exporting import Exports
     from .palette import choose_palette
     from .selecting import select_words
@@ -117,17 +117,6 @@ def _build(
         is_paced=options.is_paced,
     )
     return ConsoleApp(settings, reading, asking, actions)
-
-
-def choose_glyphs(asked: str, environ: Mapping[str, str], encoding: str, platform: str) -> str:
-    """What the terminal can most likely show: ascii without UTF-8, no braille on the Linux console and old Windows."""
-    if asked in GLYPHS:
-        return asked
-    if "utf" not in encoding.lower() or environ.get("TERM") in ("linux", "dumb", "vt220"):
-        return "ascii"
-    if platform == "win32" and not environ.get("WT_SESSION"):
-        return "block"
-    return "braille"
 
 
 def _paint_first_frame(options: ConsoleOptions, environ: Mapping[str, str]) -> bool:

@@ -27,6 +27,7 @@ W = TypeVar("W", bound=Widget)
 class ConsoleScreen(Screen[None]):
     """A screen of the console. It draws the views the app holds and asks the app for more; it never reads."""
 
+    AUTO_FOCUS = "VirtualTable"
     NAME = ""
     """The name in ``header.SCREENS``."""
     QUESTIONS: tuple[str, ...] = ()

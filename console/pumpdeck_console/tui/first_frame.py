@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from .terminal import has_few_colours, wants_no_colour
+
 if TYPE_CHECKING:
     from pumpdeck_console.operations.views import FleetView
 
@@ -75,7 +77,11 @@ def frame_lines(title: str, cached: Cached, width: int, height: int) -> list[str
 
 def paint(out: TextIO, lines: Sequence[str], environ: Mapping[str, str]) -> None:
     """Paint the lines on the alternate screen; two header lines on a bar, the rest dimmed."""
-    bar, dim, off = ("\x1b[7m", "", "\x1b[0m") if environ.get("NO_COLOR") else ("\x1b[48;5;236m", "\x1b[38;5;245m", "\x1b[0m")
+    bar, dim, off = "\x1b[48;5;236m", "\x1b[38;5;245m", "\x1b[0m"
+    if wants_no_colour(environ):
+        bar, dim = "\x1b[7m", ""
+    elif has_few_colours(environ):
+        bar, dim = "\x1b[97;44m", ""
     rows = [f"{bar if i < 2 else dim}{line}\x1b[K{off}" for i, line in enumerate(lines)]
     out.write(ENTER + "\r\n".join(rows))
     out.flush()

@@ -41,7 +41,7 @@ class FleetScreen(ConsoleScreen):
     NAME = "fleet"
     KEYS = (("/", "filter"), (":", "jump"), ("s r", "sort"), ("t", "sites"), ("d", "pump"), ("T", "train"), ("Tab", "pane"),
             ("c", "command"), ("x", "export"), ("^p", "palette"), ("q", "quit"))  # fmt: skip
-    FILTER_HINT = "health:alarm or drift>0.2   site:gannet type:esp   words match tag, site, type, maker"
+    FILTER_HINT = "p-101   site:gannet type:esp   health>=stale or drift>0.2   (? has more)"
     BINDINGS = [
         Binding("t", "toggle_tree", "show or fold the site tree", show=False),
         Binding("d", "toggle_pump", "show or fold the pump pane", show=False),

@@ -33,7 +33,7 @@ def fleet_table(view: FleetView, glyphs: str, now_ms: Callable[[], int]) -> Tabl
         Column("score", "SCORE", 6, number_cell(view.score, _over(view.score, view.limit, "alarm")), (view.score,), 1,
                "right", True),
         Column("limit", "LIMIT", 6, number_cell(view.limit, lambda _row: "dim"), (view.limit,), 6, "right", True),
-        Column("spark", "TREND 24 H", SPARK_HOURS, spark_cell(view.spark, glyphs), (_rising(view.spark),), 3, "left", True,
+        Column("spark", "TREND", SPARK_HOURS, spark_cell(view.spark, glyphs), (_rising(view.spark),), 3, "left", True,
                min_width=8),
         Column("version", "MODEL", 5, version_cell(view.model_version), (view.model_version,), 2, "right", True),
         Column("drift", "PSI", 5, number_cell(view.drift_psi, _high(view.drift_psi)), (psi_order,), 2, "right", True),

@@ -57,7 +57,7 @@ class Header(LinePane):
     def _places(self, width: int) -> Parts:
         state = self.state
         left: list[tuple[str, str]] = [(" Pumpdeck ", "bar_title")]
-        if width >= 70 and state.title:
+        if width >= 96 and state.title:
             left.append((fit(state.title, min(24, cell_len(state.title))) + "  ", "bar_dim"))
         self._tabs, x = [], sum(cell_len(text) for text, _ in left)
         for key, name, title in SCREENS:

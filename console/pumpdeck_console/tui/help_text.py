@@ -21,10 +21,10 @@ _KEYS: Section = ("EVERYWHERE", (
     ("x X", "export the table as CSV, the screen as SVG"), ("R", "read everything anew"), ("Tab", "next pane"),
     ("ctrl+p", "command palette"), ("ctrl+x", "stop the running action"), ("q", "quit")))  # fmt: skip
 _QUERIES: Section = ("FILTER BY EXAMPLE", (
-    ("gannet alarm", "words: tag, site, type, maker or health contain them"),
-    ("health:alarm", "one health"), ("site:gannet type:esp", "both must hold"),
-    ("drift>0.2 or version<12", "either; ( ) group, not negates"),
-    ('model:"esp-health"', "quotes around other signs")))  # fmt: skip
+    ("p-101", "a word: part of the pump's tag or site"), ("health:alarm", "one health; health>=stale is stale or worse"),
+    ("site:gannet type:esp", "both must hold"), ("drift>0.2 or version<12", "either; ( ) group, not negates"),
+    ("seen>2h criticality<=2", "silent for two hours, and critical"),
+    ("maker:ksb,sulzer", "any of them; docs/query.md has the rest")))  # fmt: skip
 
 
 def help_sections(screen: str) -> tuple[Section, ...]:

@@ -158,11 +158,12 @@ def _fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Parts]:
     """Facts in two columns where there is room, else one."""
     columns = 2 if width >= 44 else 1
     cell = width // columns
-    label = min(max((cell_len(word) for word, _ in facts), default=0), cell // 2)
+    words = [[cell_len(word) for word, _ in facts[column::columns]] for column in range(columns)]
+    labels = [min(max(lengths, default=0), cell // 2) for lengths in words]
     lines: list[Parts] = []
     for start in range(0, len(facts), columns):
         line: list[tuple[str, str]] = []
-        for word, value in facts[start : start + columns]:
+        for label, (word, value) in zip(labels, facts[start : start + columns], strict=False):
             line += [(fit(word, label) + "  ", "dim"), (fit(value, cell - label - 3) + " ", "text")]
         lines.append(line)
     return lines

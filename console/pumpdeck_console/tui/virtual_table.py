@@ -28,6 +28,8 @@ Draw = Callable[[int, int], Parts]
 ROW_CACHE_SIZE = 1_000
 GAP = 2
 """Cells between columns."""
+PLAIN_STYLES = ("text", "dim", "title")
+"""Styles that say nothing; on the cursor's row they give way to its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,14 +246,13 @@ class VirtualTable(LinePane, can_focus=True):
 
     def _row_strip(self, row: int, width: int, look: str) -> Strip:
         styles = self.palette.styles
-        over = Style(bgcolor=styles[look].bgcolor, bold=True) if look and styles[look].bgcolor else None
+        tint = Style(bgcolor=styles[look].bgcolor, bold=True) if look and self.palette.tints_cursor else None
         parts: list[tuple[str, Style]] = [(" ", styles[look or self.FILL])]
         for column, cells in self._layout:
             for text, name in (*column.draw(row, cells), ("  ", "text")):
                 style = styles[name]
                 if look:
-                    plain = over is None or name in ("text", "dim", "title") or not self.palette.uses_colour
-                    style = styles[look] if plain or over is None else style + over
+                    style = styles[look] if tint is None or name in PLAIN_STYLES else style + tint
                 parts.append((text, style))
         return strip_of(parts, width, styles[look or self.FILL])
 

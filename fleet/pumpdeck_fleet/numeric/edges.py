@@ -32,6 +32,7 @@ _GRID = 256
 _MAGIC = b"PDE1"
 _OVERFLOW_TENTHS = (1, 3, 10, 30)
 _FARTHEST = 1 << 60
+_MOST_ROWS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class ChannelEdges:
             raise FormatError(
                 "is not a finite centre and a positive width", "channel edges", found=(self.centre, self.width)
             )
-        if self.reference.shape != (len(self.cuts.all_cuts) + 1,) or (self.reference < 0).any():
+        sound = self.reference.shape == (len(self.cuts.all_cuts) + 1,)
+        if not sound or (self.reference < 0).any() or (self.reference > _MOST_ROWS).any():
             raise FormatError("do not fit their cells", "reference counts", expected=len(self.cuts.all_cuts) + 1)
 
 

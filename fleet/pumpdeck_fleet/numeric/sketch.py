@@ -21,7 +21,8 @@ from pumpdeck_fleet.numeric.varint import VarintReader, write_signed, write_unsi
 
 MAX_PAIRED = 10
 SKETCH_MAX_BYTES = 65_536
-MAX_ROWS = 1 << 31
+# Up to here no power sum can leave int64: 2**26 rows of a deviation of at most 2**9, to the 4th power.
+MAX_ROWS = 1 << 26
 _INFLATED_MAX_BYTES = 131_072
 _STEPS = 16
 _FURTHEST = 512
@@ -156,12 +157,15 @@ def merge(left: Sketch, right: Sketch) -> Sketch:
 
     Raises:
         FormatError: they stand on different edge sets.
+        TooLargeError: more than 2**26 rows together.
     """
     if left.edges.digest != right.edges.digest:
         expected, found = left.edges.digest.hex(), right.edges.digest.hex()
         raise FormatError("stands on other reference edges", "sketch", expected=expected, found=found)
     if not left.rows or not right.rows:
         return left if left.rows else right
+    if left.rows + right.rows > MAX_ROWS:
+        raise TooLargeError("holds too many rows to merge", "sketch", expected=MAX_ROWS, found=left.rows + right.rows)
     return Sketch(
         edges=left.edges,
         rows=left.rows + right.rows,
@@ -259,6 +263,14 @@ def _read(reader: VarintReader, edges: ReferenceEdges) -> Sketch:
 
 
 def _check_sound(sketch: Sketch, what: str) -> None:
+    """Nobody's counts and sums are taken on trust: each must be possible for that many rows."""
+    if sketch.complete > sketch.rows or (sketch.counts > sketch.rows).any():
+        raise FormatError("counts more values than rows", what, expected=f"at most {sketch.rows}")
     for place, name in enumerate(sketch.edges.channels):
-        if not sketch.complete <= sketch.rows or int(sketch.cells(place).sum()) > sketch.rows:
+        if int(sketch.cells(place).sum()) > sketch.rows:
             raise FormatError("counts more values than rows", f"{what} {name}", expected=f"at most {sketch.rows}")
+    most = [sketch.rows * _FURTHEST**power for power in range(1, 5)]
+    far = any((np.abs(sums) > limit).any() for sums, limit in zip(sketch.moments, most, strict=True))
+    far = far or bool((np.abs(sketch.sums) > sketch.complete * _FURTHEST).any())
+    if far or (np.abs(sketch.products) > sketch.complete * _FURTHEST**2).any():
+        raise FormatError("holds sums that its rows cannot give", what)

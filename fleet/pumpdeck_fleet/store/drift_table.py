@@ -54,6 +54,15 @@ class SketchTable:
         sql = f"SELECT {_SKETCH} FROM sketch_day WHERE day_ms >= ? AND day_ms < ? ORDER BY pump, day_ms, put_ms, rowid"
         return [SketchRow(*row) for row in self._sql.rows(sql, (start_ms, end_ms))]
 
+    def newest(self, window_ms: int) -> list[SketchRow]:
+        """Of every pump the sketches of its newest day and of the days less than `window_ms` before that, by pump and day."""
+        sql = (
+            f"SELECT {', '.join('sketch_day.' + name for name in _SKETCH.split(', '))} FROM sketch_day"
+            " JOIN (SELECT pump, max(day_ms) AS last_ms FROM sketch_day GROUP BY pump) AS end ON end.pump = sketch_day.pump"
+            " WHERE sketch_day.day_ms > end.last_ms - ? ORDER BY sketch_day.pump, day_ms, put_ms, sketch_day.rowid"
+        )
+        return [SketchRow(*row) for row in self._sql.rows(sql, (window_ms,))]
+
 
 _SKETCH = "pump, day_ms, edges_digest, data"
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-from support.fleet_views import fleet_view
 
 from pumpdeck_console.operations.views import (
     HEALTH_WORDS,
@@ -13,6 +12,7 @@ from pumpdeck_console.operations.views import (
     spark_levels,
 )
 from pumpdeck_fleet.core.health import Health
+from support.fleet_views import fleet_view
 
 
 def test_words_are_sorted_so_that_code_order_is_word_order() -> None:

@@ -7,8 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.console_pilot import console, fleet_is_shown, running, text_of, until
-from support.fleet_views import FakeActions, FakeReaders, unreachable
 
 from pumpdeck_console.operations.views import HEALTH_WORDS
 from pumpdeck_console.tui.dialogs import HelpDialog, PlanDialog
@@ -16,6 +14,8 @@ from pumpdeck_console.tui.fleet_screen import FleetScreen
 from pumpdeck_console.tui.header import NoticeLine
 from pumpdeck_console.tui.rollouts_screen import RolloutsScreen
 from pumpdeck_fleet.core.errors import RefusedError
+from support.console_pilot import console, fleet_is_shown, running, text_of, until
+from support.fleet_views import FakeActions, FakeReaders, unreachable
 
 BLOCK_S = 20.0
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.fleet_views import fleet_view
 
 from pumpdeck_console.tui.first_frame import NOTHING, cached_bytes, frame_lines, load_cached, paint
+from support.fleet_views import fleet_view
 
 
 def test_kept_figures_come_back(tmp_path: Path) -> None:

@@ -3,9 +3,8 @@ from __future__ import annotations
 import queue
 import threading
 
-from support.fleet_views import FakeReaders, unreachable
-
 from pumpdeck_console.tui.reading import ChangeSeen, Outcome, ReaderThread, ReadFailed, ViewRead
+from support.fleet_views import FakeReaders, unreachable
 
 WAIT_S = 10.0
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.console_pilot import console, running, until
-from support.fleet_views import FakeReaders, fleet_view
 from textual.geometry import Region
 
 from pumpdeck_console.tui.fleet_table import fleet_table
 from pumpdeck_console.tui.virtual_table import Column, VirtualTable, fit_columns, sorted_order
+from support.console_pilot import console, running, text_of, until
+from support.fleet_views import FakeReaders, fleet_view
 
 
 def column(key: str, width: int, priority: int, **more: object) -> Column:
@@ -84,10 +84,13 @@ async def test_a_filter_that_leaves_nothing_says_what_to_do() -> None:
     async with running(app) as pilot:
         await pilot.press("slash", *"zzz", "enter")
         assert app.screen.table.cursor_key is None
-        await until(pilot, lambda: "No pump matches" in "\n".join(line.text for line in app.screen.table.render_lines(Region(0, 0, 60, 10))))
+        await until(pilot, lambda: "No pump matches" in text_of(app))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (10, 2), (20, 5), (40, 12), (80, 24), (109, 30), (110, 10), (149, 50), (200, 60)])
+SIZES = [(1, 1), (2, 3), (10, 2), (20, 5), (40, 12), (80, 24), (109, 30), (110, 10), (149, 50), (200, 60)]
+
+
+@pytest.mark.parametrize("size", SIZES)
 async def test_every_screen_survives_every_size(size: tuple[int, int]) -> None:
     app = console(FakeReaders(240))
     async with running(app, size) as pilot:

@@ -1,0 +1,49 @@
+"""`pumpdeck train`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from pumpdeck_console.cli.lazy import WorkspaceCommand
+from pumpdeck_console.cli.output import Column, json_option, say, show_digest, write_rows
+from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_fleet.core.errors import EXIT_REFUSED
+
+_COLUMNS = (
+    Column("model"),
+    Column("version", right=True),
+    Column("pumps", right=True),
+    Column("left_out", right=True),
+    Column("verdict", "gates"),
+    Column("content_digest", "content", write=show_digest),
+    Column("run", write=show_digest),
+    Column("reason"),
+)
+
+
+@click.command(cls=WorkspaceCommand)
+@click.argument("pump_type", default="")
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--note", default="", help="Kept with the version.")
+@json_option
+@click.pass_obj
+def train(session: Session, pump_type: str, no_cache: bool, note: str, as_json: bool) -> int:
+    """Train the models of PUMP_TYPE, or of every pump type that has rows.
+
+    The result becomes the candidate; nothing on a device changes. Ends with 3 when a quality gate refused one.
+    """
+    from pumpdeck_console.operations.training import train_models  # deferred: numpy and the trainer
+
+    with ProgressLine() as progress:
+        report = train_models(
+            session.workspace(), pump_type=pump_type, use_cache=not no_cache, note=note, on_progress=progress
+        )
+    write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")
+    refused = [row for row in report.models if not row.version]
+    if refused:
+        say(f"Refused: {', '.join(row.model for row in refused)}")
+        return EXIT_REFUSED
+    say("Next: pumpdeck package build")
+    return 0

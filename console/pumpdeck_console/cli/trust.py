@@ -1,0 +1,158 @@
+"""`pumpdeck trust`: keys and the trust repositories of sites."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pumpdeck_console.cli.lazy import LazyGroup
+from pumpdeck_console.cli.output import Column, json_option, say, time_text, write_json, write_object, write_rows
+from pumpdeck_console.cli.params import key_options
+from pumpdeck_console.cli.session import Session
+from pumpdeck_fleet.core.errors import UsageError
+
+_SITE_COLUMNS = (
+    Column("site"),
+    Column("founded"),
+    Column("root", right=True),
+    Column("release", right=True),
+    Column("deploy", right=True),
+    Column("released", right=True),
+    Column("assigned", right=True),
+    Column("metadata_bytes", right=True),
+    Column("expires"),
+    Column("warnings"),
+)
+_KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
+
+
+@click.group(cls=LazyGroup)
+def trust() -> None:
+    """Found the trust of sites, or show how it stands."""
+
+
+@trust.command("init")
+@click.option(
+    "--root-keys",
+    "root_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the three root key files, outside the workspace: give each to another person.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["keyring", "file"]),
+    default="keyring",
+    show_default=True,
+    help="Where this computer keeps its targets, release, deploy and ssh keys.",
+)
+@click.option("--key-folder", default="", help="Folder for key files and public halves; remembered in settings.toml.")
+@key_options
+@json_option
+@click.pass_obj
+def init(session: Session, root_folder: Path, store: str, key_folder: str, as_json: bool) -> None:
+    """Make keys where they are missing and found the trust repository of every site that has none.
+
+    Passphrases are asked for, never given as arguments. Repeating changes nothing.
+    """
+    from pumpdeck_console.credentials import Source  # deferred: cryptography
+    from pumpdeck_console.operations.trust import TrustRequest, init_trust
+
+    insecure = session.insecure_storage
+    plain_or_protected = Source.PLAIN_FILE if insecure else Source.PROTECTED_FILE
+    source = Source.KEYRING if store == "keyring" else plain_or_protected
+    has_root = root_folder.is_dir() and any(root_folder.glob("root-*.key"))
+    request = TrustRequest(
+        root_folder=root_folder,
+        store=source,
+        key_folder=key_folder,
+        root_passphrases=("", "", "") if insecure or has_root else _root_passphrases(),
+        passphrase=_new_passphrase("this computer's keys") if source is Source.PROTECTED_FILE else "",
+        insecure_storage=insecure,
+    )
+    report = init_trust(session.workspace(), request)
+    write_object(
+        {
+            "founded": list(report.founded),
+            "already": list(report.already),
+            "made_keys": list(report.made_keys),
+            "root_folder": report.root_folder,
+            "key_folder": report.key_folder,
+        },
+        as_json=as_json,
+    )
+    for warning in report.warnings:
+        say(f"Warning: {warning}")
+    if report.founded:
+        say(f"Give the files in {report.root_folder} to three different people; two of them can change who is trusted.")
+
+
+@trust.command("status")
+@key_options
+@json_option
+@click.pass_obj
+def status(session: Session, as_json: bool) -> None:
+    """Show each site's repository, verified as a device would, and where this computer's keys are found."""
+    from pumpdeck_console.operations.trust import trust_status  # deferred: TUF
+
+    found = trust_status(session.workspace())
+    rows = []
+    for site, one in found.sites.items():
+        rows.append(
+            {
+                "site": site,
+                "founded": one is not None,
+                **({role: one.versions.get(role) for role in ("root", "release", "deploy")} if one else {}),
+                "released": sum(one.released.values()) if one else None,
+                "assigned": len(one.assigned) if one else None,
+                "metadata_bytes": one.metadata_bytes if one else None,
+                "expires": time_text(min(one.expires_ms.values())) if one else None,
+                "warnings": "; ".join(one.warnings) if one else "",
+            }
+        )
+    keys = [
+        {
+            "key": key.name,
+            "found_in": key.source,
+            "detail": "; ".join(f"{place.source}: {place.state} {place.detail}".strip() for place in key.places),
+        }
+        for key in found.keys
+    ]
+    if as_json:
+        write_json({"sites": rows, "keys": keys})
+        return
+    write_rows(rows, _SITE_COLUMNS, as_json=False, empty="No site in the inventory yet.")
+    sys.stdout.write("\n")
+    write_rows(keys, _KEY_COLUMNS, as_json=False, empty="")
+
+
+@trust.command("root")
+@click.argument("site")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file; without it stdout.")
+@click.pass_obj
+def root(session: Session, site: str, output: Path | None) -> None:
+    """Write the newest root of SITE: what a device is enrolled with."""
+    from pumpdeck_console.operations.trust import root_bytes  # deferred: TUF
+    from pumpdeck_fleet.core.files import replace_file
+
+    workspace = session.workspace()
+    data = root_bytes(workspace, site=site)
+    if output is None:
+        sys.stdout.write(data.decode("utf-8"))
+    else:
+        replace_file(workspace.fs, output.resolve(), data)
+        say(f"Wrote {output}")
+
+
+def _root_passphrases() -> tuple[str, str, str]:
+    first, second, third = (_new_passphrase(f"root key {number}, for person {number}") for number in (1, 2, 3))
+    return first, second, third
+
+
+def _new_passphrase(what: str) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError("needs a person to type a passphrase", what, hint="run it in a terminal")
+    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, confirmation_prompt=True, err=True)
+    return answer

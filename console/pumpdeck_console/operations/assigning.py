@@ -1,0 +1,54 @@
+"""The trust repositories as the delivery sees them: signs assignments site by site, hands out the files that prove them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.ports import Signer
+from pumpdeck_fleet.core.receipts import Assignment
+from pumpdeck_packaging.trust_repository import AssignmentRequest, SiteTrust
+
+
+class SiteAssigner:
+    """`services.deploy_delivery.Assigner` over the workspace's trust repositories and this person's deploy key."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._sites: dict[str, SiteTrust] = {}
+        self._signers: dict[str, Signer] = {}
+
+    def assign(self, site: str, assignments: Sequence[Assignment]) -> None:
+        """Sign these assignments in one step and keep them durably.
+
+        Raises:
+            NotFoundError: no deploy key on this computer, or the site has no trust repository.
+            TrustError: not a key of this site, or a package was not released for its device.
+        """
+        if site not in self._signers:
+            self._signers[site] = self._workspace.signing_key("deploy", site).signer
+        requests = [
+            AssignmentRequest(
+                device=one.device,
+                package_sha256=one.package_sha256,
+                task=one.task,
+                soft_until_ms=one.soft_until_ms,
+                seq=one.seq,
+                issued_at_ms=one.issued_at_ms,
+            )
+            for one in assignments
+        ]
+        self._site(site).assign(requests, self._signers[site])
+
+    def files_for(self, site: str, device: str) -> Sequence[tuple[str, bytes]]:
+        """The metadata files for a device and, under `assign.json`, its assignment.
+
+        Raises:
+            NotFoundError: nothing is assigned to it.
+        """
+        return self._site(site).files_for(device)
+
+    def _site(self, site: str) -> SiteTrust:
+        if site not in self._sites:
+            self._sites[site] = self._workspace.trust(site)
+        return self._sites[site]

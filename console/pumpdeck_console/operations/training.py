@@ -1,0 +1,226 @@
+"""Training: rows from the store through the trainer's pipeline into the registry, with artifacts and audit in one go."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.runs import TRAIN_ACTION
+from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS
+from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
+from pumpdeck_fleet.core.inventory import Pump, PumpType
+from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.registry import Alias, GateVerdict
+from pumpdeck_fleet.core.telemetry import Verdict
+from pumpdeck_fleet.numeric.frame import TelemetryFrame
+from pumpdeck_fleet.services.inventory_file import reference_start_ms
+from pumpdeck_trainer.cache import FolderCache, NoCache
+from pumpdeck_trainer.lineage import code_digest, lock_digest
+from pumpdeck_trainer.pipeline import RunContext, train
+from pumpdeck_trainer.source import Exclusion, TrainingRequest
+from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
+from pumpdeck_trainer.trained import TrainedModel
+
+_GIT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row."""
+
+    use_cache: bool = True
+    note: str = ""
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRow:
+    """What became of one pump type. `version` is 0 when a quality gate refused; `is_new` is false for content known before."""
+
+    pump_type: str
+    model: str
+    version: int
+    is_new: bool
+    run: str
+    content_digest: str
+    snapshot_digest: str
+    pumps: int
+    left_out: int
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """One row for each pump type."""
+
+    models: tuple[TrainedRow, ...]
+
+
+@operation("train", runs_in="worker")
+def train_models(
+    workspace: Workspace,
+    *,
+    pump_type: str = "",
+    use_cache: bool = True,
+    note: str = "",
+    until_ms: int = 0,
+    on_progress: Progress = no_progress,
+) -> TrainReport:
+    """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
+
+    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them.
+
+    Raises:
+        NotFoundError: no such pump type. GateRefusedError: a gate refused the only type that was trained.
+        RefusedError: there are no rows to learn from.
+    """
+    types = _types(workspace, pump_type)
+    options = TrainOptions(use_cache, note, until_ms)
+    rows = tuple(_train_type(workspace, one, options, on_progress) for one in types)
+    if len(rows) == 1 and not rows[0].version:
+        raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason)
+    return TrainReport(rows)
+
+
+class StoreSource:
+    """`trainer.source.TrainingSource` over the store: rows, chunk digests, and what must not be learned from."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def frame(self, pump: str, start_ms: int, end_ms: int) -> TelemetryFrame:
+        return self._workspace.store.telemetry.frame(pump, start_ms, end_ms)
+
+    def chunk_digests(self, pump: str, start_ms: int, end_ms: int) -> Sequence[tuple[int, str]]:
+        return self._workspace.store.telemetry.chunk_digests(pump, start_ms, end_ms)
+
+    def exclusions(self, pump: str) -> Sequence[Exclusion]:
+        """Labelled faults, and everything before the last dated change of the pump or its device."""
+        found = [
+            Exclusion(label.start_ms, label.end_ms, f"fault:{label.kind}")
+            for label in self._workspace.store.labels.of(pump, 0, canonical.MAX_SAFE_INTEGER)
+            if label.verdict is Verdict.FAULT
+        ]
+        start_ms = reference_start_ms(self._workspace.fleet, pump, self._workspace.clock.now_ms())
+        return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
+
+
+def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
+    """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
+
+    Raises:
+        InputError: names file and key.
+    """
+    path = workspace.pipelines_path / f"{pump_type.id}.toml"
+    try:
+        text = workspace.fs.read_bytes(path, SPEC_MAX_BYTES).decode("utf-8")
+    except FileNotFoundError:
+        return default_pipeline(pump_type)
+    return parse_pipeline(text, pump_type, str(path))
+
+
+def _types(workspace: Workspace, pump_type: str) -> list[PumpType]:
+    known = workspace.fleet.pump_types
+    if pump_type and pump_type not in known:
+        raise NotFoundError("no such pump type", pump_type, expected=", ".join(sorted(known)))
+    facts = workspace.store.facts()
+    with_rows = {pump.type for pump in workspace.fleet.pumps if pump.id in facts and facts[pump.id].rows}
+    chosen = [known[name] for name in sorted(with_rows) if not pump_type or name == pump_type]
+    if not chosen:
+        raise RefusedError(
+            "there are no rows to learn from", pump_type or "train", hint="bring some: pumpdeck ingest FILE"
+        )
+    return chosen
+
+
+def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions, on_progress: Progress) -> TrainedRow:
+    spec = load_pipeline(workspace, pump_type)
+    pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
+    commit, dirty = git_state(workspace.root)
+
+    def told(step: str, done: int, total: int) -> None:
+        on_progress(f"{pump_type.id}: {step}", done, total)
+
+    context = RunContext(
+        code_digest=code_digest(),
+        lock_digest=lock_digest(),
+        git_commit=commit,
+        git_dirty=dirty,
+        cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
+        on_progress=told,
+    )
+    trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
+    return _register(workspace, trained, options)
+
+
+def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:
+    spans = {pump.id: span for pump in pumps if (span := workspace.store.telemetry.span(pump.id)) is not None}
+    end_ms = options.until_ms or max(span[1] for span in spans.values()) + 1
+    return TrainingRequest(tuple(sorted(spans)), end_ms - round(spec.reference_days * DAY_MS), end_ms)
+
+
+def _register(workspace: Workspace, trained: TrainedModel, options: TrainOptions) -> TrainedRow:
+    # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
+    for data in (*trained.artifacts(), canonical.encode(trained.spec)):
+        workspace.artifacts.put(data)
+    version = trained.version(0, workspace.clock.now_ms(), options.note)
+    digests = {
+        "run": version.run_record_digest,
+        "snapshot": trained.lineage.snapshot_digest,
+        "content": trained.content_digest,
+    }
+    refusals = trained.refusals
+    with workspace.store.atomic() as store:
+        if refusals:
+            reason = f"{refusals[0].name}: {refusals[0].reason}"
+            store.audit.append(workspace.actor, "train.refused", trained.model, reason=reason, digests=digests)
+            return _row(trained, 0, is_new=False, reason=reason)
+        is_new = store.registry.by_digest(trained.content_digest) is None
+        number = store.registry.add(version)
+        store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
+        said = "" if is_new else "the same content as before"
+        store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
+    return _row(trained, number, is_new=is_new, reason=said)
+
+
+def _row(trained: TrainedModel, number: int, *, is_new: bool, reason: str) -> TrainedRow:
+    verdicts = {gate.verdict for gate in trained.gates}
+    worst = next((one for one in (GateVerdict.REFUSE, GateVerdict.WARN) if one in verdicts), GateVerdict.PASS)
+    return TrainedRow(
+        pump_type=trained.spec.pump_type,
+        model=trained.model,
+        version=number,
+        is_new=is_new,
+        run=canonical.digest(trained.run_record),
+        content_digest=trained.content_digest,
+        snapshot_digest=trained.lineage.snapshot_digest,
+        pumps=len(trained.pumps),
+        left_out=len(trained.left_out),
+        verdict=worst.value,
+        reason=reason,
+    )
+
+
+def git_state(root: Path) -> tuple[str, bool]:
+    """Commit and dirty flag of a workspace that is kept in git; ("", False) for one that is not, or without git."""
+    if not (root / ".git").exists():
+        return "", False
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(
+            _git(root, "status", "--porcelain", "--", "fleet.toml", "makers", "pipelines", "policies.toml")
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_S, encoding="utf-8")
+    return done.stdout.strip()

@@ -1,0 +1,282 @@
+"""Rollouts as people use them: plan, approve, start, halt, resume, abort, revert; and what time brings (`advance`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
+from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.rollout import Rollout
+from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
+from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
+from pumpdeck_fleet.services.deploy_feed import feed, keep
+from pumpdeck_fleet.services.site_windows import closed_sites
+from pumpdeck_fleet.store import Store
+from pumpdeck_fleet.store.models import PackageRow
+
+DRIFT_PSI = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a person asks for: these model versions (number by model) on these devices, by these rules."""
+
+    versions: Mapping[str, int]
+    devices: tuple[str, ...]
+    policy: RolloutPolicy
+
+
+def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
+    """The plan that the request would become: the dry run, nothing is stored.
+
+    Raises:
+        NotFoundError: no such model version or device.
+        RefusedError: no device can take part.
+    """
+    versions = []
+    for model, number in sorted(request.versions.items()):
+        versions.append(VersionRef(model, number, store.registry.version(model, number).content_digest))
+    enrolled, active = store.devices.identities(), store.devices.active()
+    entries = []
+    for name in sorted(set(request.devices)):
+        device = fleet.device(name)
+        package = _package_for(store, device, request.versions)
+        entries.append(
+            PlanDevice(
+                device=device.id,
+                site=device.site,
+                link=fleet.site(device.site).link,
+                package_sha256=package.sha256 if package else "",
+                package_bytes=package.bytes if package else 0,
+                pumps=len(fleet.pumps_by_device.get(device.id, ())),
+                criticality=min((pump.criticality for pump in fleet.pumps_by_device.get(device.id, ())), default=3),
+                groups=redundancy_groups(fleet, device.id),
+                active_sha256=active.get(device.id, ""),
+                exclusion=_exclusion(fleet, device, is_enrolled=device.id in enrolled),
+            )
+        )
+    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+
+
+def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:
+    """A planned rollout, stored; from here on nothing in its plan can change. Raises as `draft_plan`."""
+    with store.atomic():
+        return _freeze(store, draft_plan(store, fleet, request, now_ms), actor, now_ms)
+
+
+def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int) -> Rollout:
+    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError."""
+    return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+
+
+def start(
+    store: Store,
+    rollout_id: str,
+    *,
+    actor: str,
+    now_ms: int,
+    supersede: bool = False,
+    trust_seqs: Mapping[str, int] | None = None,
+) -> Rollout:
+    """Let an approved rollout run. With `supersede`, tasks of other rollouts that were not handed over give way.
+
+    `trust_seqs` is the highest number by device that its site's trust repository has used: no task gets one at or below it.
+
+    Raises:
+        ConflictError: a device has a live task in another rollout.
+        RefusedError: it is not approved.
+    """
+    with store.atomic():
+        rollout = store.rollouts.load(rollout_id)
+        live = {
+            device: other
+            for device, (_, other) in store.rollouts.live_tasks().items()
+            if device in rollout.tasks and other != rollout_id
+        }
+        if supersede:
+            for device, other in live.items():
+                feed(store, other, [ev.Supersede(now_ms, actor, device, rollout_id)])
+            live = {}
+        known, used = _last_seqs(store, rollout.tasks), trust_seqs or {}
+        last_seqs = {device: max(seq, used.get(device, 0)) for device, seq in known.items()}
+        return feed(store, rollout_id, [ev.Start(now_ms, actor, last_seqs, live)]).rollout
+
+
+def halt(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """Stop sending; what is on its way still ends. Raises: NotFoundError, RefusedError."""
+    return feed(store, rollout_id, [ev.Halt(now_ms, actor, reason)]).rollout
+
+
+def resume(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int, override: bool = False) -> Rollout:
+    """Go on after a halt; a failed wave needs an override. Raises: NotFoundError, RefusedError."""
+    return feed(store, rollout_id, [ev.Resume(now_ms, actor, reason, override)]).rollout
+
+
+def abort(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """End it; what was not handed over is cancelled. Raises: NotFoundError, RefusedError."""
+    return feed(store, rollout_id, [ev.Abort(now_ms, actor, reason)]).rollout
+
+
+def revert(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """A planned rollout that brings back what the devices of this one ran before; it needs approval like any other.
+
+    Raises:
+        RefusedError: no device has anything to go back to, or the rollout cannot be reverted now.
+    """
+    with store.atomic():
+        old = store.rollouts.load(rollout_id)
+        entries, versions = [], {}
+        for device, task in old.tasks.items():
+            if task.state not in GOOD:
+                continue
+            planned = old.plan.by_device[device]
+            package = store.packages.get(task.previous_sha256) if task.previous_sha256 else None
+            if package is not None:
+                versions.update(package.versions)
+            entries.append(
+                PlanDevice(
+                    device=device,
+                    site=planned.site,
+                    link=planned.link,
+                    package_sha256=package.sha256 if package else "",
+                    package_bytes=package.bytes if package else 0,
+                    pumps=planned.pumps,
+                    groups=planned.groups,
+                    exclusion="" if package else "it had no model before",
+                )
+            )
+        refs = [
+            VersionRef(model, number, store.registry.version(model, number).content_digest)
+            for model, number in sorted(versions.items())
+        ]
+        frozen = plan_rollout(
+            _new_id(store, now_ms), refs, entries, old.plan.policy, created_ms=now_ms, reverts=rollout_id
+        )
+        feed(store, rollout_id, [ev.Revert(now_ms, actor, reason, frozen.id)])
+        return _freeze(store, frozen, actor, now_ms)
+
+
+def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
+    """Let time pass in every rollout that is not over: deadlines, soaks, next waves. Those still running or halted.
+
+    Each rollout's step is a transaction of its own.
+    """
+    states = store.rollouts.states()
+    waiting = {rollout for _, rollout in store.rollouts.live_tasks().values()}
+    moving = [
+        rollout_id
+        for rollout_id, state in states.items()
+        if state in (RolloutState.RUNNING, RolloutState.HALTED) or rollout_id in waiting
+    ]
+    after = []
+    for rollout_id in moving:
+        with store.atomic():
+            rollout = store.rollouts.load(rollout_id)
+            others = [store.rollouts.load(other) for other in moving if other != rollout_id]
+            busy = {group: other.id for other in others for group in other.held_groups()}
+            closed = closed_sites(fleet, [rollout, *others], rollout.plan.policy, now_ms)
+            events = [*_observations(store, fleet, rollout, now_ms), ev.Tick(now_ms, closed, busy)]
+            after.append(feed(store, rollout_id, events).rollout)
+    return tuple(after)
+
+
+def redundancy_groups(fleet: Fleet, device: str) -> tuple[str, ...]:
+    """The redundancy groups of a device's pumps, unique over the fleet: `<site>/<group>`."""
+    pumps = fleet.pumps_by_device.get(device, ())
+    return tuple(sorted({f"{pump.site}/{pump.redundancy_group}" for pump in pumps if pump.redundancy_group}))
+
+
+def _freeze(store: Store, frozen: RolloutPlan, actor: str, now_ms: int) -> Rollout:
+    draft = Rollout.draft(frozen)
+    rollout, commands = draft.receive(ev.Freeze(now_ms, actor))
+    keep(store, draft, rollout, commands)
+    return rollout
+
+
+def _new_id(store: Store, now_ms: int) -> str:
+    # The tail keeps the names of two laptops apart when their stores are merged.
+    number = len(store.rollouts.states()) + 1
+    return f"r{number:04d}-{canonical.digest(f'{store.workspace}/{number}/{now_ms}'.encode())[:6]}"
+
+
+def _package_for(store: Store, device: Device, versions: Mapping[str, int]) -> PackageRow | None:
+    for package in store.packages.for_device(device.id):
+        wanted = {model: number for model, number in versions.items() if model in package.versions}
+        if wanted and all(package.versions[model] == number for model, number in wanted.items()):
+            return package
+    return None
+
+
+def _exclusion(fleet: Fleet, device: Device, *, is_enrolled: bool) -> str:
+    link = fleet.site(device.site).link
+    if not is_enrolled:
+        return "it is not enrolled: its key is not known"
+    if link is not Link.COURIER and not device.address:
+        return "it has no address"
+    return ""
+
+
+def _last_seqs(store: Store, devices: Mapping[str, object]) -> dict[str, int]:
+    """The highest assignment number known of each device: from its status, its receipts and our own tasks."""
+    seqs = dict.fromkeys(devices, 0)
+    for device, row in store.devices.statuses().items():
+        if device in seqs:
+            seqs[device] = max(seqs[device], row.status.seq)
+    for rollout in store.rollouts.all():
+        for device in rollout.tasks.keys() & seqs.keys():
+            seqs[device] = max(seqs[device], rollout.tasks[device].seq)
+    for device in seqs:
+        receipts = store.receipts.of(device)
+        seqs[device] = max([seqs[device], *(row.receipt.seq for row in receipts)])
+    return seqs
+
+
+def _observations(store: Store, fleet: Fleet, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:
+    """How the pumps of a soaking wave behave under their new package."""
+    number = rollout.current_wave
+    if rollout.state is not RolloutState.RUNNING or rollout.waves[number].state is not WaveState.SOAKING:
+        return ()
+    drift = store.drift.latest()
+    events = []
+    for name in rollout.plan.waves[number]:
+        task, planned = rollout.tasks[name], rollout.plan.by_device[name]
+        if task.state not in GOOD:
+            continue
+        alarmed = drifting = 0
+        for pump in fleet.pumps_by_device.get(name, ()):
+            notices = store.alarms.of(pump.id)
+            alarmed += any(notice.raised and notice.package_sha256 == planned.package_sha256 for notice in notices)
+            row = drift.get(pump.id)
+            drifting += row is not None and row.at_ms >= task.changed_ms and row.worst > DRIFT_PSI
+        events.append(ev.Observed(now_ms, name, alarmed, drifting))
+    return events
+
+
+def find_rollout(store: Store, rollout_id: str) -> Rollout:
+    """The rollout of that name, or the only one whose name begins so.
+
+    Raises:
+        NotFoundError: none, or several.
+    """
+    matches = [name for name in store.rollouts.states() if name.startswith(rollout_id)]
+    if len(matches) != 1 and rollout_id not in matches:
+        found = ", ".join(matches[:5]) or "none"
+        raise NotFoundError("no such rollout", rollout_id, found=found, hint="list them with: pumpdeck rollout list")
+    return store.rollouts.load(rollout_id if rollout_id in matches else matches[0])
+
+
+def check_sendable(rollout: Rollout, command: ev.Deliver) -> None:
+    """Nothing is sent outside the approved plan.
+
+    Raises:
+        RefusedError: the command is not of this plan, or nobody approved it.
+    """
+    planned = rollout.plan.by_device.get(command.device)
+    approved = {approval.plan_digest for approval in rollout.approvals}
+    if planned is None or command.plan_digest != rollout.plan.digest or approved != {command.plan_digest}:
+        raise RefusedError("is not of the approved plan", command.id, expected=rollout.plan.digest)
+    if (planned.package_sha256, rollout.tasks[command.device].seq) != (command.package_sha256, command.seq):
+        raise RefusedError("names another package than the plan", command.id, expected=planned.package_sha256)

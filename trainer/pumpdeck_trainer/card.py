@@ -1,0 +1,82 @@
+"""Model card: what a person should know before trusting the model. Every date is a row's; there is no clock in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pumpdeck_fleet.core.clock import format_ms
+from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.limits import FittedLimit
+from pumpdeck_trainer.spec import PipelineSpec
+
+_HOW_LIMITS = {
+    "daily": "own daily block maxima (Gumbel)",
+    "windows": "own maxima of blocks of 10 windows (Gumbel, with extremal correction)",
+    "pooled": "the pump type's pooled limit, provisional",
+}
+
+
+def write_card(
+    spec: PipelineSpec,
+    span_ms: tuple[int, int],
+    limits: Sequence[FittedLimit],
+    metrics: Mapping[str, float],
+    verdicts: tuple[Sequence[QualityGate], Lineage],
+) -> bytes:
+    """The card as Markdown, UTF-8."""
+    gates, lineage = verdicts
+    parts = [
+        f"# {spec.model}\n",
+        _purpose(spec),
+        _data(span_ms, metrics),
+        _limits(limits, spec),
+        _figures(metrics),
+        "## Gates\n\n" + "\n".join(f"- {gate.name}: {gate.verdict.value}. {gate.reason}" for gate in gates) + "\n",
+        "## Where it fails\n\n"
+        "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
+        "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
+        "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n",
+        "## Lineage\n\n"
+        f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",
+    ]
+    return "\n".join(parts).encode("utf-8")
+
+
+def _purpose(spec: PipelineSpec) -> str:
+    rows = "\n".join(
+        f"| {channel.name} | {channel.unit} | {'yes' if channel.votes else 'no'} |" for channel in spec.channels
+    )
+    return (
+        f"Raises an alarm when a pump of type `{spec.pump_type}` leaves its own normal state. Model type `{spec.model_type}`: "
+        f"mean of each channel over {spec.window_s:g} s, distance from the pump's baseline in widths, largest of the voting "
+        f"channels.\n\n| channel | unit | votes |\n|---|---|---|\n{rows}\n"
+    )
+
+
+def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
+    return (
+        "## Data\n\n"
+        f"Reference window {format_ms(span_ms[0])} to {format_ms(span_ms[1])}, {metrics['pumps']:.0f} pumps, "
+        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows and labelled intervals are left out.\n"
+    )
+
+
+def _limits(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
+    low, middle, high = np.quantile([limit.limit for limit in limits], [0, 0.5, 1])
+    counts = Counter(limit.branch.value for limit in limits)
+    how = "\n".join(f"- {counts[name]} pumps: {words}" for name, words in _HOW_LIMITS.items() if counts[name])
+    alarm, budget = spec.alarm, spec.budget
+    return (
+        "## Limits and alarms\n\n"
+        f"Budget {budget.alarms:g} false alarms per pump in {budget.period_s / 86400:g} days. Limits {low:.2f} to {high:.2f}, "
+        f"median {middle:.2f}:\n\n{how}\n\nAlarm above the limit for {alarm.persistence_s:g} s, cleared below "
+        f"{alarm.deadband:g} limits for as long; adaptive baseline with tau {alarm.tau_s:g} s, at most {alarm.follow:g} limits.\n"
+    )
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {figure:g} |" for name, figure in sorted(metrics.items()))
+    return f"## Figures\n\n| figure | value |\n|---|---|\n{rows}\n"

@@ -1,0 +1,60 @@
+"""Golden inputs and answers of a graph: what a device must compute before it trusts a package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pumpdeck_fleet.numeric.arrays import encode_arrays
+from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, probability, to_float32
+from pumpdeck_fleet.numeric.frame import Float32
+
+ORDINARY_ROWS = 12
+_FAR = (0.3, 1.0, 3.0, 10.0)
+
+
+def typical_block(blocks: Sequence[PumpBlock]) -> PumpBlock:
+    """The median pump of a type: one block to try the shared graph with."""
+    return PumpBlock(
+        channels=blocks[0].channels,
+        centre=np.median([block.centre for block in blocks], axis=0).astype(np.float32),
+        scale=np.median([block.scale for block in blocks], axis=0).astype(np.float32),
+        floor=np.median([block.floor for block in blocks], axis=0).astype(np.float32),
+        votes=blocks[0].votes,
+        limit=to_float32(float(np.median([block.limit for block in blocks]))),
+    )
+
+
+def golden_rows(block: PumpBlock, seed: int) -> Float32:
+    """Rows near and far from the baseline, with half of the channels missing, empty, and huge; float32 [k, c]."""
+    rng = np.random.default_rng(seed)
+    away = rng.standard_normal((ORDINARY_ROWS, len(block.channels))) * np.resize(_FAR, ORDINARY_ROWS)[:, None]
+    ordinary = (block.centre + away * block.width).astype(np.float32)
+    holes = ordinary[:2].copy()
+    holes[0, ::2] = np.nan
+    holes[1, 1::2] = np.nan
+    flat = np.array([0.0, np.nan, 1e9, -1e9], np.float32)[:, None] * np.ones(len(block.channels), np.float32)
+    return np.concatenate([ordinary, holes, flat])
+
+
+def make_golden(block: PumpBlock, seed: int) -> bytes:
+    """The golden container: the graph's inputs (`x centre scale votes limit`) and answers (`score probability contributions`).
+
+    The answers come from the numpy reference; the parity gate has compared the two before.
+    """
+    rows = golden_rows(block, seed)
+    answers = contributions(block, rows)
+    score = answers.max(axis=1)
+    return encode_arrays(
+        {
+            "x": rows,
+            "centre": block.centre,
+            "scale": block.width,
+            "votes": block.votes.astype(np.float32),
+            "limit": np.array([block.limit], np.float32),
+            "score": score,
+            "probability": probability(score, block.limit).astype(np.float32),
+            "contributions": answers,
+        }
+    )

@@ -1,0 +1,232 @@
+"""The training pipeline of one pump type: snapshot -> clean -> features -> fit -> evaluate -> export, in that order.
+
+Steps that cost time work pump by pump and are remembered in the run cache under keys that name everything they
+depend on; a run that was cut goes on where it stopped. Registering the result is one transaction of the store and
+therefore the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import GateRefusedError
+from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block, score_rows
+from pumpdeck_trainer.cache import NoCache, RunCache, run_key
+from pumpdeck_trainer.card import write_card
+from pumpdeck_trainer.gates import data_gate, metrics_of, rate_gate
+from pumpdeck_trainer.golden import make_golden, typical_block
+from pumpdeck_trainer.learning import Judged, Learned, PumpRows, inputs_of, judge, learn, own_limit
+from pumpdeck_trainer.limits import BlockRule, FittedLimit, pool_limit
+from pumpdeck_trainer.run_record import Findings, write_record
+from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, clean, take_snapshot
+from pumpdeck_trainer.spec import PipelineSpec
+from pumpdeck_trainer.trained import TrainedModel, TrainedPump
+
+JUDGED_MAX_BYTES = 1_000_000
+
+
+def _no_progress(_step: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache and progress."""
+
+    code_digest: str
+    lock_digest: str
+    git_commit: str = ""
+    git_dirty: bool = False
+    cache: RunCache = field(default_factory=NoCache)
+    on_progress: Progress = _no_progress
+
+
+def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
+    """Train one pump type. The same rows, spec, code and packages give the same bytes, cached or not.
+
+    Gates are in the result; call `require_gates` before anything is registered or packaged. Progress may raise to
+    cancel.
+
+    Raises:
+        GateRefusedError: no pump has enough rows.
+    """
+    run = _Run(spec, request, source, context)
+    try:
+        return run.train()
+    finally:
+        context.cache.flush()
+
+
+class _Run:
+    def __init__(
+        self, spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext
+    ) -> None:
+        self._spec = spec
+        self._request = request
+        self._source = source
+        self._context = context
+        self._rows: dict[str, PumpRows] = {}
+
+    def train(self) -> TrainedModel:
+        self._say("snapshot", 0, 1)
+        snapshot = take_snapshot(self._source, self._request)
+        self._say("snapshot", 1, 1)
+        learned, left_out = self._fit(snapshot)
+        limits, early = self._limits(learned)
+        judged = self._evaluate(snapshot, learned, limits, early)
+        return self._export(snapshot, learned, limits, judged, left_out)
+
+    def _say(self, step: str, done: int, total: int) -> None:
+        self._context.on_progress(step, done, total)
+
+    def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
+        learned: dict[str, Learned] = {}
+        left_out: dict[str, str] = {}
+        for place, pump in enumerate(self._request.pumps):
+            self._say("fit", place, len(self._request.pumps))
+            try:
+                learned[pump] = self._learn(pump, snapshot.pumps[pump])
+            except GateRefusedError as error:
+                left_out[pump] = error.sentence()
+        self._say("fit", len(self._request.pumps), len(self._request.pumps))
+        if not learned:
+            why = next(iter(left_out.values()), "no pump was named")
+            raise GateRefusedError("has no pump to learn from", self._spec.model, found=why, hint="collect more rows")
+        return learned, left_out
+
+    def _learn(self, pump: str, inputs: str) -> Learned:
+        key = self._key("fit", inputs)
+        cached = self._context.cache.get(key)
+        if cached is not None:
+            return Learned.from_bytes(cached)
+        found = learn(self._rows_of(pump), self._spec)
+        self._context.cache.put(key, found.to_bytes())
+        return found
+
+    def _rows_of(self, pump: str) -> PumpRows:
+        if pump not in self._rows:
+            frame = self._source.frame(pump, self._request.start_ms, self._request.end_ms)
+            chosen = frame.select(self._spec.features.channels)
+            self._rows[pump] = PumpRows(clean(chosen, self._source.exclusions(pump)), self._spec)
+        return self._rows[pump]
+
+    def _limits(self, learned: dict[str, Learned]) -> tuple[dict[str, FittedLimit], dict[str, FittedLimit | None]]:
+        """Each pump's limit, and the one of its early fit where there is ground for one."""
+        spec, rule = self._spec, BlockRule(self._spec.window_s)
+        pooled = pool_limit([one.fit.maxima for one in learned.values()], rule, spec.budget)
+        early = [one.early.maxima for one in learned.values() if one.early]
+        early_pooled = pool_limit(early, rule, spec.budget)
+        limits = {pump: own_limit(one.fit.maxima, pooled, spec) for pump, one in learned.items()}
+        held: dict[str, FittedLimit | None] = dict.fromkeys(learned)
+        for pump, one in learned.items():
+            if one.early and (early_pooled or one.early.maxima.has_own):
+                held[pump] = own_limit(one.early.maxima, early_pooled, spec)
+        return limits, held
+
+    def _evaluate(
+        self,
+        snapshot: Snapshot,
+        learned: dict[str, Learned],
+        limits: dict[str, FittedLimit],
+        early: dict[str, FittedLimit | None],
+    ) -> dict[str, Judged]:
+        judged: dict[str, Judged] = {}
+        for place, (pump, one) in enumerate(learned.items()):
+            self._say("evaluate", place, len(learned))
+            pair = (limits[pump], early[pump])
+            key = self._key("evaluate", canonical.digest(canonical.encode([snapshot.pumps[pump], *pair])))
+            cached = self._context.cache.get(key)
+            if cached is None:
+                faults = [item for item in self._source.exclusions(pump) if item.is_fault]
+                judged[pump] = judge(self._rows_of(pump), one, pair, faults, self._spec)
+                self._context.cache.put(key, canonical.encode(judged[pump]))
+            else:
+                judged[pump] = canonical.decode(Judged, cached, "cached replay", max_bytes=JUDGED_MAX_BYTES)
+            self._rows.pop(pump, None)
+        self._say("evaluate", len(learned), len(learned))
+        return judged
+
+    def _key(self, step: str, inputs: str) -> str:
+        context, spec = self._context, self._spec
+        return run_key(
+            step, inputs=inputs, spec=spec.digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
+        )
+
+    def _export(
+        self,
+        snapshot: Snapshot,
+        learned: dict[str, Learned],
+        limits: dict[str, FittedLimit],
+        judged: dict[str, Judged],
+        left_out: dict[str, str],
+    ) -> TrainedModel:
+        spec, request = self._spec, self._request
+        self._say("export", 0, 1)
+        inputs = inputs_of(spec)
+        blocks = {pump: one.fit.block(inputs, limits[pump], shipped=True) for pump, one in learned.items()}
+        onnx, parity = self._graph(blocks, learned)
+        pumps = tuple(_trained(pump, one, limits[pump], judged[pump], blocks[pump]) for pump, one in learned.items())
+        metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
+        gates = (
+            parity,
+            rate_gate("replay", metrics.get("replay_alarms_pump_month"), spec.gates, may_refuse=True),
+            rate_gate("holdout", metrics.get("holdout_alarms_pump_month"), spec.gates, may_refuse=False),
+            data_gate(list(learned.values()), len(left_out), spec.gates),
+        )
+        lineage = self._lineage(snapshot)
+        span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
+        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates)
+        trained = TrainedModel(
+            spec=spec,
+            onnx=onnx,
+            golden=make_golden(typical_block(list(blocks.values())), spec.seed),
+            card=write_card(spec, span, list(limits.values()), metrics, (gates, lineage)),
+            run_record=write_record(spec, request, snapshot, lineage, findings),
+            pumps=pumps,
+            left_out=left_out,
+            metrics=metrics,
+            gates=gates,
+            lineage=lineage,
+            data_start_ms=span[0],
+            data_end_ms=span[1],
+        )
+        self._say("export", 1, 1)
+        return trained
+
+    def _graph(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[bytes, QualityGate]:
+        """The shared graph and the verdict of the parity gate on it."""
+        # Deferred: onnx and onnxruntime cost a third of a second, and a run that is refused earlier needs neither.
+        from pumpdeck_trainer.export import maxz_onnx
+        from pumpdeck_trainer.parity import Session, compare, parity_gate
+
+        onnx = maxz_onnx(len(self._spec.channels))
+        pairs = [(block, learned[pump].sample) for pump, block in blocks.items()]
+        return onnx, parity_gate(compare(Session(onnx), score_rows, pairs, self._spec.seed), self._spec.gates)
+
+    def _lineage(self, snapshot: Snapshot) -> Lineage:
+        context = self._context
+        return Lineage(
+            snapshot_digest=snapshot.digest,
+            pipeline_digest=self._spec.digest,
+            code_digest=context.code_digest,
+            lock_digest=context.lock_digest,
+            seed=self._spec.seed,
+            git_commit=context.git_commit,
+            git_dirty=context.git_dirty,
+        )
+
+
+def _trained(pump: str, learned: Learned, limit: FittedLimit, judged: Judged, block: PumpBlock) -> TrainedPump:
+    return TrainedPump(
+        pump=pump,
+        block=encode_block(block),
+        edges=learned.edges,
+        limit=limit,
+        rows=learned.rows,
+        used=learned.used,
+        excluded=learned.excluded,
+        replay_alarms=len(judged.alarms),
+    )

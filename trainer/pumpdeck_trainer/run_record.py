@@ -1,0 +1,63 @@
+"""Run record: one JSON object with everything a training run depended on and everything it found. No wall clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pumpdeck_fleet.core.canonical import digest, encode
+from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.learning import Judged
+from pumpdeck_trainer.source import Snapshot, TrainingRequest
+from pumpdeck_trainer.spec import PipelineSpec
+from pumpdeck_trainer.trained import TrainedPump
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found, before it is written down."""
+
+    pumps: Sequence[TrainedPump]
+    judged: Sequence[Judged]
+    left_out: Mapping[str, str]
+    metrics: Mapping[str, float]
+    gates: Sequence[QualityGate]
+
+
+def write_record(
+    spec: PipelineSpec, request: TrainingRequest, snapshot: Snapshot, lineage: Lineage, findings: Findings
+) -> bytes:
+    """The record as canonical JSON."""
+    return encode(
+        {
+            "format": FORMAT,
+            "model": spec.model,
+            "spec": spec,
+            "request": {"start_ms": request.start_ms, "end_ms": request.end_ms, "pumps": len(request.pumps)},
+            "lineage": lineage,
+            "metrics": findings.metrics,
+            "gates": list(findings.gates),
+            "left_out": findings.left_out,
+            "pumps": {
+                pump.pump: _pump(pump, judged, snapshot)
+                for pump, judged in zip(findings.pumps, findings.judged, strict=True)
+            },
+        }
+    )
+
+
+def _pump(pump: TrainedPump, judged: Judged, snapshot: Snapshot) -> dict[str, Any]:
+    limit = {name: value for name, value in asdict(pump.limit).items() if name != "branch"}
+    return {
+        "snapshot": snapshot.pumps[pump.pump],
+        "block": digest(pump.block),
+        "edges": digest(pump.edges),
+        "limit": {**limit, "branch": pump.limit.branch.value},
+        "rows": pump.rows,
+        "used": pump.used,
+        "excluded": pump.excluded,
+        "replay": judged,
+    }
