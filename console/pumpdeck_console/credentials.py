@@ -33,6 +33,7 @@ from pumpdeck_packaging.signing import (
     is_protected,
     key_id_of,
     load_key,
+    openssh_line,
 )
 
 INSECURE_WARNING = "the key is kept without a passphrase: who copies the file can sign"
@@ -79,6 +80,11 @@ class FoundKey:
     signer: Signer
     public_pem: str
     warning: str = ""
+
+    @property
+    def openssh_public(self) -> str:
+        """The public half as an OpenSSH line: what a device's `authorized_keys` holds."""
+        return openssh_line(self.public_pem)
 
 
 @dataclass(frozen=True, slots=True)

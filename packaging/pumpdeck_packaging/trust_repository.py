@@ -188,7 +188,8 @@ class SiteTrust:
     def assign(self, requests: Sequence[AssignmentRequest], signer: Signer) -> tuple[Assignment, ...]:
         """Sign which package each device shall run, in one step of the metadata version; that is their `seq` if none is given.
 
-        Asking again for what a device is assigned already (same package and task) gives the same assignment and signs nothing.
+        Asking again for what a device is assigned already (same package, task and number) gives the same assignment and signs
+        nothing.
 
         Raises:
             TrustError: a package was not released for that device, not a deploy key, or root or targets have run out.
@@ -203,8 +204,9 @@ class SiteTrust:
             version = draft.next_version(self._highest(site))
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
-            asked = [self._assignment(request, deploy, version, draft.when) for request in requests]
-            new = [one for one in asked if one != self._files.assignment(one.device, deploy)]
+            current = {one.device: self._files.assignment(one.device, deploy) for one in requests}
+            asked = [_assignment(one, current[one.device], version, draft.when.now_ms) for one in requests]
+            new = [one for one in asked if one != current[one.device]]
             if not new:
                 return tuple(asked)
             draft.lower[TARGETS] = (site.forms[TARGETS].version, site.forms[TARGETS].data)
@@ -268,7 +270,9 @@ class SiteTrust:
 
     def next_seq(self) -> int:
         """A number that every assignment from now on reaches: the `min_seq` of a device enrolled now."""
-        return self._highest(self._verified()) + 1
+        site = self._verified()
+        assigned = [int(target.custom["seq"]) for target in site.trusted.delegated(DEPLOY).targets.values()]
+        return max([self._highest(site), *assigned]) + 1
 
     def release_keys(self) -> dict[str, str]:
         """Key id -> PEM of the release role, to check provenance with."""
@@ -342,25 +346,6 @@ class SiteTrust:
                 )
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
-    def _assignment(
-        self, request: AssignmentRequest, deploy: Targets, version: int, when: SigningTime
-    ) -> Assignment:
-        current = self._files.assignment(request.device, deploy)
-        if current and (current.package_sha256, current.task) == (request.package_sha256, request.task):
-            return current
-        if current and 0 < request.seq <= current.seq:
-            which = f"assignment of {request.device}"
-            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
-        return Assignment(
-            format=ASSIGNMENT_FORMAT,
-            device=check_name(request.device, "device"),
-            package_sha256=check_digest(request.package_sha256, "package"),
-            seq=request.seq or version,
-            issued_at_ms=request.issued_at_ms or when.now_ms,
-            soft_until_ms=request.soft_until_ms,
-            task=request.task,
-        )
-
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
         """The newest packages of each device and the assigned one: release metadata travels with every assignment."""
         by_device: dict[str, list[TargetFile]] = {}
@@ -429,6 +414,26 @@ def _target(one: PackageRelease, version: int) -> TargetFile:
     path = package_path(check_name(one.device, "device"), one.package.sha256)
     custom = {"custom": canonical.to_plain(words)}
     return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
+
+
+def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
+    """What a request comes to: the current assignment when it says the same already, else a new one."""
+    if current is not None:
+        is_same = (current.package_sha256, current.task) == (request.package_sha256, request.task)
+        if is_same and request.seq in (0, current.seq):
+            return current
+        if 0 < request.seq <= current.seq:
+            which = f"assignment of {request.device}"
+            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
+    return Assignment(
+        format=ASSIGNMENT_FORMAT,
+        device=check_name(request.device, "device"),
+        package_sha256=check_digest(request.package_sha256, "package"),
+        seq=request.seq or max(version, current.seq + 1 if current else 0),
+        issued_at_ms=request.issued_at_ms or now_ms,
+        soft_until_ms=request.soft_until_ms,
+        task=request.task,
+    )
 
 
 def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:

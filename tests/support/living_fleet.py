@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.small_fleet import SEED, workspace_files
-
 from pumpdeck_console.credentials import Source
 from pumpdeck_console.operations.devices import enrol_known
 from pumpdeck_console.operations.trust import TrustRequest, init_trust
@@ -30,6 +28,7 @@ from pumpdeck_sample.history import History, simulate_history, write_history, wr
 from pumpdeck_sample.launcher import SimulatorOptions, SimulatorProcess
 from pumpdeck_sample.plan import PLAN_FORMAT, SimulationPlan, device_root, write_plan
 from pumpdeck_sample.scenario import demo_scenario
+from support.small_fleet import SEED, workspace_files
 
 
 @dataclass

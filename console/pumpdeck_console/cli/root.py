@@ -8,11 +8,12 @@ import click
 
 from pumpdeck_console import __version__
 from pumpdeck_console.cli.lazy import LazyGroup
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ConsoleWanted, Session
 
 _CLI = "pumpdeck_console.cli"
 
 COMMANDS = {
+    "demo": (f"{_CLI}.demo:demo", "Open the console on a sample fleet with simulated devices."),
     "init": (f"{_CLI}.workspace:init", "Make a new workspace folder."),
     "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
@@ -39,7 +40,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> int | None:
+def root(context: click.Context) -> ConsoleWanted | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
@@ -50,9 +51,7 @@ def root(context: click.Context) -> int | None:
         return None
     if not is_terminal():
         raise click.UsageError("the console needs a terminal; give a command", context)
-    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
-
-    return open_console(session)
+    return ConsoleWanted(session.path)
 
 
 def is_terminal() -> bool:

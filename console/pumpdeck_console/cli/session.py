@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from pumpdeck_console.wiring import Workspace
 
 _SHOW_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleWanted:
+    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual."""
+
+    path: Path | None
 
 
 class Session:

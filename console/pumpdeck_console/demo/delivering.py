@@ -51,7 +51,9 @@ def rollout(stage: Stage) -> Found:
             found.problems.append(f"{device.id}: {said['problem']}")
         elif device.id in wanted:
             runs = said["active"]
-            found.expect(runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package")
+            found.expect(
+                runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package"
+            )
             found.expect(not said["problems"], f"{device.id}: {said['problems']}")
     found.evidence = {
         "rollout": ended.id,

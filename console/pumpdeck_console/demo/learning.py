@@ -23,7 +23,9 @@ FILE_MAX_BYTES = 512 * 1024 * 1024
 
 def history_files(home: DemoHome) -> list[Path]:
     """The files that the sites handed over, in order of name."""
-    return sorted(path for path in home.history.iterdir() if path.suffix in (".parquet", ".csv") and path.stem != "labels")
+    return sorted(
+        path for path in home.history.iterdir() if path.suffix in (".parquet", ".csv") and path.stem != "labels"
+    )
 
 
 def ingest(stage: Stage) -> Found:
@@ -105,15 +107,15 @@ def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:
         except PumpdeckError as error:
             found.problems.append(f"{version.model} {version.number}: {error.sentence()}")
     for gate in version.gates:
-        found.expect(gate.verdict is not GateVerdict.REFUSE, f"{version.model}: gate {gate.name} refused: {gate.reason}")
+        found.expect(
+            gate.verdict is not GateVerdict.REFUSE, f"{version.model}: gate {gate.name} refused: {gate.reason}"
+        )
 
 
 def package(stage: Stage) -> Found:
     """Build and release a package for each device, then read every one of them back from both places that keep it."""
     found = Found()
-    report = build_packages(
-        stage.workspace, models=candidates(stage), on_progress=stage.on_progress
-    )
+    report = build_packages(stage.workspace, models=candidates(stage), on_progress=stage.on_progress)
     for one in report.left_out:
         found.problems.append(f"{one.device}: {one.reason}")
     listed = []
@@ -123,7 +125,9 @@ def package(stage: Stage) -> Found:
         except PumpdeckError as error:
             found.problems.append(f"{row.device}: {error.sentence()}")
             continue
-        found.expect(view.manifest.device == row.device, f"{row.device}: its package was built for {view.manifest.device}")
+        found.expect(
+            view.manifest.device == row.device, f"{row.device}: its package was built for {view.manifest.device}"
+        )
         listed.append(
             {
                 "device": row.device,
