@@ -67,7 +67,11 @@ def _call(words: list[str], as_json: bool) -> int:
     except click.ClickException as error:
         return _end_usage(error, as_json)
     if isinstance(result, ConsoleWanted):
-        return _open_console(result.path)
+        try:
+            return _open_console(result.path)
+        finally:
+            if result.on_end is not None:
+                result.on_end()
     return result if isinstance(result, int) else 0
 
 

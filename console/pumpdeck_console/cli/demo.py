@@ -14,7 +14,7 @@ import click
 
 from pumpdeck_console.cli.lazy import WorkspaceCommand
 from pumpdeck_console.cli.output import json_option, say
-from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_console.cli.session import ConsoleWanted, ProgressLine, Session
 from pumpdeck_fleet.core.clock import parse_ms
 from pumpdeck_fleet.core.errors import EXIT_DEFECT, PumpdeckError, UsageError
 
@@ -39,11 +39,11 @@ END_TIMEOUT_S = 20.0
 @click.pass_obj
 def demo(
     session: Session, no_tui: bool, sites: int, devices: int, pumps: int, seed: int, end: str, as_json: bool
-) -> int:
+) -> int | ConsoleWanted:
     """Make a sample fleet with simulated devices, bring models to them, and open the console on it.
 
-    The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are throwaway keys
-    in 0600 files beside the workspace: good for looking around, never for a real fleet.
+    The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are
+    throwaway keys in 0600 files beside the workspace: good for looking around, never for a real fleet.
     """
     from pumpdeck_console.demo.home import DemoHome, DemoSize  # deferred with the demo
 
@@ -55,7 +55,7 @@ def demo(
         raise UsageError("belongs to --no-tui", "--json")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the console needs a terminal", "demo", hint="add --no-tui to run the loop once")
-    return _open(session, home, size, end_ms)
+    return _open(home, size, end_ms)
 
 
 def _folder(session: Session) -> Path:
@@ -146,8 +146,7 @@ def _rebuilt(said: dict[str, Any]) -> PumpdeckError:
     return error
 
 
-def _open(session: Session, home: DemoHome, size: DemoSize, end_ms: int) -> int:
-    from pumpdeck_console.cli.console import open_console  # deferred with the console
+def _open(home: DemoHome, size: DemoSize, end_ms: int) -> ConsoleWanted:
     from pumpdeck_fleet.core.files import RealFileSystem
 
     mark = home.read_mark(RealFileSystem())
@@ -156,11 +155,10 @@ def _open(session: Session, home: DemoHome, size: DemoSize, end_ms: int) -> int:
         if mark is None or not mark.is_ready:
             say("Making a sample fleet. Its keys are throwaway keys in 0600 files: never use them for a real fleet.")
             keeper.wait_open()
-        session.choose(home.workspace)
-        return open_console(session)
-    finally:
-        say("Ending the simulated devices.")
+    except BaseException:
         keeper.close()
+        raise
+    return ConsoleWanted(home.workspace, on_end=keeper.close)
 
 
 def _start_keeper(home: DemoHome, size: DemoSize, end_ms: int) -> _Keeper:

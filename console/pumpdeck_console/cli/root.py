@@ -31,7 +31,10 @@ COMMANDS = {
     "approve": (f"{_CLI}.rollouts:approve", "Approve the plan of a ROLLOUT; with enough approvals it runs."),
     "tick": (f"{_CLI}.delivering:tick", "Let time pass in all rollouts and deliver what is due."),
     "why": (f"{_CLI}.rollouts:why", "Say why DEVICE does not run what it should, the first reason first."),
-    "collect": (f"{_CLI}.delivering:collect", "Take what waits on devices: receipts, alarms, sketches, scores, segments."),
+    "collect": (
+        f"{_CLI}.delivering:collect",
+        "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
+    ),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }

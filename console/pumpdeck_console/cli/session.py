@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ class ConsoleWanted:
     """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual."""
 
     path: Path | None
+    on_end: Callable[[], None] | None = None
 
 
 class Session:

@@ -71,9 +71,7 @@ def start(
     chosen = {**(models or {}), **({model: version} if model else {})}
     request = _request(workspace, query, chosen)
     with workspace.store.atomic() as store:
-        rollout = deploy.plan(
-            store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms()
-        )
+        rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
 
 
@@ -200,9 +198,7 @@ def _trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
     return {task.device: by_site[task.site] for task in rollout.plan.tasks}
 
 
-def _person_says(
-    workspace: Workspace, rollout_id: str, reason: str, say: Callable[..., Rollout]
-) -> RolloutReport:
+def _person_says(workspace: Workspace, rollout_id: str, reason: str, say: Callable[..., Rollout]) -> RolloutReport:
     with workspace.store.atomic() as store:
         found = deploy.find_rollout(store, rollout_id)
         rollout = say(store, found.id, reason, actor=workspace.actor, now_ms=workspace.clock.now_ms())
