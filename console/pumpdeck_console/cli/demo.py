@@ -42,8 +42,8 @@ def demo(
 ) -> int | ConsoleWanted:
     """Make a sample fleet with simulated devices, bring models to them, and open the console on it.
 
-    The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are throwaway keys
-    in 0600 files beside the workspace: good for looking around, never for a real fleet.
+    The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are
+    throwaway keys in 0600 files beside the workspace: good for looking around, never for a real fleet.
     """
     from pumpdeck_console.demo.home import DemoHome, DemoSize  # deferred with the demo
 
