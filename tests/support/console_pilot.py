@@ -10,7 +10,8 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from pumpdeck_console.tui.console_app import ConsoleApp, ConsoleSettings
+from pumpdeck_console.tui.console_app import ConsoleApp
+from pumpdeck_console.tui.console_state import ConsoleSettings
 from pumpdeck_console.tui.exporting import Exports
 from pumpdeck_console.tui.fleet_screen import FleetScreen
 from pumpdeck_console.tui.lines import LinePane

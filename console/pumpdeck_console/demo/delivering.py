@@ -51,7 +51,9 @@ def rollout(stage: Stage) -> Found:
             found.problems.append(f"{device.id}: {said['problem']}")
         elif device.id in wanted:
             runs = said["active"]
-            found.expect(runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package")
+            found.expect(
+                runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package"
+            )
             found.expect(not said["problems"], f"{device.id}: {said['problems']}")
     found.evidence = {
         "rollout": ended.id,
@@ -63,7 +65,7 @@ def rollout(stage: Stage) -> Found:
         "delivery_problems": dict(report.problems),
         "agents_as_processes": list(stage.mark.processes),
         "agents_in_simulator": len(stage.workspace.fleet.devices) - len(stage.mark.processes),
-        "champion": {model: version for model, version in _champions(stage).items()},
+        "champion": _champions(stage),
     }
     return found
 

@@ -43,16 +43,18 @@ def scored_rows(stage: Stage) -> dict[str, int]:
 def _collect_all(stage: Stage) -> dict[str, str]:
     deadline = time.monotonic() + SCORES_LIMIT_S
     expected = sum((stage.mark.spooled or {}).values())
+    refused: dict[str, str] = {}
     while True:
         summary = collect(stage.workspace, on_progress=stage.on_progress)
         done = sum(scored_rows(stage).values())
         stage.on_progress("devices score", done, expected)
         unreachable = dict(summary.problems)
+        refused.update({report.device: "; ".join(report.problems) for report in summary.devices if report.problems})
         if done >= expected or time.monotonic() > deadline:
-            return unreachable
+            return {**refused, **unreachable}
         # A device that cannot be reached will not score either; the others get the time they need.
         if unreachable and done >= expected - _rows_of(stage, unreachable):
-            return unreachable
+            return {**refused, **unreachable}
         time.sleep(0.3)
 
 

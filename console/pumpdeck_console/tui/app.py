@@ -96,7 +96,8 @@ def _build(
     from pumpdeck_fleet.core.files import replace_file  # deferred with the app
 
     from .cells import clock_text
-    from .console_app import ConsoleApp, ConsoleSettings
+    from .console_app import ConsoleApp
+    from .console_state import ConsoleSettings
     from .exporting import Exports
     from .palette import choose_palette
     from .selecting import select_words

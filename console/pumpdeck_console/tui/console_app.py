@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import SystemCommand
@@ -12,35 +11,24 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
-from pumpdeck_console.operations.views import (
-    AuditView,
-    FleetView,
-    LinkView,
-    ModelsView,
-    PlanView,
-    PumpDetail,
-    RolloutDetail,
-    RolloutRow,
-    RolloutsView,
-    health_counts,
-)
-from pumpdeck_fleet.core.clock import Clock
+from pumpdeck_console.operations.views import FleetView, PlanView, health_counts
 from pumpdeck_fleet.core.errors import PumpdeckError
 
+from .action_desk import ActionDesk
 from .audit_screen import AuditScreen
 from .console_screen import ConsoleScreen
+from .console_state import ActionMoved, Arrived, ConsoleSettings, Views
 from .dialogs import HelpDialog, PlanDialog
-from .exporting import Exports
 from .fleet_screen import FleetScreen
-from .header import HeaderState, Notice, task_text
+from .header import SCREENS, HeaderState, Notice
 from .help_text import help_sections
 from .models_screen import ModelsScreen
 from .pacing import PacedApp
-from .palette import PALETTES, Palette
-from .readers import Actions, Submission
-from .reading import ChangeSeen, Outcome, ReaderThread, ReadFailed, ViewRead
+from .palette import PALETTES
+from .readers import Actions
+from .reading import ChangeSeen, ReaderThread, ReadFailed, ViewRead
 from .rollouts_screen import RolloutsScreen
-from .selecting import Selector, select_words
+from .terminal import GLYPHS
 
 REFRESH_S = 60.0
 """How often everything is read anew though nothing changed: ages grow and a silent pump becomes STALE."""
@@ -48,51 +36,6 @@ WATCH_S = 1.0
 SLOW_AFTER = 3
 """Seconds after which a read under way is called slow."""
 HEADER_QUESTIONS = ("fleet", "rollouts", "link")
-
-
-@dataclass
-class Views:
-    """The newest view of each kind; ``None`` until the first arrived."""
-
-    fleet: FleetView | None = None
-    pump: PumpDetail | None = None
-    models: ModelsView | None = None
-    rollouts: RolloutsView | None = None
-    rollout: RolloutDetail | None = None
-    audit: AuditView | None = None
-    link: LinkView | None = None
-
-
-@dataclass(frozen=True)
-class ConsoleSettings:
-    """What the console is started with besides readers and actions."""
-
-    title: str
-    clock: Clock
-    palette: Palette
-    glyphs: str = "braille"
-    selector: Selector = select_words
-    exports: Exports | None = None
-    on_fleet: Callable[[FleetView], None] | None = None
-    """Called with the newest fleet view on the way out, to cache the first frame of the next start."""
-    is_paced: bool = False
-    """Whether frames wait for the terminal's answer to the one before."""
-
-
-class Arrived(Message):
-    """A reader thread has an outcome."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__()
-        self.outcome = outcome
-
-
-class ActionMoved(Message):
-    """The worker reports progress, or that an action ended."""
-
-    def __init__(self, title: str, part: float, step: str, ended: Submission | None = None) -> None:
-        super().__init__()
-        self.title, self.part, self.step, self.ended = title, part, step, ended
 
 
 class ConsoleApp(PacedApp):
@@ -123,14 +66,15 @@ class ConsoleApp(PacedApp):
     ]
     CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
-    def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
+    def __init__(
+        self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions
+    ) -> None:
         super().__init__(ansi_color=settings.palette.theme.ansi)
         self.settings, self.reading, self.asking, self.actions = settings, reading, asking, actions
         self.palette, self.glyphs, self.selector = settings.palette, settings.glyphs, settings.selector
         self.views = Views()
         self.failures: dict[str, PumpdeckError] = {}
-        self._submission: Submission | None = None
-        self._task_words = ""
+        self.desk = ActionDesk(self, actions)
         self._info: Notice | None = None
         self._slow_ticks = 0
         self._is_slow = False
@@ -152,13 +96,14 @@ class ConsoleApp(PacedApp):
     def on_mount(self) -> None:
         if self.settings.is_paced:
             self.start_pacing()
-        self.reading.deliver_to(lambda outcome: self._post(Arrived(outcome)))
-        self.asking.deliver_to(lambda outcome: self._post(Arrived(outcome)))
+        self.reading.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
+        self.asking.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
         self.switch_mode("fleet")
         self.set_interval(WATCH_S, self._watch)
         self.set_interval(REFRESH_S, self.action_reload)
 
-    def _post(self, message: Message) -> None:
+    def post_from_thread(self, message: Message) -> None:
+        """Post a message from any thread; dropped once the app has ended."""
         if self._running:
             self.post_message(message)
 
@@ -186,7 +131,7 @@ class ConsoleApp(PacedApp):
 
     def arrive_on(self, screen: ConsoleScreen) -> None:
         """A screen came to the front: draw what is known and ask for what it needs."""
-        self._show_header()
+        self.show_header()
         self._show_notice()
         screen.show_views()
         for name in screen.QUESTIONS:
@@ -218,12 +163,12 @@ class ConsoleApp(PacedApp):
         outcome = message.outcome
         if isinstance(outcome, ChangeSeen):
             self.failures.pop("change_token", None)
-            self._show_header()
+            self.show_header()
             self._show_notice()
             self.action_reload()
         elif isinstance(outcome, ReadFailed):
             self.failures[outcome.name] = outcome.error
-            self._show_header()
+            self.show_header()
             self._show_notice()
         else:
             self._take(outcome)
@@ -231,18 +176,24 @@ class ConsoleApp(PacedApp):
     def _take(self, read: ViewRead) -> None:
         self.failures.pop(read.name, None)
         if isinstance(read.view, PlanView):
-            self._show_header()
+            self.show_header()
             self._show_notice()
-            self.show_plan(read.view)
+            self.desk.show(read.view)
             return
-        setattr(self.views, read.name, read.view)
-        self._show_header()
+        self.views.take(read.name, read.view)
+        self.show_header()
         self._show_notice()
         screen = self.console_screen
         if screen is not None and screen.is_mounted:
             screen.show_views()
-            if read.name == "fleet" and not self._first_screen_done:
+        if isinstance(read.view, FleetView):
+            self._prepare_filter(read.view)
+            if not self._first_screen_done:
                 self.call_after_refresh(self._after_first_screen)
+
+    def _prepare_filter(self, view: FleetView) -> None:
+        """Let the selector index new rows on the reader thread, so that the first key of a filter finds them ready."""
+        self.reading.ask("filter", lambda _readers: self.selector(view, "a"))
 
     def action_reload(self) -> None:
         screen = self.console_screen
@@ -253,7 +204,7 @@ class ConsoleApp(PacedApp):
 
     # Header and notices
 
-    def _show_header(self) -> None:
+    def show_header(self) -> None:
         screen = self.console_screen
         if screen is None:
             return
@@ -263,16 +214,12 @@ class ConsoleApp(PacedApp):
             screen=screen.NAME,
             as_of_ms=views.fleet.as_of_ms if views.fleet is not None else -1,
             counts=health_counts(views.fleet) if views.fleet is not None else (),
-            rollout=self._running_rollout(),
+            rollout=views.running_rollout,
             link=views.link,
             is_stale=bool(self.failures) or self._is_slow,
-            task=self._task_words,
+            task=self.desk.words,
         )
         screen.show_header(state)
-
-    def _running_rollout(self) -> RolloutRow | None:
-        rollouts = self.views.rollouts.rollouts if self.views.rollouts is not None else ()
-        return next((row for row in rollouts if row.state in ("RUNNING", "REVERTING")), None)
 
     def _show_notice(self) -> None:
         """The banner: a failing read wins over a slow one, that over a passing word."""
@@ -285,7 +232,9 @@ class ConsoleApp(PacedApp):
             what = "" if name == "change_token" else f" ({name})"
             notice = Notice(f"Not up to date{what}: {error.sentence()}", "error")
         elif self._is_slow:
-            notice = Notice(f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn")
+            notice = Notice(
+                f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn"
+            )
         screen.show_notice(notice)
 
     def say(self, text: str, level: str = "info") -> None:
@@ -293,10 +242,14 @@ class ConsoleApp(PacedApp):
         self._info = Notice(text, level)
         self._show_notice()
 
-    def on_key(self) -> None:
+    def unsay(self) -> None:
+        """Take a passing word back."""
         if self._info is not None:
             self._info = None
             self._show_notice()
+
+    def on_key(self) -> None:
+        self.unsay()
 
     def _watch(self) -> None:
         """Once a second: has one read been under way for too long?"""
@@ -305,7 +258,7 @@ class ConsoleApp(PacedApp):
         is_slow = self._slow_ticks >= SLOW_AFTER
         if is_slow != self._is_slow:
             self._is_slow = is_slow
-            self._show_header()
+            self.show_header()
             self._show_notice()
 
     # Going places
@@ -329,7 +282,7 @@ class ConsoleApp(PacedApp):
             self.action_go(first)
         elif first == "theme" and rest in PALETTES:
             self.use_palette(rest)
-        elif first == "glyphs" and rest in ("braille", "block", "ascii"):
+        elif first == "glyphs" and rest in GLYPHS:
             self.use_glyphs(rest)
         elif words and isinstance(self.screen, ConsoleScreen) and not self.screen.jump_to(words):
             if isinstance(self.screen, FleetScreen):
@@ -386,72 +339,22 @@ class ConsoleApp(PacedApp):
     # Actions
 
     def plan(self, operation: str, arguments: dict[str, str], reason_hint: str = "") -> None:
-        """Ask what an action would do; the plan dialog opens when the answer came."""
-        if self._submission is not None:
-            self.say("One action is under way; ctrl+x stops it", "warn")
-            return
-        self._pending = (operation, arguments, reason_hint)
-        self.say("Planning ...")
-        self.asking.ask("plan", lambda readers: readers.plan(operation, arguments), operation)
-
-    def show_plan(self, plan: PlanView) -> None:
-        """Open the dialog for the plan that was asked for last."""
-        operation, arguments, reason_hint = self._pending
-        self._info = None
-        self._show_notice()
-        if plan.operation != operation or not isinstance(self.screen, ConsoleScreen):
-            return
-
-        def answered(reason: str | None) -> None:
-            if reason is not None:
-                told = {"reason": reason} if reason else {}
-                self._submit(plan, {**arguments, **dict(plan.arguments), **told})
-
-        self.push_screen(PlanDialog(plan, reason_hint), answered)
-
-    _pending: tuple[str, dict[str, str], str] = ("", {}, "")
-
-    def _submit(self, plan: PlanView, arguments: dict[str, str]) -> None:
-        title = plan.title
-
-        def progress(part: float, step: str) -> None:
-            self._post(ActionMoved(title, part, step))
-
-        try:
-            submission = self.actions.submit(plan.operation, arguments, progress)
-        except PumpdeckError as error:
-            self.say(error.sentence(), "error")
-            return
-        self._submission = submission
-        self._task_words = task_text(title, float("nan"), "starts")
-        self._show_header()
-        submission.on_done(lambda: self._post(ActionMoved(title, 1.0, "", submission)))
+        """Plan an action and show the plan; with ``reason_hint`` the person is asked for a reason."""
+        self.desk.plan(operation, arguments, reason_hint)
 
     def on_action_moved(self, message: ActionMoved) -> None:
-        if message.ended is None:
-            if self._submission is not None:
-                self._task_words = task_text(message.title, message.part, message.step)
-                self._show_header()
-            return
-        self._submission, self._task_words = None, ""
-        self._show_header()
-        try:
-            message.ended.result(0)
-        except PumpdeckError as error:
-            self.say(f"{message.title}: {error.sentence()}", "error")
-        else:
-            self.say(f"Done: {message.title}")
-        self.action_reload()
+        has_ended = self.desk.moved(message)
+        self.show_header()
+        if has_ended:
+            self.action_reload()
 
     def action_cancel_action(self) -> None:
-        if self._submission is not None:
-            self._submission.cancel()
-            self.say("Asked the running action to stop")
+        self.desk.cancel()
 
     # Command palette
 
     def get_system_commands(self, screen: Screen[Any]) -> Any:  # noqa: ARG002 - Textual's signature
-        for key, name in (("1", "fleet"), ("2", "models"), ("3", "rollouts"), ("4", "audit")):
+        for key, name, _title in SCREENS:
             yield SystemCommand(f"Go to {name}", f"key {key}", lambda name=name: self.action_go(name))
         yield SystemCommand("Filter", "key /", self.action_filter)
         yield SystemCommand("Jump to a pump, site or rollout", "key :", self.action_jump)
@@ -462,6 +365,8 @@ class ConsoleApp(PacedApp):
         yield SystemCommand("Help", "key ?", self.action_help)
         for name in PALETTES:
             yield SystemCommand(f"Theme {name}", "colours of the console", lambda name=name: self.use_palette(name))
-        for glyphs in ("braille", "block", "ascii"):
-            yield SystemCommand(f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs))
+        for glyphs in GLYPHS:
+            yield SystemCommand(
+                f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs)
+            )
         yield SystemCommand("Quit", "key q", self.exit)

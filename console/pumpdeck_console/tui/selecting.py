@@ -14,7 +14,11 @@ from pumpdeck_console.operations.views import HEALTH_WORDS, FleetView, Words
 
 Mask = npt.NDArray[np.bool_]
 Selector = Callable[[FleetView, str], Mask]
-"""(view, filter text) -> bool[n]. Raises QueryError for a text that is no query (yet): the old filter stays."""
+"""(view, filter text) -> bool[n]. Raises QueryError for a text that is no query (yet): the old filter stays.
+
+Called on the event loop for every key of the filter, so it must be fast, and once per new view on a reader thread, where
+it may prepare what it keeps for that view.
+"""
 
 
 def site_mask(view: FleetView, site: str) -> Mask:

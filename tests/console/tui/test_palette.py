@@ -17,7 +17,7 @@ from pumpdeck_console.tui.palette import (
 
 
 def luminance(style_colour: object) -> float:
-    triplet = style_colour.triplet  # type: ignore[attr-defined]
+    triplet = style_colour.get_truecolor()  # type: ignore[attr-defined]
     parts = [channel / 255 for channel in triplet]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,85 @@
+"""What the app holds and is told: the newest views, its settings, and the messages that come from other threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from textual.message import Message
+
+from pumpdeck_console.operations.views import (
+    AuditView,
+    FleetView,
+    LinkView,
+    ModelsView,
+    PumpDetail,
+    RolloutDetail,
+    RolloutRow,
+    RolloutsView,
+)
+from pumpdeck_fleet.core.clock import Clock
+
+from .exporting import Exports
+from .palette import Palette
+from .readers import Submission
+from .reading import Outcome
+from .selecting import Selector, select_words
+
+
+@dataclass
+class Views:
+    """The newest view of each kind; ``None`` until the first arrived."""
+
+    fleet: FleetView | None = None
+    pump: PumpDetail | None = None
+    models: ModelsView | None = None
+    rollouts: RolloutsView | None = None
+    rollout: RolloutDetail | None = None
+    audit: AuditView | None = None
+    link: LinkView | None = None
+
+    def take(self, name: str, view: object) -> None:
+        """Keep ``view`` as the newest of its kind; other names are of no interest."""
+        if name in VIEW_NAMES:
+            setattr(self, name, view)
+
+    @property
+    def running_rollout(self) -> RolloutRow | None:
+        """The newest rollout under way."""
+        rollouts = self.rollouts.rollouts if self.rollouts is not None else ()
+        return next((row for row in rollouts if row.state in ("RUNNING", "REVERTING")), None)
+
+
+VIEW_NAMES = frozenset(field.name for field in fields(Views))
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """What the console is started with besides readers and actions."""
+
+    title: str
+    clock: Clock
+    palette: Palette
+    glyphs: str = "braille"
+    selector: Selector = select_words
+    exports: Exports | None = None
+    on_fleet: Callable[[FleetView], None] | None = None
+    """Called with the newest fleet view on the way out, to cache the first frame of the next start."""
+    is_paced: bool = False
+    """Whether frames wait for the terminal's answer to the one before."""
+
+
+class Arrived(Message):
+    """A reader thread has an outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class ActionMoved(Message):
+    """The worker reports progress, or that an action ended."""
+
+    def __init__(self, title: str, part: float, step: str, ended: Submission | None = None) -> None:
+        super().__init__()
+        self.title, self.part, self.step, self.ended = title, part, step, ended
