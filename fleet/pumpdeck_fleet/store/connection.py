@@ -100,7 +100,9 @@ class Connection:
     def each(self, sql: str, values: Values = ()) -> Iterator[Row]:
         """The rows of a query one by one, for results that should not stand in memory whole."""
         try:
-            yield from self._sql.execute(sql, values)
+            # Not `yield from`: that closes the cursor of a generator left early, perhaps after the file was closed.
+            for row in self._sql.execute(sql, values):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
 
