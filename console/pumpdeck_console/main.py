@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pumpdeck_console import __version__
@@ -27,32 +28,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words in (["--version"], ["-V"]):
         sys.stdout.write(f"pumpdeck {__version__}\n")
         return 0
-    return _run(words)
-
-
-def _run(words: list[str]) -> int:
-    import click  # deferred: `--version` does without
-
-    from pumpdeck_console.cli.root import root  # deferred with click
-
     as_json = "--json" in words
     try:
-        result = root.main(args=words, prog_name="pumpdeck", standalone_mode=False)
+        return _open_console(None) if not words and _is_terminal() else _call(words, as_json)
     except PumpdeckError as error:
         _say(error.as_dict() if as_json else error.sentence(), as_json)
         return error.exit_code
-    except click.exceptions.Exit as done:
-        return int(done.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _say({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED} if as_json else "interrupted", as_json)
-        return EXIT_INTERRUPTED
-    except click.ClickException as error:
-        return _end_usage(error, as_json)
+    except KeyboardInterrupt:
+        return _end_interrupted(as_json)
     except BrokenPipeError:
         return _end_broken_pipe()
     except Exception as error:  # noqa: BLE001 - the last door: a defect still ends as one sentence and exit code 1
         return _end_defect(error, as_json)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _open_console(path: Path | None) -> int:
+    from pumpdeck_console.start import open_console  # deferred: only the console needs it
+
+    return open_console(path)
+
+
+def _call(words: list[str], as_json: bool) -> int:
+    import click  # deferred: neither `--version` nor the console's first frame waits for it
+
+    from pumpdeck_console.cli.root import root  # deferred with click
+    from pumpdeck_console.cli.session import ConsoleWanted  # deferred with click
+
+    try:
+        result: object = root.main(args=words, prog_name="pumpdeck", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except click.Abort:
+        return _end_interrupted(as_json)
+    except click.ClickException as error:
+        return _end_usage(error, as_json)
+    if isinstance(result, ConsoleWanted):
+        try:
+            return _open_console(result.path)
+        finally:
+            result.on_end()
     return result if isinstance(result, int) else 0
+
+
+def _end_interrupted(as_json: bool) -> int:
+    _say({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED} if as_json else "interrupted", as_json)
+    return EXIT_INTERRUPTED
 
 
 def _end_usage(error: click.ClickException, as_json: bool) -> int:

@@ -41,7 +41,8 @@ class OsKeyring:
         Raises:
             UnreachableError: there is no real keyring here, or it does not answer in time.
         """
-        return self._within(lambda: self._real().get_password(SERVICE, name))
+        secret: str | None = self._within(lambda: self._real().get_password(SERVICE, name))
+        return secret
 
     def put(self, name: str, secret: str) -> None:
         """Store a secret.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.journal import Journal
@@ -84,7 +86,8 @@ def _after_damage(state: DeviceState, fs: FileSystem, layout: Layout, receipts: 
     previous = state.previous if state.previous is not None and is_sound(fs, layout, state.previous) else None
     word = "the previous one runs" if previous else "nothing is left to run"
     task = _own(state.active)
-    receipt = receipts.write(state, task, Outcome.FAILED_INCONSISTENT, f"the active package is damaged on the disk; {word}")
+    after = replace(state, active=previous, previous=None)
+    receipt = receipts.write(after, task, Outcome.FAILED_INCONSISTENT, f"the active package is damaged on the disk; {word}")
     return moves.fall_back(state, previous, receipt)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+from pumpdeck_fleet.core import errors
 from pumpdeck_fleet.core.errors import EXIT_DEFECT, FormatError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.rpc import SUPPORTED_VERSIONS, VERSION, Frame, FrameDecoder, Op, encode_frame
 
@@ -71,11 +72,17 @@ def answer_frame(agent: RpcOperations, frame: Frame) -> bytes:
             raise UsageError("this agent does not speak that version", "rpc", expected=SUPPORTED_VERSIONS, found=header.get("v"))
         answer = _dispatch(agent, str(op), header, frame.body)
     except PumpdeckError as error:
-        return encode_frame({**common, "ok": False, "error": error.as_dict(), "supported": list(SUPPORTED_VERSIONS)})
+        return encode_frame({**common, "ok": False, "error": _on_the_wire(error), "supported": list(SUPPORTED_VERSIONS)})
     except Exception as error:  # noqa: BLE001 - the console must hear of a defect; the conversation goes on
         defect = PumpdeckError(f"the agent has a defect ({type(error).__name__}: {error})", str(op))
         return encode_frame({**common, "ok": False, "error": {**defect.as_dict(), "exit_code": EXIT_DEFECT}})
     return encode_frame({**answer.fields, **common, "ok": True}, answer.body)
+
+
+def _on_the_wire(error: PumpdeckError) -> dict[str, Any]:
+    """The error under the name of its nearest class that every console knows."""
+    known = next(cls for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)
+    return {**error.as_dict(), "error": known.__name__}
 
 
 def _dispatch(agent: RpcOperations, op: str, header: Mapping[str, Any], body: bytes) -> Answer:

@@ -72,7 +72,7 @@ class Ed25519Signer:
     @property
     def openssh_public(self) -> str:
         """The public half as an OpenSSH line without comment: `ssh-ed25519 AAAA..`."""
-        return self._private_key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+        return openssh_line(self.public_pem)
 
     def sign(self, payload: bytes) -> bytes:
         """The 64-byte Ed25519 signature; the same payload always gives the same signature."""
@@ -121,9 +121,10 @@ def is_protected(data: bytes) -> bool:
         body = b"".join(line for line in data.split(b"\n") if not line.startswith(b"-"))
         try:
             # openssh-key-v1: magic, then the cipher's name as the first string; "none" means not encrypted.
-            return base64.b64decode(body[:64])[19:23] != b"none"
+            start = base64.b64decode(body[:64])
         except binascii.Error:
             return False
+        return start.startswith(b"openssh-key-v1\0") and start[19:23] != b"none"
     return b"ENCRYPTED" in data.split(b"\n", 1)[0]
 
 
@@ -150,6 +151,16 @@ def public_key_of(public_pem: str, what: str = "public key") -> SSlibKey:
     if not isinstance(key, Ed25519PublicKey):
         raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
     return SSlibKey.from_crypto(key)
+
+
+def openssh_line(public_pem: str) -> str:
+    """A public key as an OpenSSH line without comment: `ssh-ed25519 AAAA..`.
+
+    Raises:
+        FormatError: it is not an Ed25519 public key.
+    """
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_of(public_pem).keyval["public"]))
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
 
 
 def public_key_of_raw(raw: bytes, what: str = "public key") -> PublicKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -11,9 +12,11 @@ from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.ports import FileSystem
 
 from .live import LiveFeed
-from .plan import SimulationPlan, device_root, host_key_path
+from .plan import SimulationPlan, host_key_path, inbox_path
 from .ssh_keys import load_host_key, public_line
 from .ssh_server import SshDevice, SshServer
+
+SCORING_THREADS = 4
 
 
 class HostedAgent(Protocol):
@@ -34,10 +37,14 @@ class SimulatedDevices:
     """Devices of one process behind one SSH server; what a conversation or new rows leave to score is scored in turn."""
 
     def __init__(self, plan: SimulationPlan, root: Path, agents: Mapping[str, HostedAgent], fs: FileSystem) -> None:
+        self._fs = fs
         self._agents = dict(agents)
+        self._inboxes = {device: inbox_path(root, device) for device in agents}
         self._server = SshServer()
         self._dirty: set[str] = set(agents)
         self._changed = threading.Condition()
+        # Scoring waits for the disk half of its time, so a few devices are scored side by side.
+        self._scoring = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="score")
         self.scored_rows = 0
         self.refusals: dict[str, str] = {}
         self.endpoints: dict[str, tuple[int, str]] = {}
@@ -54,29 +61,35 @@ class SimulatedDevices:
             self._dirty.update(devices)
             self._changed.notify_all()
 
+    def mark_waiting(self) -> None:
+        """Mark the devices in whose spool something lies that nobody announced."""
+        self.mark(device for device, inbox in self._inboxes.items() if self._fs.listdir(inbox))
+
     def score_marked(self, timeout_s: float) -> int:
         """Score the marked devices, waiting for the first mark at most `timeout_s`; returns rows scored."""
         with self._changed:
             if not self._dirty:
                 self._changed.wait(timeout_s)
             marked, self._dirty = sorted(self._dirty), set()
-        return sum(self._score(device) for device in marked)
+        rows = sum(self._scoring.map(self._score, marked))
+        self.scored_rows += rows
+        return rows
 
     def close(self) -> None:
         """End all conversations and agents."""
         self._server.close()
+        self._scoring.shutdown(cancel_futures=True)
         for agent in self._agents.values():
             agent.close()
 
     def _score(self, device: str) -> int:
         try:
             rows = self._agents[device].score()
-        except PumpdeckError as error:
+        except (PumpdeckError, OSError) as error:
             # One device that cannot score (a damaged package, a full disk) must not stop the others of this process.
-            self.refusals[device] = error.sentence()
+            self.refusals[device] = str(error)
             return 0
         self.refusals.pop(device, None)
-        self.scored_rows += rows
         return rows
 
     def _listen(self, device: str, plan: SimulationPlan, root: Path, fs: FileSystem) -> tuple[int, str]:
@@ -102,5 +115,5 @@ class SimulatedDevices:
 
 def live_feed(plan: SimulationPlan, root: Path, devices: Sequence[str], since_ms: int, fs: FileSystem) -> LiveFeed:
     """The feed of new rows into the spools of these devices."""
-    inboxes = {device: device_root(root, device) / "spool" / "in" for device in devices}
+    inboxes = {device: inbox_path(root, device) for device in devices}
     return LiveFeed(plan, inboxes, since_ms, fs)

@@ -55,6 +55,11 @@ def device_root(root: Path, device: str) -> Path:
     return root / "devices" / device
 
 
+def inbox_path(root: Path, device: str) -> Path:
+    """Where rows for a simulated device's agent are dropped."""
+    return device_root(root, device) / "spool" / "in"
+
+
 def host_key_path(root: Path, device: str) -> Path:
     """Where a simulated device's SSH host key stands: beside the agent's folder, as on a real device."""
     return root / "ssh" / device

@@ -148,6 +148,7 @@ def _loop(
         devices.score_marked(TURN_S)
         if time.monotonic() - beat_s >= HEARTBEAT_S:
             beat_s = time.monotonic()
+            devices.mark_waiting()
             fed_ms = feed.fed_ms if feed is not None else 0
             heartbeat.write(Heartbeat(os.getpid(), clock.now_ms(), fed_ms, devices.scored_rows, dict(devices.refusals)))
 

@@ -288,8 +288,12 @@ def _said(pairs: list[tuple[Fitted, FittedLimit]], every: Counts, turned: Counts
 def select(runs: list[Run]) -> Options:
     """The grid's choice by the labels of valve1 alone. Other files lend their unlabelled training rows to the pooled limit."""
     results = []
+    fits: dict[tuple[float, bool], list[tuple[Fitted, FittedLimit]]] = {}
     for options in GRID:
-        pairs = [pair for pair in fit_all(runs, options) if pair[0].run.name.startswith("valve1/")]
+        key = (options.window_s, options.temperatures_vote)
+        if key not in fits:
+            fits[key] = [pair for pair in fit_all(runs, options) if pair[0].run.name.startswith("valve1/")]
+        pairs = fits[key]
         alarms = [alarms_of(fitted, limit, options) for fitted, limit in pairs]
         seen = [fitted.run for fitted, _ in pairs]
         parts = [count(alarmed, run.anomaly) for alarmed, run in zip(alarms, seen, strict=True)]

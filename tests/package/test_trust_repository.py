@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from pumpdeck_fleet.core.clock import FixedClock
-from pumpdeck_fleet.core.errors import BusyError, ConflictError, DamagedError, NotFoundError, TrustError, UsageError
+from pumpdeck_fleet.core.errors import (
+    BusyError,
+    ConflictError,
+    DamagedError,
+    NotFoundError,
+    ReplayError,
+    TrustError,
+    UsageError,
+)
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_packaging.bundle_layout import DEPLOY_SLOTS
 from pumpdeck_packaging.folder_lock import hold_folder
@@ -117,6 +125,26 @@ def test_seq_grows_with_every_assignment_whoever_signs(tmp_path: Path) -> None:
     assert seen == sorted(set(seen))
 
 
+def test_a_number_given_by_the_caller_must_be_above_the_last_one(tmp_path: Path) -> None:
+    site = SampleSite(tmp_path)
+    built = site.deliver()
+    laptop = site.keys.laptops[0]
+    wanted = AssignmentRequest("gannet-d1", built.sha256, "t2", seq=site.trust.next_seq(), issued_at_ms=5)
+    (given,) = site.trust.assign([wanted], laptop)
+    assert (given.seq, given.issued_at_ms) == (wanted.seq, 5)
+    before = snapshot_of(tmp_path)
+    assert site.trust.assign([wanted], laptop) == (given,)
+    for seq in (given.seq, given.seq - 1):
+        with pytest.raises(ReplayError):
+            site.trust.assign([replace(wanted, task="t3", seq=seq)], laptop)
+    assert snapshot_of(tmp_path) == before
+    assert site.trust.assign([replace(wanted, seq=given.seq + 1)], laptop)[0].seq == given.seq + 1
+    high = replace(wanted, task="t4", seq=10**9)
+    assert site.trust.assign([high], laptop)[0].seq + 1 == site.trust.next_seq() == 10**9 + 1
+    assert site.trust.assign([replace(high, task="t5", seq=0)], laptop)[0].seq == 10**9 + 1
+    assert verify(site.state(), site.files()).assignment.task == "t5"
+
+
 def test_old_packages_leave_the_release_list_but_never_the_assigned_one(tmp_path: Path) -> None:
     site = SampleSite(tmp_path)
     first = site.deliver(onnx=b"first")
@@ -191,6 +219,31 @@ def test_an_altered_repository_is_not_built_upon(tmp_path: Path) -> None:
         site.trust.assign([AssignmentRequest("gannet-d1", built.sha256, "x")], site.keys.laptops[0])
     with pytest.raises((TrustError, DamagedError)):
         site.trust.status()
+
+
+class BadSector(RealFileSystem):
+    """A stick that fails in the middle of a file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read_bytes(self, path: Path, max_bytes: int) -> bytes:
+        if path.name.endswith(self.name):
+            raise OSError(5, "Input/output error")
+        return super().read_bytes(path, max_bytes)
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.root.json", ".deploy.json", ".gannet-d1"])
+def test_a_medium_that_fails_while_reading_is_said_and_nothing_is_signed(tmp_path: Path, name: str) -> None:
+    site = SampleSite(tmp_path)
+    built = site.deliver()
+    before = snapshot_of(tmp_path)
+    bad = SiteTrust(tmp_path / "gannet", BadSector(name), site.clock)
+    with pytest.raises(DamagedError, match="Input/output error"):
+        bad.files_for("gannet-d1")
+    with pytest.raises(DamagedError, match="Input/output error"):
+        bad.assign([AssignmentRequest("gannet-d1", built.sha256, "again")], site.keys.laptops[0])
+    assert snapshot_of(tmp_path) == before
 
 
 class CutAfter(RealFileSystem):

@@ -20,7 +20,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.inventory import Channel
-from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_fleet.core.receipts import RECEIPT_PAYLOAD_TYPE, SelfTest
 from pumpdeck_fleet.core.rpc import FrameDecoder, Op
 from pumpdeck_fleet.numeric.arrays import encode_arrays
@@ -107,6 +107,18 @@ def package(
     return build_package(PackageContent(device, EDGE, (model,), pumps, NOW_MS - 86_400_000))
 
 
+class UnsyncedFileSystem(RealFileSystem):
+    """A real disk without syncs: what a cut would take is asked of `ForgetfulDisk`, not of this machine."""
+
+    def open_write(self, path: Path, *, truncate: bool = True) -> OpenFile:
+        handle = super().open_write(path, truncate=truncate)
+        handle.fsync = lambda: None  # type: ignore[method-assign]
+        return handle
+
+    def fsync_dir(self, path: Path) -> None:
+        pass
+
+
 class MemoryLocks:
     """Locks for devices on a disk in memory: one thread, nobody to keep out."""
 
@@ -164,7 +176,7 @@ class Bench:
         self.site = site or SampleSite(folder)
         self.device = device
         self.tags = tags
-        self.fs = fs or RealFileSystem()
+        self.fs = fs or UnsyncedFileSystem()
         self.root = root or folder / "devices" / device
         self.clock = FixedClock(NOW_MS)
         self.runner = runner or ScriptedRunner()

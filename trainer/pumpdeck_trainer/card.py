@@ -37,7 +37,7 @@ def write_card(
         "## Gates\n\n" + "\n".join(f"- {gate.name}: {gate.verdict.value}. {gate.reason}" for gate in gates) + "\n",
         "## Where it fails\n\n"
         "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
-        "- A fault slower than the adaptive baseline is first seen as drift; past `follow` limits it alarms.\n"
+        "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
         "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n",
         "## Lineage\n\n"
         f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",

@@ -95,7 +95,6 @@ class _Alarm(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     deadband: float = 0.7
     persistence_s: float | None = None
     tau_s: float = DAY_S
-    follow: float = 1.0
 
 
 class _Validation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -175,7 +174,6 @@ def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
                 deadband=alarm.deadband,
                 persistence_s=window_s / 2 if alarm.persistence_s is None else alarm.persistence_s,
                 tau_s=alarm.tau_s,
-                follow=alarm.follow,
             ),
             holdout=_share(parsed.validation.holdout, "validation.holdout"),
             gates=GateThresholds(**msgspec.structs.asdict(gates)),

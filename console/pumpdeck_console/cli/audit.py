@@ -63,7 +63,9 @@ def verify(session: Session, as_json: bool) -> None:
     from pumpdeck_console.operations.audit import verify_audit  # deferred: help needs none of it
 
     head = verify_audit(session.workspace())
-    write_object({"chain": head.chain, "entries": head.position, "head": head.digest, "verified": True}, as_json=as_json)
+    write_object(
+        {"chain": head.chain, "entries": head.position, "head": head.digest, "verified": True}, as_json=as_json
+    )
 
 
 @audit.command("export")

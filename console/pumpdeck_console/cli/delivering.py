@@ -25,7 +25,9 @@ _KINDS = ("receipt", "alarm", "retrain_request", "sketch", "scores", "segment")
 
 @click.command(cls=WorkspaceCommand)
 @click.option("--until-idle", is_flag=True, help="Go on until no rollout runs.")
-@click.option("--limit", "limit_s", default=3600.0, show_default=True, help="With --until-idle, at most so many seconds.")
+@click.option(
+    "--limit", "limit_s", default=3600.0, show_default=True, help="With --until-idle, at most so many seconds."
+)
 @key_options
 @json_option
 @click.pass_obj

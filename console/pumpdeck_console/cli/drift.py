@@ -47,7 +47,9 @@ def list_figures(session: Session, query: str, as_json: bool) -> None:
         }
         for row in list_drift(session.workspace(), query=query)
     ]
-    write_rows(rows, _COLUMNS, as_json=as_json, empty="No drift figure yet. Devices return sketches with: pumpdeck collect")
+    write_rows(
+        rows, _COLUMNS, as_json=as_json, empty="No drift figure yet. Devices return sketches with: pumpdeck collect"
+    )
 
 
 @drift.command("judge")

@@ -155,9 +155,7 @@ def enrol(
         enrolled = list(report.devices)
         problems = [{"device": name, "reason": reason} for name, reason in report.problems]
     else:
-        one = operations.enrol(
-            session.workspace(), device=device, host_key=host_key, replace_identity=replace_identity
-        )
+        one = operations.enrol(session.workspace(), device=device, host_key=host_key, replace_identity=replace_identity)
         enrolled = [one]
     rows = [{"device": row.device, "key_id": row.key_id, "new": row.is_new, "reason": ""} for row in enrolled]
     columns = (Column("device"), Column("key_id", write=show_digest), Column("new"), Column("reason"))

@@ -83,4 +83,6 @@ def list_labels(session: Session, pump: str, as_json: bool) -> None:
         }
         for label in listed(session.workspace(), pump=pump)
     ]
-    write_rows(rows, _COLUMNS, as_json=as_json, empty="No labels. Write one with: pumpdeck label add PUMP VERDICT --from 7d")
+    write_rows(
+        rows, _COLUMNS, as_json=as_json, empty="No labels. Write one with: pumpdeck label add PUMP VERDICT --from 7d"
+    )

@@ -73,9 +73,13 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
         for row in report.packages
     ]
     sites = session.workspace().fleet.device_by_id
-    left_out = [{"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out]
+    left_out = [
+        {"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out
+    ]
     write_rows([*built, *left_out], _BUILT_COLUMNS, as_json=as_json, empty="")
-    say(f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out.")
+    say(
+        f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out."
+    )
 
 
 @package.command("list")

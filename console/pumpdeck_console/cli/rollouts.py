@@ -197,7 +197,9 @@ def why(session: Session, device: str, as_json: bool) -> None:
     ]
     columns = (Column("order", "no", right=True), Column("reason"), Column("rollout"))
     runs = f"it runs package {answer.active_sha256[:12]}" if answer.active_sha256 else "it runs no package"
-    write_rows(rows, columns, as_json=as_json, empty=f"Nothing blocks {answer.device}: {runs}, as its newest rollout says.")
+    write_rows(
+        rows, columns, as_json=as_json, empty=f"Nothing blocks {answer.device}: {runs}, as its newest rollout says."
+    )
 
 
 def _write_report(report: RolloutReport, as_json: bool) -> None:
@@ -237,7 +239,9 @@ def _plan_rows(report: PlanReport) -> list[dict[str, Any]]:
 def _plan_words(report: PlanReport) -> str:
     plan = report.plan
     versions = ", ".join(f"{version.model} v{version.number}" for version in plan.versions)
-    words = f"{versions} on {len(plan.tasks)} devices in {len(plan.wave_sizes)} waves, {report.bytes_total / 1000:.0f} kB"
+    words = (
+        f"{versions} on {len(plan.tasks)} devices in {len(plan.wave_sizes)} waves, {report.bytes_total / 1000:.0f} kB"
+    )
     if report.slowest_minutes is not None:
         words += f", at most {report.slowest_minutes:.1f} minutes ({report.slowest_site})"
     return f"{words}; {len(plan.excluded)} left out. Freeze it with: pumpdeck rollout start"
@@ -255,7 +259,9 @@ def _rollout(one: Rollout) -> dict[str, Any]:
         "bad": sum(count.bad for count in counts),
         "unknown": sum(count.unknown for count in counts),
         "left_out": len(one.plan.excluded),
-        "waves": ",".join(f"{wave.state.value}:{size}" for wave, size in zip(one.waves, one.plan.wave_sizes, strict=True)),
+        "waves": ",".join(
+            f"{wave.state.value}:{size}" for wave, size in zip(one.waves, one.plan.wave_sizes, strict=True)
+        ),
         "approvals": len(one.approvals),
         "created": time_text(one.plan.created_ms),
         "changed": time_text(one.changed_ms),

@@ -8,16 +8,18 @@ import click
 
 from pumpdeck_console import __version__
 from pumpdeck_console.cli.lazy import LazyGroup
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ConsoleWanted, Session
 
 _CLI = "pumpdeck_console.cli"
 
 COMMANDS = {
+    "demo": (f"{_CLI}.demo:demo", "Open the console on a sample fleet with simulated devices."),
     "init": (f"{_CLI}.workspace:init", "Make a new workspace folder."),
     "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
     "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "ingest": (f"{_CLI}.ingest:ingest", "Bring CSV or Parquet files of rows into the store."),
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
@@ -30,7 +32,10 @@ COMMANDS = {
     "approve": (f"{_CLI}.rollouts:approve", "Approve the plan of a ROLLOUT; with enough approvals it runs."),
     "tick": (f"{_CLI}.delivering:tick", "Let time pass in all rollouts and deliver what is due."),
     "why": (f"{_CLI}.rollouts:why", "Say why DEVICE does not run what it should, the first reason first."),
-    "collect": (f"{_CLI}.delivering:collect", "Take what waits on devices: receipts, alarms, sketches, scores, segments."),
+    "collect": (
+        f"{_CLI}.delivering:collect",
+        "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
+    ),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
@@ -39,7 +44,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="pumpdeck %(version)s")
 @click.pass_context
-def root(context: click.Context) -> int | None:
+def root(context: click.Context) -> ConsoleWanted | None:
     """Keep the machine-learning models on your pumps true, safe and current.
 
     Without a command, in a terminal, the console opens.
@@ -50,9 +55,7 @@ def root(context: click.Context) -> int | None:
         return None
     if not is_terminal():
         raise click.UsageError("the console needs a terminal; give a command", context)
-    from pumpdeck_console.cli.console import open_console  # deferred: only the console needs it
-
-    return open_console(session)
+    return ConsoleWanted(session.path)
 
 
 def is_terminal() -> bool:

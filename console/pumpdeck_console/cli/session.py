@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
     from pumpdeck_console.wiring import Workspace
 
 _SHOW_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleWanted:
+    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual.
+
+    `on_end` is called when the console has ended, however it did.
+    """
+
+    path: Path | None
+    on_end: Callable[[], None] = lambda: None
 
 
 class Session:

@@ -16,7 +16,9 @@ from pumpdeck_console.cli.session import Session
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("pump")
-@click.option("--from", "start", type=WHEN, help="Start: RFC 3339, a day, or so long ago (6h). Else the last 24 h known.")
+@click.option(
+    "--from", "start", type=WHEN, help="Start: RFC 3339, a day, or so long ago (6h). Else the last 24 h known."
+)
 @click.option("--to", "end", type=WHEN, help="End, not included.")
 @click.option("--channel", "channels", multiple=True, help="Only this channel; may be given again.")
 @click.option("--scores", is_flag=True, help="Scores that the device computed, in place of what its sensors measured.")
@@ -54,4 +56,9 @@ def telemetry(
         writer.writerows(rows)
         return
     columns = tuple(Column(key, right=key in frame.channels) for key in keys)
-    write_rows(rows, columns, as_json=as_json, empty=f"No rows of {pump} in this interval. Bring some with: pumpdeck ingest FILE")
+    write_rows(
+        rows,
+        columns,
+        as_json=as_json,
+        empty=f"No rows of {pump} in this interval. Bring some with: pumpdeck ingest FILE",
+    )

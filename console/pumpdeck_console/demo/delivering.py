@@ -51,7 +51,9 @@ def rollout(stage: Stage) -> Found:
             found.problems.append(f"{device.id}: {said['problem']}")
         elif device.id in wanted:
             runs = said["active"]
-            found.expect(runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package")
+            found.expect(
+                runs == wanted[device.id].sha256, f"{device.id}: runs {runs[:12] or 'nothing'}, not its package"
+            )
             found.expect(not said["problems"], f"{device.id}: {said['problems']}")
     found.evidence = {
         "rollout": ended.id,
@@ -63,7 +65,7 @@ def rollout(stage: Stage) -> Found:
         "delivery_problems": dict(report.problems),
         "agents_as_processes": list(stage.mark.processes),
         "agents_in_simulator": len(stage.workspace.fleet.devices) - len(stage.mark.processes),
-        "champion": {model: version for model, version in _champions(stage).items()},
+        "champion": _champions(stage),
     }
     return found
 
@@ -120,7 +122,7 @@ def _check_keys(stage: Stage, found: Found) -> None:
 
 def ask_devices(stage: Stage) -> dict[str, dict[str, Any]]:
     """What each device says of itself now: `active`, `key_id`, `public_key`, or `problem` where it cannot be asked."""
-    connect = stage.workspace.connect
+    connect, workspace_id = stage.workspace.connect, stage.workspace.store.workspace
     said: dict[str, dict[str, Any]] = {}
     lock = threading.Lock()
 
@@ -128,7 +130,7 @@ def ask_devices(stage: Stage) -> dict[str, dict[str, Any]]:
         try:
             channel = connect(device)
             try:
-                hello = channel.call(Op.HELLO, {"console": "demo", "workspace": stage.workspace.store_id})[0]
+                hello = channel.call(Op.HELLO, {"console": "demo", "workspace": workspace_id})[0]
                 status = read_status(channel, device.id)
             finally:
                 channel.close()

@@ -31,7 +31,8 @@ class DemoSize:
 class DemoMark:
     """What a demo folder says of itself. `is_made` is false while it is being made: such a one is begun anew.
 
-    `end_ms` is the time of the last row of the history. `processes` are the devices whose agent is a process of its own.
+    `is_ready` says that the console may open at once. `end_ms` is the time of the last row of the history. `processes` are
+    the devices whose agent is a process of its own.
     """
 
     format: int
@@ -41,6 +42,7 @@ class DemoMark:
     processes: tuple[str, ...] = ()
     spooled: dict[str, int] | None = None
     is_made: bool = False
+    is_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)

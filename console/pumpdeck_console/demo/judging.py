@@ -9,7 +9,7 @@ from typing import Any
 
 from pumpdeck_console.demo.steps import Found, Stage
 from pumpdeck_console.operations.delivering import collect
-from pumpdeck_console.operations.drift import judge
+from pumpdeck_console.operations.drift import fresh_drift
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
@@ -43,16 +43,18 @@ def scored_rows(stage: Stage) -> dict[str, int]:
 def _collect_all(stage: Stage) -> dict[str, str]:
     deadline = time.monotonic() + SCORES_LIMIT_S
     expected = sum((stage.mark.spooled or {}).values())
+    refused: dict[str, str] = {}
     while True:
         summary = collect(stage.workspace, on_progress=stage.on_progress)
         done = sum(scored_rows(stage).values())
         stage.on_progress("devices score", done, expected)
         unreachable = dict(summary.problems)
+        refused.update({report.device: "; ".join(report.problems) for report in summary.devices if report.problems})
         if done >= expected or time.monotonic() > deadline:
-            return unreachable
+            return {**refused, **unreachable}
         # A device that cannot be reached will not score either; the others get the time they need.
         if unreachable and done >= expected - _rows_of(stage, unreachable):
-            return unreachable
+            return {**refused, **unreachable}
         time.sleep(0.3)
 
 
@@ -101,7 +103,7 @@ def _first_alarm(raised: list[AlarmNotice], pump: str, onset_ms: int) -> AlarmNo
 def drift(stage: Stage) -> Found:
     """PSI of every pump from its device's own sketches, computed anew and held against what is stored."""
     found = Found()
-    fresh = {report.pump: report for report in judge(stage.workspace).reports}
+    fresh = {report.pump: report for report in fresh_drift(stage.workspace).reports}
     stored = stage.workspace.store.drift.latest()
     for pump in stage.workspace.fleet.pumps:
         report, row = fresh.get(pump.id), stored.get(pump.id)

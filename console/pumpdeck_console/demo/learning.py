@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pumpdeck_console.demo.home import DemoHome
 from pumpdeck_console.demo.steps import Found, Stage
@@ -16,6 +18,7 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.files import read_at_most
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
+from pumpdeck_fleet.core.telemetry import IngestReport
 from pumpdeck_fleet.store.models import PackageRow
 
 FILE_MAX_BYTES = 512 * 1024 * 1024
@@ -23,28 +26,32 @@ FILE_MAX_BYTES = 512 * 1024 * 1024
 
 def history_files(home: DemoHome) -> list[Path]:
     """The files that the sites handed over, in order of name."""
-    return sorted(path for path in home.history.iterdir() if path.suffix in (".parquet", ".csv") and path.stem != "labels")
+    return sorted(
+        path for path in home.history.iterdir() if path.suffix in (".parquet", ".csv") and path.stem != "labels"
+    )
 
 
 def ingest(stage: Stage) -> Found:
     """Take in every file; a file that was taken in before must change nothing."""
     found = Found()
     files = history_files(stage.home)
-    reports = ingest_files(stage.workspace, paths=[str(path) for path in files], on_progress=stage.on_progress)
+    reports = [report for path in files for report in _ingest(stage, path)]
     import_labels(stage.workspace, path=str(stage.home.history / "labels.csv"))
     store = stage.workspace.store
     truth = json.loads((stage.home.history / "truth.json").read_text(encoding="utf-8"))
     rows = {pump.id: (store.telemetry.span(pump.id) or (0, 0, 0))[2] for pump in stage.workspace.fleet.pumps}
-    listed = []
+    listed: list[dict[str, Any]] = []
     for report in reports:
         with Path(report.path).open("rb") as stream:
             digest = canonical.digest(read_at_most(stream, FILE_MAX_BYTES, report.path))
-        found.expect(digest == report.digest, f"{report.path}: its bytes are not those that were taken in")
+        known = store.sources.seen(report.digest)
+        found.expect(known is not None, f"{report.path}: the store does not know that it was taken in")
         found.expect(not report.refused, f"{report.path}: {report.refused} rows were refused")
         listed.append(
             {
                 "file": Path(report.path).name,
                 "sha256": digest,
+                "source": report.digest,
                 "rows": report.accepted + report.already,
                 "new": report.accepted,
                 "flagged": report.flagged,
@@ -96,6 +103,12 @@ def train(stage: Stage) -> Found:
     return found
 
 
+def _ingest(stage: Stage, path: Path) -> Sequence[IngestReport]:
+    # A site's own loggers write bare tags and local times: who hands the file over says which site it is from.
+    site = next(site.id for site in stage.workspace.fleet.sites if path.name.startswith(f"{site.id}-"))
+    return ingest_files(stage.workspace, paths=[str(path)], options={"site": site}, on_progress=stage.on_progress)
+
+
 def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:
     digests = [version.onnx_digest, version.card_digest, version.golden_digest, version.run_record_digest]
     digests += [digest for pump in version.pumps for digest in (pump.block_digest, pump.edges_digest)]
@@ -105,15 +118,15 @@ def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:
         except PumpdeckError as error:
             found.problems.append(f"{version.model} {version.number}: {error.sentence()}")
     for gate in version.gates:
-        found.expect(gate.verdict is not GateVerdict.REFUSE, f"{version.model}: gate {gate.name} refused: {gate.reason}")
+        found.expect(
+            gate.verdict is not GateVerdict.REFUSE, f"{version.model}: gate {gate.name} refused: {gate.reason}"
+        )
 
 
 def package(stage: Stage) -> Found:
     """Build and release a package for each device, then read every one of them back from both places that keep it."""
     found = Found()
-    report = build_packages(
-        stage.workspace, models=candidates(stage), on_progress=stage.on_progress
-    )
+    report = build_packages(stage.workspace, models=candidates(stage), on_progress=stage.on_progress)
     for one in report.left_out:
         found.problems.append(f"{one.device}: {one.reason}")
     listed = []
@@ -123,7 +136,9 @@ def package(stage: Stage) -> Found:
         except PumpdeckError as error:
             found.problems.append(f"{row.device}: {error.sentence()}")
             continue
-        found.expect(view.manifest.device == row.device, f"{row.device}: its package was built for {view.manifest.device}")
+        found.expect(
+            view.manifest.device == row.device, f"{row.device}: its package was built for {view.manifest.device}"
+        )
         listed.append(
             {
                 "device": row.device,

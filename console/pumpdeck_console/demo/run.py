@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pumpdeck_console.demo import delivering, judging, learning
@@ -35,9 +35,7 @@ class DemoOptions:
     end_ms: int = 0
 
 
-def made_demo(
-    home: DemoHome, options: DemoOptions, fs: FileSystem, clock: Clock, on_progress: Progress
-) -> DemoMark:
+def made_demo(home: DemoHome, options: DemoOptions, fs: FileSystem, clock: Clock, on_progress: Progress) -> DemoMark:
     """The demo of that home: the one that is there, or a new one."""
     mark = home.read_mark(fs)
     if mark is not None and mark.is_made:
@@ -46,26 +44,35 @@ def made_demo(
 
 
 def run_loop(
-    home: DemoHome, options: DemoOptions, fs: FileSystem, clock: Clock, on_progress: Progress
+    home: DemoHome,
+    options: DemoOptions,
+    fs: FileSystem,
+    clock: Clock,
+    on_progress: Progress,
+    *,
+    on_started: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The whole loop once; the summary with the evidence of every step."""
+    """The whole loop once; the summary with the evidence of every step. `on_started` hears which process is which device."""
     began_s = time.monotonic()
     mark = made_demo(home, options, fs, clock, on_progress)
     with start_devices(home, mark, is_live=False) as devices, open_workspace(home.workspace, fs=fs) as workspace:
         endpoints = devices.wait_ready()
         settle_endpoints(home, workspace, endpoints)
         for device, pid in sorted(devices.agent_pids.items()):
-            on_progress(f"{device} runs as process {pid}", 0, 0)
-        on_progress(f"{len(endpoints) - len(devices.agent_pids)} devices run in process {devices.pid}", 0, 0)
+            on_started(f"Device {device} runs as process {pid}")
+        on_started(f"{len(endpoints) - len(devices.agent_pids)} devices run in process {devices.pid}")
         stage = Stage(workspace, home, mark, on_progress)
         steps = run_steps(stage, STEPS)
+    is_ok = all(step["ok"] for step in steps.values())
+    if is_ok and not mark.is_ready:
+        home.write_mark(fs, replace(mark, is_ready=True))
     return {
         "workspace": str(home.workspace),
         "devices": str(home.simulation / "devices"),
         "keys": f"throwaway keys in 0600 files under {home.keys}",
         "seed": mark.size.seed,
         "seconds": round(time.monotonic() - began_s, 2),
-        "ok": all(step["ok"] for step in steps.values()),
+        "ok": is_ok,
         "steps": steps,
     }
 

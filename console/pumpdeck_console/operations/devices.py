@@ -33,9 +33,7 @@ class EnrolReport:
 
 
 @operation("devices.enrol", runs_in="worker")
-def enrol(
-    workspace: Workspace, *, device: str, host_key: str = "", replace_identity: bool = False
-) -> EnrolledRow:
+def enrol(workspace: Workspace, *, device: str, host_key: str = "", replace_identity: bool = False) -> EnrolledRow:
     """Enrol one device over SSH under its pinned host key, or from the keys in the inventory when they stand there.
 
     Raises:

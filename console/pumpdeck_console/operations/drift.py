@@ -9,6 +9,7 @@ from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.drift import DriftSummary
 from pumpdeck_fleet.core.inventory import Pump
 from pumpdeck_fleet.core.ports import Progress
 
@@ -58,13 +59,20 @@ def list_drift(workspace: Workspace, *, query: str = "") -> tuple[DriftListRow, 
 @operation("drift.judge", runs_in="worker")
 def judge(workspace: Workspace, *, on_progress: Progress = no_progress) -> DriftJudged:
     """Judge every pump with sketches anew and keep what is newer. Judging the same sketches again changes nothing."""
-    from pumpdeck_fleet.services.monitor import judge_drift, store_drift  # deferred: numpy
+    from pumpdeck_fleet.services.monitor import store_drift  # deferred: numpy
 
     on_progress("judge drift", 0, 1)
-    summary = judge_drift(workspace.store, workspace.artifacts, workspace.fleet, channels_of=_ChannelsOf(workspace))
+    summary = fresh_drift(workspace)
     fresh = store_drift(workspace.store, summary)
     on_progress("judge drift", 1, 1)
     return DriftJudged(fresh, len(summary.reports), summary.skipped)
+
+
+def fresh_drift(workspace: Workspace) -> DriftSummary:
+    """What the stored sketches give now; nothing is kept."""
+    from pumpdeck_fleet.services.monitor import judge_drift  # deferred: numpy
+
+    return judge_drift(workspace.store, workspace.artifacts, workspace.fleet, channels_of=_ChannelsOf(workspace))
 
 
 class _ChannelsOf:

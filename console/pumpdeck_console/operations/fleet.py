@@ -63,7 +63,9 @@ def list_pumps(workspace: Workspace, *, query: str = "") -> tuple[PumpRow, ...]:
         QueryError: the query cannot be read.
     """
     now_ms = workspace.clock.now_ms()
-    rows = pump_rows(workspace.fleet.pumps, workspace.store.facts(), now_ms, workspace.policies.health, _guilty(workspace))
+    rows = pump_rows(
+        workspace.fleet.pumps, workspace.store.facts(), now_ms, workspace.policies.health, _guilty(workspace)
+    )
     if not query.strip():
         return tuple(rows)
     from pumpdeck_fleet.core.query import parse_query  # deferred: most lists have no query

@@ -107,7 +107,9 @@ def _seen(row: PumpRow) -> int:
     return NEVER if seen is None else seen
 
 
-def _hourly_scores(workspace: Workspace, pumps: Sequence[str], now_ms: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _hourly_scores(
+    workspace: Workspace, pumps: Sequence[str], now_ms: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     end_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
     return workspace.store.scores.hourly(pumps, end_ms - SPARK_HOURS * HOUR_MS, end_ms, "score")
 

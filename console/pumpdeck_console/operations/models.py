@@ -109,7 +109,9 @@ def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = 
     refused = [gate for gate in version.gates if gate.verdict is GateVerdict.REFUSE]
     if refused:
         raise GateRefusedError(
-            "a quality gate refused this version", f"{model} {version.number}", found=f"{refused[0].name}: {refused[0].reason}"
+            "a quality gate refused this version",
+            f"{model} {version.number}",
+            found=f"{refused[0].name}: {refused[0].reason}",
         )
     with workspace.store.atomic() as store:
         old = store.registry.aliases(model)

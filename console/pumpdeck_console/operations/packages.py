@@ -182,9 +182,7 @@ class _Parts:
         )
 
 
-def _release(
-    workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice, BuiltPackage]]
-) -> list[BuiltRow]:
+def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice, BuiltPackage]]) -> list[BuiltRow]:
     for _, package in built:
         workspace.artifacts.put(package.data)
     releases = [

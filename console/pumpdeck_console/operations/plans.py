@@ -73,7 +73,7 @@ def _rollout_approve(workspace: Workspace, arguments: Mapping[str, str]) -> Plan
         f"pumpdeck approve {rollout.id}",
         warnings=_excluded(rollout.plan),
         refusal=refusal,
-        arguments=(("plan_digest", rollout.plan_digest),),
+        arguments=(("plan_digest", rollout.plan_digest), ("deliver", "yes")),
     )
 
 
@@ -94,7 +94,10 @@ def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
     sites = {task.site for task in plan.tasks}
     return [
         ("model versions", ", ".join(f"{version.model} v{version.number}" for version in plan.versions)),
-        ("devices", f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps"),
+        (
+            "devices",
+            f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps",
+        ),
         ("waves", " then ".join(str(size) for size in plan.wave_sizes)),
         ("bytes", f"{plan.bytes_total / 1000:.0f} kB in all"),
         ("soak", f"{plan.policy.soak_s:g} s after each wave"),

@@ -65,10 +65,14 @@ def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
     matches = sorted({row.run for row in list_runs(workspace, limit=10_000) if row.run.startswith(run.lower())})
     if len(matches) != 1 or not run:
         raise NotFoundError(
-            "no such training run" if not matches else "several runs begin so", run, hint="list them with: pumpdeck runs"
+            "no such training run" if not matches else "several runs begin so",
+            run,
+            hint="list them with: pumpdeck runs",
         )
     data = workspace.artifacts.get(matches[0])
-    found: Mapping[str, Any] = canonical.parse_json(data, f"run record {matches[0][:12]}", max_bytes=RUN_RECORD_MAX_BYTES)
+    found: Mapping[str, Any] = canonical.parse_json(
+        data, f"run record {matches[0][:12]}", max_bytes=RUN_RECORD_MAX_BYTES
+    )
     return found
 
 

@@ -42,7 +42,12 @@ def _rows(view: FleetView, fleet: Fleet | None) -> list[dict[str, Any]]:
     score, limit, drift = (_numbers(column) for column in (view.score, view.limit, view.drift_psi))
     found = []
     for i, (pump, tag) in enumerate(zip(view.pump_ids, view.tags, strict=True)):
-        site, health, seen, version = view.sites[i], int(view.health[i]), int(view.last_seen_ms[i]), int(view.model_version[i])
+        site, health, seen, version = (
+            view.sites[i],
+            int(view.health[i]),
+            int(view.last_seen_ms[i]),
+            int(view.model_version[i]),
+        )
         row: dict[str, Any] = {
             "pump": pump,
             "tag": tag,

@@ -133,7 +133,9 @@ def _types(workspace: Workspace, pump_type: str) -> list[PumpType]:
     with_rows = {pump.type for pump in workspace.fleet.pumps if pump.id in facts and facts[pump.id].rows}
     chosen = [known[name] for name in sorted(with_rows) if not pump_type or name == pump_type]
     if not chosen:
-        raise RefusedError("there are no rows to learn from", pump_type or "train", hint="bring some: pumpdeck ingest FILE")
+        raise RefusedError(
+            "there are no rows to learn from", pump_type or "train", hint="bring some: pumpdeck ingest FILE"
+        )
     return chosen
 
 
@@ -157,9 +159,7 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
     return _register(workspace, trained, options)
 
 
-def _request(
-    workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions
-) -> TrainingRequest:
+def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:
     spans = {pump.id: span for pump in pumps if (span := workspace.store.telemetry.span(pump.id)) is not None}
     end_ms = options.until_ms or max(span[1] for span in spans.values()) + 1
     return TrainingRequest(tuple(sorted(spans)), end_ms - round(spec.reference_days * DAY_MS), end_ms)
@@ -213,7 +213,9 @@ def git_state(root: Path) -> tuple[str, bool]:
         return "", False
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain", "--", "fleet.toml", "makers", "pipelines", "policies.toml"))
+        return commit, bool(
+            _git(root, "status", "--porcelain", "--", "fleet.toml", "makers", "pipelines", "policies.toml")
+        )
     except (OSError, subprocess.SubprocessError):
         return "", False
 

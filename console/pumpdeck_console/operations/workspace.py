@@ -122,7 +122,9 @@ def _pipelines(workspace: Workspace) -> Finding:
     have = {path.stem for path in workspace.pipelines_path.glob("*.toml") if is_name(path.stem)}
     lacking = sorted(used - have)
     if lacking:
-        return Finding("pipelines", "warn", f"none for {', '.join(lacking)}", "training uses the built-in defaults for them")
+        return Finding(
+            "pipelines", "warn", f"none for {', '.join(lacking)}", "training uses the built-in defaults for them"
+        )
     return Finding("pipelines", "ok", f"{len(have)} files")
 
 

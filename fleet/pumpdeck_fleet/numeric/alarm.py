@@ -149,11 +149,14 @@ class AlarmTracker:
 
         Raises:
             FormatError: time does not rise, or starts before the last row; nothing changed.
+            What the scorer raises: rows before the ones it was asked for stay taken; go back to a saved state.
         """
         check_rising(at_ms)
         if not len(at_ms):
             return AlarmTrace(at_ms, np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros(0, np.float32))
         self._check_newer(int(at_ms[0]))
+        if len(at_ms) == 1:
+            return self._one(at_ms, features, scorer)
         trace, voted = _blank(at_ms), has_votes(self.block, features)
         finite = np.isfinite(features)
         steps, finite = self._deviations(features, finite)
@@ -166,6 +169,14 @@ class AlarmTracker:
             ahead = min(2 * ahead, len(hours)) if done == stop - place else 1
             place += done
         return trace
+
+    def _one(self, at_ms: Int64, features: Float32, scorer: Scorer) -> AlarmTrace:
+        moment, row = int(at_ms[0]), features[0]
+        score = scorer(self.correct(moment, row)[None])
+        alarmed = self.push(moment, row, float(score[0]))
+        if not np.isfinite(row[self._voting]).any():
+            score = np.full(1, np.nan, np.float32)
+        return AlarmTrace(at_ms, score, np.array([alarmed]), np.array([self._drift_index], np.float32))
 
     def _try(self, rows: _Rows, hours: Int64, scorer: Scorer, trace: AlarmTrace) -> int:
         """Score the hours between the given rows on a guess, and accept as many of them as the guess held for (at least 1).

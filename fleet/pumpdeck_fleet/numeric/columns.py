@@ -83,7 +83,9 @@ def pack_rows(frame: TelemetryFrame) -> bytes:
     return decimals.tobytes() + deflater.compress(b"".join(parts)) + deflater.flush()
 
 
-def unpack_rows(data: bytes, rows: int, channels: tuple[str, ...], has_flags: bool, what: str = "chunk") -> TelemetryFrame:
+def unpack_rows(
+    data: bytes, rows: int, channels: tuple[str, ...], has_flags: bool, what: str = "chunk"
+) -> TelemetryFrame:
     """What `pack_rows` packed.
 
     Raises:
@@ -92,7 +94,9 @@ def unpack_rows(data: bytes, rows: int, channels: tuple[str, ...], has_flags: bo
     count = len(channels)
     decimals = np.frombuffer(data[:count], np.uint8)
     if len(decimals) != count or (decimals[decimals > MAX_DECIMALS] != RAW).any():
-        raise FormatError("has wrong decimals", what, expected=f"{count} of 0-{MAX_DECIMALS} or {RAW}", found=data[:count].hex())
+        raise FormatError(
+            "has wrong decimals", what, expected=f"{count} of 0-{MAX_DECIMALS} or {RAW}", found=data[:count].hex()
+        )
     values_at, flags_at = 8 * rows, (8 + 4 * count) * rows
     raw = _inflate(data[count:], flags_at + (2 * rows if has_flags else 0), what)
     at_ms: Int64 = np.cumsum(_unshuffled(raw[:values_at], "<i8"), dtype=np.int64)

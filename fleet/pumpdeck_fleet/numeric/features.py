@@ -149,6 +149,8 @@ class WindowMean:
         if not len(at_ms):
             return np.zeros((0, len(self.spec.channels)), np.float32)
         self._check_newer(int(at_ms[0]))
+        if len(at_ms) == 1:
+            return self.push(int(at_ms[0]), values[0])[None]
         before = self._carried()
         all_at = np.concatenate([before.at_ms, at_ms])
         all_values = np.concatenate([before.values, values.astype(np.float32, copy=False)])

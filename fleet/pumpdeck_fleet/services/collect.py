@@ -229,11 +229,10 @@ class Collector:
                 raise TrustError("speaks for another device", "alarm notice", expected=device, found=notice.device)
             return self.store.alarms.add(_with_pump(notice, self._pump(device, notice.pump))), 0
         if item.kind is ReturnKind.SKETCH:
-            head, sketch = _split(item.kind, data)
-            if sketch[:4] != _SKETCH_MAGIC or len(sketch) < 12:
-                raise FormatError("is not a sketch", f"sketch of {head.pump}", found=sketch[:4].hex())
-            pump = self._pump(device, head.pump)
-            return self.store.sketches.put(pump, item.start_ms, sketch[4:12].hex(), sketch), 0
+            pump = self._pump(device, item.pump)
+            if data[:4] != _SKETCH_MAGIC or len(data) < 12:
+                raise FormatError("is not a sketch", f"sketch of {pump}", found=data[:4].hex())
+            return self.store.sketches.put(pump, item.start_ms, data[4:12].hex(), data), 0
         if item.kind in (ReturnKind.SCORES, ReturnKind.SEGMENT):
             return self._store_rows(device, item.kind, data)
         self.store.audit.append(SYSTEM, "retrain.requested", self._pump(device, item.pump), "", {"item": item.digest})

@@ -37,7 +37,7 @@ class Store:
     def __init__(self, sql: Connection, clock: Clock, new_hex: Callable[[int], str]) -> None:
         """Use `Store.open`."""
         self._sql = sql
-        self._clock = clock
+        self.clock = clock
         self.workspace = _workspace(sql)
         self.labels = LabelTable(sql)
         self.sources = SourceTable(sql, clock)
@@ -117,14 +117,14 @@ class Store:
         """Rollouts as they stand."""
         from pumpdeck_fleet.core.rollout import Rollout  # deferred: lists of pumps need no rollout
 
-        return RolloutTable(self._sql, self._clock, Rollout)
+        return RolloutTable(self._sql, self.clock, Rollout)
 
     @cached_property
     def outbox(self) -> OutboxTable[Command]:
         """Commands that are still to be carried out."""
         from pumpdeck_fleet.core.rollout_events import Command  # deferred: lists of pumps need no rollout
 
-        return OutboxTable(self._sql, self._clock, get_args(Command))
+        return OutboxTable(self._sql, self.clock, get_args(Command))
 
     def facts(self) -> dict[str, facts.PumpFacts]:
         """What is known of every pump the store has heard of, by pump."""

@@ -71,7 +71,7 @@ def fill(device: FakeDevice) -> None:
     device.put(ReturnKind.RECEIPT, device.sign_receipt(word(device, 1)))
     device.put(ReturnKind.ALARM, notice())
     device.put(ReturnKind.RETRAIN_REQUEST, b"{}", "P-0A")
-    device.put(ReturnKind.SKETCH, head() + b"PDS1" + b"12345678" + b"rest", "P-0A", T0)
+    device.put(ReturnKind.SKETCH, b"PDS1" + b"12345678" + b"rest", "P-0A", T0)
     device.put(ReturnKind.SCORES, head() + chunk(), "P-0A", T0)
     device.put(ReturnKind.SEGMENT, head() + chunk(20, ("flow_m3_h",)), "P-0A", T0)
 
@@ -187,10 +187,10 @@ def test_an_index_of_another_device_is_refused(yard: Yard, device: FakeDevice) -
 def test_an_old_return_played_again_is_ignored_with_the_reason(yard: Yard, device: FakeDevice) -> None:
     """An old sketch of the day must not replace the newer one."""
     old_sketch, new_sketch = b"PDS1" + b"12345678" + b"morning", b"PDS1" + b"12345678" + b"evening"
-    device.put(ReturnKind.SKETCH, head() + old_sketch, "P-0A", T0)
+    device.put(ReturnKind.SKETCH, old_sketch, "P-0A", T0)
     old = batch_of(device)
     device.outbox = {}
-    device.put(ReturnKind.SKETCH, head() + new_sketch, "P-0A", T0)
+    device.put(ReturnKind.SKETCH, new_sketch, "P-0A", T0)
     collect(yard, device)
     report = yard.collector.keep(yard.collector.verify(old, yard.collector.identity("d000")))
     assert report.is_replay
@@ -231,8 +231,8 @@ def test_a_receipt_counter_never_falls(yard: Yard, device: FakeDevice) -> None:
         (ReturnKind.ALARM, b"not json"),
         (ReturnKind.ALARM, notice(device="d001")),
         (ReturnKind.ALARM, notice(pump="P-1A")),
-        (ReturnKind.SKETCH, b"PDS1 without a head"),
-        (ReturnKind.SKETCH, head() + b"JUNKJUNKJUNK"),
+        (ReturnKind.SKETCH, b"PDX1 of another kind"),
+        (ReturnKind.SKETCH, b"JUNKJUNKJUNK"),
         (ReturnKind.SCORES, head("P-1A") + chunk()),
         (ReturnKind.SCORES, head() + chunk()[:-3]),
         (ReturnKind.SCORES, head() + chunk(5, ("flow_m3_h",))),

@@ -6,25 +6,26 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pumpdeck_console.wiring import Workspace, open_workspace
+
 if TYPE_CHECKING:
-    from pumpdeck_console.cli.session import Session
     from pumpdeck_console.operations.selector import QuerySelector
     from pumpdeck_console.operations.views import FleetView
     from pumpdeck_console.tui.readers import Readers
     from pumpdeck_console.tui.selecting import Mask
-    from pumpdeck_console.wiring import Workspace
     from pumpdeck_fleet.core.inventory import Fleet
 
 _OPENER = "pumpdeck_console.operations.table:open_worker"
 
 
-def open_console(session: Session) -> int:
-    """Run the console until the person leaves it; its exit code.
+def open_console(path: Path | None) -> int:
+    """Run the console on the workspace at `path` until the person leaves it; its exit code.
 
     Raises:
         NotFoundError: there is no workspace.
     """
-    return run_workspace(session.workspace())
+    with open_workspace(path) as workspace:
+        return run_workspace(workspace)
 
 
 def run_workspace(workspace: Workspace) -> int:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
+
+from pumpdeck_fleet.numeric.detectors import score_rows
+from pumpdeck_trainer.estimators import MaxZDetector
+from pumpdeck_trainer.parity import Session
+
+ROWS = np.random.default_rng(0).normal([10, 200, -3], [1, 5, 0.1], (500, 3))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
+def test_scikit_learns_own_checks_pass() -> None:
+    check_estimator(MaxZDetector())
+
+
+def test_scores_are_those_of_the_device_and_of_the_exported_graph() -> None:
+    detector = MaxZDetector(resolution=[0.1, 0.1, 0.5], votes=[True, True, False], limit=3.5).fit(ROWS)
+    tried = ROWS[:50].astype(np.float32) * np.float32(1.1)
+    scores = detector.score_samples(tried)
+    assert np.array_equal(scores, score_rows(detector.block_, tried))
+    assert np.array_equal(scores, Session(detector.to_onnx()).run(detector.block_, tried)[0])
+    assert np.array_equal(detector.contributions(tried).max(axis=1), scores)
+
+
+def test_predict_says_what_is_above_the_limit() -> None:
+    detector = MaxZDetector(limit=4.0).fit(ROWS)
+    assert detector.predict([[10, 200, -3], [20, 200, -3]]).tolist() == [0, 1]
+
+
+def test_a_clone_learns_the_same_and_a_fresh_one_says_it_is_not_fitted() -> None:
+    detector = MaxZDetector(limit=4.0)
+    with pytest.raises(NotFittedError):
+        detector.score_samples(ROWS)
+    assert np.array_equal(clone(detector).fit(ROWS).scale_, detector.fit(ROWS).scale_)
+
+
+def test_missing_values_are_left_out() -> None:
+    holes = ROWS.copy()
+    holes[::7, 0] = np.nan
+    detector = MaxZDetector().fit(holes)
+    assert detector.centre_[0] == pytest.approx(np.nanmean(holes[:, 0]), rel=1e-6)
+    assert detector.score_samples([[np.nan, 200, -3]])[0] < 1
