@@ -70,8 +70,7 @@ def _call(words: list[str], as_json: bool) -> int:
         try:
             return _open_console(result.path)
         finally:
-            if result.on_end is not None:
-                result.on_end()
+            result.on_end()
     return result if isinstance(result, int) else 0
 
 

@@ -26,6 +26,9 @@ POLICIES = """\
 # Policies of the sample fleet: the engine, the gates and the code path are those of a real one, only the waiting is short.
 format = 1
 
+[health]
+drift_psi = 0.5               # one day against a month: weather alone moves the worst of eight channels past 0.25
+
 [rollout]
 waves = ["1", "3", "rest"]    # devices in each wave
 soak_s = 1

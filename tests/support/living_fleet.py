@@ -85,7 +85,8 @@ def living_fleet(folder: Path, size: FleetSize, days: int = 30) -> Iterator[Livi
     with SimulatorProcess(sim, SimulatorOptions(speed=0), os.environ) as simulator:
         endpoints = simulator.wait_ready()
         known = {
-            name: dataclasses.replace(endpoint, device_key=enrolled[name].public_pem) for name, endpoint in endpoints.items()
+            name: dataclasses.replace(endpoint, device_key=enrolled[name].public_pem)
+            for name, endpoint in endpoints.items()
         }
         fleet = with_endpoints(fleet, known)
         replace_file(fs, root / "fleet.toml", fleet_toml(fleet).encode("utf-8"))

@@ -151,14 +151,19 @@ def _open(home: DemoHome, size: DemoSize, end_ms: int) -> ConsoleWanted:
 
     mark = home.read_mark(RealFileSystem())
     keeper = _start_keeper(home, size, end_ms)
+
+    def end() -> None:
+        say("Ending the simulated devices.")
+        keeper.close()
+
     try:
         if mark is None or not mark.is_ready:
             say("Making a sample fleet. Its keys are throwaway keys in 0600 files: never use them for a real fleet.")
             keeper.wait_open()
     except BaseException:
-        keeper.close()
+        end()
         raise
-    return ConsoleWanted(home.workspace, on_end=keeper.close)
+    return ConsoleWanted(home.workspace, end)
 
 
 def _start_keeper(home: DemoHome, size: DemoSize, end_ms: int) -> _Keeper:

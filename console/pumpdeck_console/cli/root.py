@@ -19,6 +19,7 @@ COMMANDS = {
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
     "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
     "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "ingest": (f"{_CLI}.ingest:ingest", "Bring CSV or Parquet files of rows into the store."),
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),

@@ -19,10 +19,13 @@ _SHOW_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ConsoleWanted:
-    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual."""
+    """What a command returns when the console shall open now; `main` opens it, so that no command imports Textual.
+
+    `on_end` is called when the console has ended, however it did.
+    """
 
     path: Path | None
-    on_end: Callable[[], None] | None = None
+    on_end: Callable[[], None] = lambda: None
 
 
 class Session:

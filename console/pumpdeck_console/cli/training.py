@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import click
 
 from pumpdeck_console.cli.lazy import WorkspaceCommand
 from pumpdeck_console.cli.output import Column, json_option, say, show_digest, write_rows
+from pumpdeck_console.cli.params import WHEN
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED
 
@@ -26,19 +28,33 @@ _COLUMNS = (
 @click.command(cls=WorkspaceCommand)
 @click.argument("pump_type", default="")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--until", type=WHEN, help="Learn from rows before this time only: RFC 3339, a day, or so long ago.")
 @click.option("--note", default="", help="Kept with the version.")
 @json_option
 @click.pass_obj
-def train(session: Session, pump_type: str, no_cache: bool, note: str, as_json: bool) -> int:
+def train(
+    session: Session,
+    pump_type: str,
+    no_cache: bool,
+    until: Callable[[int], int] | None,
+    note: str,
+    as_json: bool,
+) -> int:
     """Train the models of PUMP_TYPE, or of every pump type that has rows.
 
     The result becomes the candidate; nothing on a device changes. Ends with 3 when a quality gate refused one.
     """
     from pumpdeck_console.operations.training import train_models  # deferred: numpy and the trainer
 
+    workspace = session.workspace()
     with ProgressLine() as progress:
         report = train_models(
-            session.workspace(), pump_type=pump_type, use_cache=not no_cache, note=note, on_progress=progress
+            workspace,
+            pump_type=pump_type,
+            use_cache=not no_cache,
+            until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
+            note=note,
+            on_progress=progress,
         )
     write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")
     refused = [row for row in report.models if not row.version]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.files import read_at_most
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
+from pumpdeck_fleet.core.telemetry import IngestReport
 from pumpdeck_fleet.store.models import PackageRow
 
 FILE_MAX_BYTES = 512 * 1024 * 1024
@@ -33,11 +35,7 @@ def ingest(stage: Stage) -> Found:
     """Take in every file; a file that was taken in before must change nothing."""
     found = Found()
     files = history_files(stage.home)
-    reports = [
-        report
-        for site, paths in _by_site(stage, files).items()
-        for report in ingest_files(stage.workspace, paths=paths, options={"site": site}, on_progress=stage.on_progress)
-    ]
+    reports = [report for path in files for report in _ingest(stage, path)]
     import_labels(stage.workspace, path=str(stage.home.history / "labels.csv"))
     store = stage.workspace.store
     truth = json.loads((stage.home.history / "truth.json").read_text(encoding="utf-8"))
@@ -74,15 +72,6 @@ def ingest(stage: Stage) -> Found:
     return found
 
 
-def _by_site(stage: Stage, files: list[Path]) -> dict[str, list[str]]:
-    """Files by the site whose name they start with: bare tags in a logger's file mean the pumps of that site."""
-    found: dict[str, list[str]] = {}
-    for path in files:
-        site = next(one.id for one in stage.workspace.fleet.sites if path.name.startswith(f"{one.id}-"))
-        found.setdefault(site, []).append(str(path))
-    return found
-
-
 def train(stage: Stage) -> Found:
     """Train every pump type on all days but the last, which the devices are to be judged by."""
     found = Found()
@@ -112,6 +101,12 @@ def train(stage: Stage) -> Found:
     found.expect(len(listed) == len({pump.type for pump in stage.workspace.fleet.pumps}), "a pump type has no model")
     found.evidence = {"models": listed}
     return found
+
+
+def _ingest(stage: Stage, path: Path) -> Sequence[IngestReport]:
+    # A site's own loggers write bare tags and local times: who hands the file over says which site it is from.
+    site = next(site.id for site in stage.workspace.fleet.sites if path.name.startswith(f"{site.id}-"))
+    return ingest_files(stage.workspace, paths=[str(path)], options={"site": site}, on_progress=stage.on_progress)
 
 
 def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:

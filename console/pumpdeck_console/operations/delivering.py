@@ -20,9 +20,11 @@ from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.collect import Collector, CollectReport, collect_device
 from pumpdeck_fleet.services.deploy_delivery import Delivery, DeliveryReport, deliver_due
+from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.signing import verify_dsse
 
 _PAUSE_S = 0.2
+_LOCK_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,19 @@ def tick(
 ) -> TickReport:
     """Let time pass once: deadlines, soaks and next waves, then deliver what is due.
 
-    With `until_idle`, again and again until no rollout runs or waits for a device that can be reached, at most `limit_s`.
+    With `until_idle`, again and again until no rollout runs, at most `limit_s`.
+
+    Raises:
+        BusyError: another process is delivering for this workspace.
     """
+    # Two processes that deliver the same commands harm nothing, but each would be told of devices that the other keeps busy.
+    with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
+        return _ticks(workspace, until_idle, limit_s, on_progress, sleep)
+
+
+def _ticks(
+    workspace: Workspace, until_idle: bool, limit_s: float, on_progress: Progress, sleep: Callable[[float], None]
+) -> TickReport:
     assigner = SiteAssigner(workspace)
     totals = TickReport(0, (), 0, (), 0, (), 0)
     end_ms = workspace.clock.now_ms() + limit_s * 1000

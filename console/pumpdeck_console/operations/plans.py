@@ -73,7 +73,7 @@ def _rollout_approve(workspace: Workspace, arguments: Mapping[str, str]) -> Plan
         f"pumpdeck approve {rollout.id}",
         warnings=_excluded(rollout.plan),
         refusal=refusal,
-        arguments=(("plan_digest", rollout.plan_digest),),
+        arguments=(("plan_digest", rollout.plan_digest), ("deliver", "yes")),
     )
 
 

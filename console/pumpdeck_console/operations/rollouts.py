@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.selection import versions_by_type, wanted_devices
 from pumpdeck_console.wiring import Workspace
-from pumpdeck_fleet.core.errors import RefusedError
+from pumpdeck_fleet.core.errors import BusyError, RefusedError
+from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import RolloutState
@@ -76,8 +78,17 @@ def start(
 
 
 @operation("rollout.approve", runs_in="worker")
-def approve(workspace: Workspace, *, rollout_id: str, plan_digest: str = "") -> RolloutReport:
+def approve(
+    workspace: Workspace,
+    *,
+    rollout_id: str,
+    plan_digest: str = "",
+    deliver: str = "",
+    on_progress: Progress = no_progress,
+) -> RolloutReport:
     """Say yes to exactly this plan; with enough approvals the rollout runs.
+
+    With `deliver` (`yes`) it is also carried out to its end, unless another process is delivering already.
 
     Raises:
         RefusedError: another plan, or this person has approved before. ConflictError: a device is in another rollout.
@@ -90,6 +101,12 @@ def approve(workspace: Workspace, *, rollout_id: str, plan_digest: str = "") -> 
         if rollout.state is RolloutState.APPROVED:
             seqs = _trust_seqs(workspace, rollout)
             rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs)
+    if deliver == "yes" and rollout.state is RolloutState.RUNNING:
+        from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
+
+        with contextlib.suppress(BusyError):
+            tick(workspace, until_idle=True, on_progress=on_progress)
+        rollout = workspace.store.rollouts.load(found.id)
     return report_of(rollout)
 
 

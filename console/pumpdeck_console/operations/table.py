@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.ports import Progress
 _OPERATIONS = "pumpdeck_console.operations"
 
 WORKERS = {
+    "ingest": Entry(f"{_OPERATIONS}.ingest:ingest_files", "worker"),
     "label": Entry(f"{_OPERATIONS}.labels:add_label", "worker"),
     "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
@@ -32,6 +33,7 @@ WORKERS = {
     "rollout.abort": Entry(f"{_OPERATIONS}.rollouts:abort", "worker"),
 }
 READERS = {
+    "ingest.list": Entry(f"{_OPERATIONS}.ingest:list_ingests", "reader"),
     "doctor": Entry(f"{_OPERATIONS}.workspace:doctor", "reader"),
     "pumps.list": Entry(f"{_OPERATIONS}.fleet:list_pumps", "reader"),
     "pumps.show": Entry(f"{_OPERATIONS}.fleet:show_pump", "reader"),

@@ -18,7 +18,19 @@ from pumpdeck_console.cli.root import root
 from pumpdeck_fleet.core import errors
 
 ROOT = Path(__file__).parents[3]
-HEAVY = {"sklearn", "pandas", "onnxruntime", "onnx", "textual", "paramiko", "httpx", "numpy", "cryptography", "tuf", "rich"}
+HEAVY = {
+    "sklearn",
+    "pandas",
+    "onnxruntime",
+    "onnx",
+    "textual",
+    "paramiko",
+    "httpx",
+    "numpy",
+    "cryptography",
+    "tuf",
+    "rich",
+}
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
