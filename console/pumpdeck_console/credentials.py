@@ -147,7 +147,9 @@ class Credentials:
                 continue
             if wanted and key.signer.key_id not in wanted:
                 if source is Source.KEY_FILE:
-                    raise TrustError("holds another key", key.where, expected=_short(wanted), found=key.signer.key_id[:12])
+                    raise TrustError(
+                        "holds another key", key.where, expected=_short(wanted), found=key.signer.key_id[:12]
+                    )
                 answers.append(f"{source}: holds another key ({key.signer.key_id[:12]})")
                 continue
             self._open[name] = key
@@ -355,9 +357,13 @@ def check_mode(path: Path) -> None:
         return
     found = path.stat()
     if found.st_mode & 0o077:
-        raise TrustError("others can read this key", str(path), expected="mode 0600", found=f"{found.st_mode & 0o777:04o}")
+        raise TrustError(
+            "others can read this key", str(path), expected="mode 0600", found=f"{found.st_mode & 0o777:04o}"
+        )
     if found.st_uid not in (0, os.getuid()):
-        raise TrustError("belongs to somebody else", str(path), expected=f"uid {os.getuid()}", found=f"uid {found.st_uid}")
+        raise TrustError(
+            "belongs to somebody else", str(path), expected=f"uid {os.getuid()}", found=f"uid {found.st_uid}"
+        )
 
 
 def check_outside(folder: Path, workspace: Path | None) -> None:

@@ -343,7 +343,9 @@ def _answer(run: Run, message: Mapping[str, Json], inbox: _Inbox, out: BinaryIO)
         import traceback  # deferred: only a defect needs it
 
         traceback.print_exc()
-        defect = PumpdeckError(f"defect: {type(error).__name__}: {error}", operation, hint="the worker's log says where")
+        defect = PumpdeckError(
+            f"defect: {type(error).__name__}: {error}", operation, hint="the worker's log says where"
+        )
         return {"id": number, "error": defect.as_dict()}
 
 

@@ -109,6 +109,10 @@ class Outbox:
             self._fs.unlink(self._folder / entry.name)
         return len(found)
 
+    def has_any(self, digests: Collection[str]) -> bool:
+        """True when at least one of these waits here."""
+        return bool(digests) and any(entry.digest in digests for entry in self._entries())
+
     def counts(self) -> OutboxCounts:
         """How full it is."""
         entries = self._entries()

@@ -56,22 +56,22 @@ class PumpScoring:
 
     @classmethod
     def restore(
-        cls, device: str, package_sha256: str, pump: LoadedPump, limits: AgentLimits, record: PumpRecord | None
+        cls, device: str, sha256: str, pump: LoadedPump, limits: AgentLimits, record: PumpRecord | None
     ) -> PumpScoring:
         """Go on where the record stops. Under another package alarm state and sketch begin anew; no row is scored twice."""
-        scoring = cls(device, package_sha256, pump, limits)
+        scoring = cls(device, sha256, pump, limits)
         if record is None:
             return scoring
         scoring.figures = replace(record.figures, tag=pump.entry.tag)
         scoring._window = _window_of(pump, record.blobs["window"])
-        scoring._rows = OpenSegment(record.blobs["rows"])
-        scoring._scores = OpenSegment(record.blobs["scores"])
-        if record.figures.package_sha256 == package_sha256:
+        scoring._rows = OpenSegment(record.blobs.get("rows", b""))
+        scoring._scores = OpenSegment(record.blobs.get("scores", b""))
+        if record.figures.package_sha256 == sha256:
             scoring._tracker = AlarmTracker.from_bytes(pump.block, pump.settings, record.blobs["alarm"])
             if record.blobs["sketch"]:
                 scoring._sketch = decode_sketch(record.blobs["sketch"], pump.edges)
         else:
-            scoring._change_package(package_sha256, record)
+            scoring._change_package(sha256, record)
         return scoring
 
     def score(self, frame: TelemetryFrame, file_digest: str) -> FrameResult:
@@ -86,6 +86,10 @@ class PumpScoring:
             raised += self._score_rows(fresh.take(slice(start, start + self._limits.segment_rows)))
         self.figures = replace(self.figures, last_file=file_digest, late_rows=self.figures.late_rows + late)
         return FrameResult(len(fresh), late, raised)
+
+    def owe(self, items: list[Outgoing]) -> None:
+        """These go out with the next save."""
+        self._outgoing += items
 
     def take_outgoing(self) -> list[Outgoing]:
         """What is to be put into the outbox before the record is saved."""
@@ -195,7 +199,7 @@ class PumpScoring:
             if self.figures.sketch_day_ms != day * DAY_MS:
                 self._begin_day(day * DAY_MS)
             self._sketch = merge(self._sketch, make_sketch(self._pump.edges, at_ms[here], values[here]))
-        self.figures = replace(self.figures, is_sketch_sent=False)
+            self.figures = replace(self.figures, is_sketch_sent=False)
 
     def _begin_day(self, day_ms: int) -> None:
         if self._sketch.rows and not self.figures.is_sketch_sent:

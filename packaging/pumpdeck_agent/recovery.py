@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.journal import Journal
 from pumpdeck_agent.receipt_writer import ReceiptWriter
 from pumpdeck_agent.state import STATE_FORMAT, Candidate, DeviceState, Installed, Phase
-from dataclasses import replace
-
 from pumpdeck_fleet.core.errors import DamagedError
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import Outcome

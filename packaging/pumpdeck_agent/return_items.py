@@ -50,6 +50,16 @@ def close_record(record: PumpRecord) -> tuple[PumpRecord, list[Outgoing]]:
     return PumpRecord(closed, blobs), outgoing
 
 
+def finish_close(record: PumpRecord, outbox: Outbox) -> tuple[PumpRecord, list[Outgoing]]:
+    """After a cut between the two halves of a close: the record closed, and what still is to go out. Else the record as it is.
+
+    Without this, rows that are in the outbox already would go out once more together with the rows that follow them.
+    """
+    closed, items = close_record(record)
+    rows = [canonical.digest(item.data) for item in items if item.kind is not ReturnKind.SKETCH]
+    return (closed, items) if outbox.has_any(rows) else (record, [])
+
+
 def close_open_segments(
     platform: Platform, layout: Layout, config: AgentConfig, limits: AgentLimits, outbox: Outbox
 ) -> None:

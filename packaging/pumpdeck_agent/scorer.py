@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.loaded import LoadedPackage, load_package
-from pumpdeck_agent.outbox import Outbox
+from pumpdeck_agent.outbox import Outbox, Outgoing
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpRecord, read_record, write_record
 from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring
+from pumpdeck_agent.return_items import finish_close
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.spool import Spool, SpoolFile
 from pumpdeck_agent.state_files import StateFiles
@@ -139,12 +140,17 @@ class Scorer:
         return self._rebuild(package, tag, record)
 
     def _rebuild(self, package: LoadedPackage, tag: str, record: PumpRecord | None) -> PumpScoring:
-        pump = package.pumps[tag]
+        device, sha256, pump = self._config.device, package.sha256, package.pumps[tag]
+        owed: list[Outgoing] = []
+        if record is not None:
+            record, owed = finish_close(record, self._outbox)
         try:
-            return PumpScoring.restore(self._config.device, package.sha256, pump, self._limits, record)
+            scoring = PumpScoring.restore(device, sha256, pump, self._limits, record)
         except PumpdeckError:
             # A record whose parts do not fit each other is worth as much as none.
-            return PumpScoring.restore(self._config.device, package.sha256, pump, self._limits, None)
+            scoring = PumpScoring.restore(device, sha256, pump, self._limits, None)
+        scoring.owe(owed)
+        return scoring
 
     def _active_package(self) -> LoadedPackage | None:
         state = self._states.load()

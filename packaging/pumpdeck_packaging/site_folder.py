@@ -16,7 +16,7 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import NotFoundError, TrustError
+from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES, Assignment
@@ -63,6 +63,7 @@ class SiteFolder:
 
         Raises:
             NotFoundError: it is not there.
+            DamagedError: the medium failed while it was read.
         """
         limit = METADATA_MAX_BYTES[parse_metadata_name(name).role]
         try:
@@ -71,6 +72,8 @@ class SiteFolder:
             raise NotFoundError(
                 "has no such metadata", f"{self.site} {name}", hint="found the site with: pumpdeck trust init"
             ) from error
+        except OSError as error:
+            raise DamagedError(f"cannot be read ({error.strerror or error})", f"{self.site} {name}") from error
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write metadata files whole; the timestamp, when given, comes last and makes the change count."""
@@ -152,6 +155,8 @@ class SiteFolder:
             return self._fs.read_bytes(path, ASSIGNMENT_MAX_BYTES)
         except FileNotFoundError as error:
             raise NotFoundError("is assigned, but its file is gone", f"{self.site} {device}") from error
+        except OSError as error:
+            raise DamagedError(f"cannot be read ({error.strerror or error})", f"{self.site} {path.name}") from error
 
     def assignment(self, device: str, deploy: Targets) -> Assignment | None:
         """As `assignment_bytes`, parsed."""

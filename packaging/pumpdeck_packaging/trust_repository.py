@@ -22,7 +22,6 @@ from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_packaging.bundle_layout import (
     ASSIGNMENT_NAME,
     DEPLOY,
-    DEPLOY_SLOTS,
     RELEASE,
     ROOT,
     SNAPSHOT,
@@ -36,20 +35,9 @@ from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.provenance import sign_provenance
 from pumpdeck_packaging.signing import pem_of_key
+from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
-from pumpdeck_packaging.site_keys import (
-    Lifetimes,
-    SigningTime,
-    SiteKeys,
-    SiteSigners,
-    check_site_keys,
-    leaf_of,
-    root_of,
-    sign_role,
-    snapshot_of,
-    targets_of,
-    timestamp_of,
-)
+from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys
 from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
 
@@ -152,7 +140,7 @@ class SiteTrust:
         with self._lock(self._folder):
             if self.exists:
                 raise ConflictError("has a trust repository already", self.site)
-            draft = _Draft(self._now(), _slot(keys, signers.deploy))
+            draft = Draft(self._now(), slot_of(keys, signers.deploy))
             draft.add_top(keys, signers, 1, 1)
             draft.add_release(1, {}, signers.release)
             draft.publish({}, signers.deploy, draft.next_version(0))
@@ -178,7 +166,7 @@ class SiteTrust:
                 return form.version
             version = form.version + 1
             entries = current.targets | {target.path: target for target in (_target(one, version) for one in new)}
-            draft = _Draft(self._now(site), 0)
+            draft = Draft(self._now(site), 0)
             draft.add_release(version, self._without_old(entries, site.trusted.delegated(DEPLOY)), signers)
             envelopes = [sign_provenance(one.package.provenance, one.package.sha256, signers[0]) for one in new]
             self._files.write_provenance(version, envelopes)
@@ -200,7 +188,7 @@ class SiteTrust:
             self._check_signers(site, DEPLOY, [signer])
             release, released = self._files.newest_release(site)
             deploy = site.trusted.delegated(DEPLOY)
-            draft = _Draft(self._now(site), parse_slots(site.forms[TARGETS], site.trusted.targets)[signer.key_id])
+            draft = Draft(self._now(site), parse_slots(site.forms[TARGETS], site.trusted.targets)[signer.key_id])
             version = draft.next_version(self._highest(site))
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
@@ -235,7 +223,7 @@ class SiteTrust:
         with self._lock(self._folder):
             site = self._verified()
             form, released = self._files.newest_release(site)
-            draft = _Draft(self._now(), _slot(keys, signers.deploy))
+            draft = Draft(self._now(), slot_of(keys, signers.deploy))
             draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
             draft.add_release(form.version + 1, released.targets, signers.release)
             deploy = site.trusted.delegated(DEPLOY)
@@ -310,7 +298,7 @@ class SiteTrust:
     def _verified(self) -> VerifiedSite:
         return self._files.verified(self._clock.now_ms())
 
-    def _check(self, draft: _Draft) -> None:
+    def _check(self, draft: Draft) -> None:
         """Verify a draft of all roles like a device would, from the root it knows, before anything is written."""
         before = dict(self._files.current_files()) if self.exists else {}
         roots = {name: data for name, data in before.items() if name.endswith(f".{ROOT}.json")}
@@ -360,53 +348,6 @@ class SiteTrust:
             if path in entries:
                 kept[path] = entries[path]
         return kept
-
-
-class _Draft:
-    """Metadata files signed at one moment, not written yet."""
-
-    def __init__(self, when: SigningTime, slot: int) -> None:
-        self.when = when
-        self.files: dict[str, bytes] = {}
-        self.lower: dict[str, tuple[int, bytes]] = {}
-        self.root_version = 1
-        self._slot = slot
-
-    def next_version(self, highest: int) -> int:
-        """The next version in this laptop's slot."""
-        return (highest // DEPLOY_SLOTS + 1) * DEPLOY_SLOTS + self._slot
-
-    def add_top(self, keys: SiteKeys, signers: SiteSigners, root_version: int, targets_version: int) -> None:
-        """Sign root and targets."""
-        self.root_version = root_version
-        self.files[metadata_name(ROOT, root_version)] = sign_role(
-            root_of(keys, root_version, self.when), signers.root
-        )
-        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when), [signers.targets])
-
-    def add_release(self, version: int, targets: Mapping[str, TargetFile], signers: Sequence[Signer]) -> None:
-        """Sign the release role."""
-        self._add_lower(RELEASE, version, leaf_of(RELEASE, version, targets, self.when), signers)
-
-    def publish(self, targets: Mapping[str, TargetFile], signer: Signer, version: int) -> None:
-        """Sign deploy, and snapshot and timestamp over everything."""
-        self._add_lower(DEPLOY, version, leaf_of(DEPLOY, version, targets, self.when), [signer])
-        snapshot = sign_role(snapshot_of(version, self.lower, self.when), [signer])
-        timestamp = timestamp_of(version, snapshot, self.root_version, self.when)
-        self.files[metadata_name(SNAPSHOT, version)] = snapshot
-        self.files[metadata_name(TIMESTAMP, version)] = sign_role(timestamp, [signer])
-
-    def _add_lower(self, role: str, version: int, signed: Targets, signers: Sequence[Signer]) -> None:
-        data = sign_role(signed, signers)
-        self.lower[role] = (version, data)
-        self.files[metadata_name(role, version)] = data
-
-
-def _slot(keys: SiteKeys, signer: Signer) -> int:
-    for one in keys.deploy:
-        if one.key.key_id == signer.key_id:
-            return one.slot
-    raise TrustError("is not a deploy key of this site", f"key {signer.key_id[:12]}")
 
 
 def _target(one: PackageRelease, version: int) -> TargetFile:

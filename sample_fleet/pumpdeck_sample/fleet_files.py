@@ -1,4 +1,4 @@
-"""The sample fleet as the files that people would have written: `fleet.toml`, `makers/`, `policies.toml`."""
+"""The sample fleet as the files that people would have written: `fleet.toml`, `makers/`, `pipelines/`, `policies.toml`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ POLICIES = """\
 # Policies of the sample fleet: the engine, the gates and the code path are those of a real one, only the waiting is short.
 format = 1
 
+[health]
+drift_psi = 0.5               # one day against a month: weather alone moves the worst of eight channels past 0.25
+
 [rollout]
 waves = ["1", "3", "rest"]    # devices in each wave
 soak_s = 1
@@ -39,10 +42,27 @@ concurrency = 8
 """
 
 
+_PIPELINE = """\
+# How pumps of this type are trained; docs/pipeline.example.toml shows every key.
+format = 1
+pump_type = {pump_type}
+model_type = "maxz"
+
+[features]
+window_s = 1800               # three rows of the ten-minute history, thirty of the live ones
+
+[alarm]
+budget_alarms = 1
+budget_days = 30
+persistence_s = 900
+"""
+
+
 def fleet_files(fleet: Fleet) -> dict[str, str]:
-    """`fleet.toml`, `makers/<id>.toml` and `policies.toml`: path inside a workspace -> text."""
+    """`fleet.toml`, `makers/`, `pipelines/` and `policies.toml`: path inside a workspace -> text."""
     texts = {"fleet.toml": fleet_toml(fleet), "policies.toml": POLICIES}
-    return {**texts, **{f"makers/{maker.id}.toml": maker_toml(maker) for maker in fleet.makers.values()}}
+    texts |= {f"makers/{maker.id}.toml": maker_toml(maker) for maker in fleet.makers.values()}
+    return texts | {f"pipelines/{one}.toml": _PIPELINE.format(pump_type=_value(one)) for one in fleet.pump_types}
 
 
 def write_fleet_files(fleet: Fleet, folder: Path, fs: FileSystem) -> list[Path]:

@@ -215,15 +215,15 @@ def _table(of_type: SimulatedRows, chosen: Sequence[int]) -> pa.Table:
 
 
 def _maker_csv(fleet: Fleet, site: str, of_type: SimulatedRows, chosen: Sequence[int], maker: str) -> bytes:
-    """A maker's logger file: local time of the site without an offset, tags, the maker's names and units, `;` and `,`."""
+    """A maker's logger file: local time of the site without an offset, the maker's names and units, `;` and `,`."""
     profile = MAKER_BY_ID[maker].profile
     alias_of = {channel: alias for alias, channel in profile.aliases.items()}
     zone = ZoneInfo(fleet.site(site).time_zone)
     stamps = pa.array([_local(int(at_ms), zone) for at_ms in of_type.at_ms])
     positions = pa.array(np.tile(np.arange(of_type.at_ms.size), len(chosen)))
-    tags = pa.array([of_type.pump_ids[index].partition("/")[2] for index in chosen])
+    pumps = pa.array([of_type.pump_ids[index] for index in chosen])
     owners = pa.array(np.repeat(np.arange(len(chosen)), of_type.at_ms.size))
-    columns = [stamps.take(positions), tags.take(owners)]
+    columns = [stamps.take(positions), pumps.take(owners)]
     aliases = [alias_of[channel] for channel in of_type.channels]
     for alias, values in zip(aliases, of_type.values, strict=True):
         factor, offset = profile.scales.get(alias, (1.0, 0.0))

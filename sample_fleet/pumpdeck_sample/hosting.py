@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -14,6 +15,8 @@ from .live import LiveFeed
 from .plan import SimulationPlan, host_key_path, inbox_path
 from .ssh_keys import load_host_key, public_line
 from .ssh_server import SshDevice, SshServer
+
+SCORING_THREADS = 4
 
 
 class HostedAgent(Protocol):
@@ -40,6 +43,8 @@ class SimulatedDevices:
         self._server = SshServer()
         self._dirty: set[str] = set(agents)
         self._changed = threading.Condition()
+        # Scoring waits for the disk half of its time, so a few devices are scored side by side.
+        self._scoring = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="score")
         self.scored_rows = 0
         self.refusals: dict[str, str] = {}
         self.endpoints: dict[str, tuple[int, str]] = {}
@@ -66,23 +71,25 @@ class SimulatedDevices:
             if not self._dirty:
                 self._changed.wait(timeout_s)
             marked, self._dirty = sorted(self._dirty), set()
-        return sum(self._score(device) for device in marked)
+        rows = sum(self._scoring.map(self._score, marked))
+        self.scored_rows += rows
+        return rows
 
     def close(self) -> None:
         """End all conversations and agents."""
         self._server.close()
+        self._scoring.shutdown(cancel_futures=True)
         for agent in self._agents.values():
             agent.close()
 
     def _score(self, device: str) -> int:
         try:
             rows = self._agents[device].score()
-        except PumpdeckError as error:
+        except (PumpdeckError, OSError) as error:
             # One device that cannot score (a damaged package, a full disk) must not stop the others of this process.
-            self.refusals[device] = error.sentence()
+            self.refusals[device] = str(error)
             return 0
         self.refusals.pop(device, None)
-        self.scored_rows += rows
         return rows
 
     def _listen(self, device: str, plan: SimulationPlan, root: Path, fs: FileSystem) -> tuple[int, str]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_agent.incoming import BLOB_MAX_BYTES, Incoming
 from pumpdeck_fleet.core.canonical import digest
 from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, NotFoundError, RefusedError, TooLargeError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
-from pumpdeck_agent.config import AgentLimits, Layout
-from pumpdeck_agent.incoming import BLOB_MAX_BYTES, Incoming
 
 BLOB = random.Random(3).randbytes(3 * CHUNK_BYTES + 1000)
 NAME = digest(BLOB)

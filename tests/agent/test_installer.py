@@ -7,11 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, PumpdeckError, ReplayError, TrustError
-from pumpdeck_fleet.core.inventory import DeviceClass
-from pumpdeck_fleet.core.receipts import ReturnKind
-from pumpdeck_fleet.transports.rpc_client import push_blob
-from pumpdeck_packaging.package import build_package
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.enrol import create_device
 from pumpdeck_agent.state import Phase
@@ -19,6 +14,11 @@ from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.trial import TrialReport, TrialRequest, failed
 from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core.device_status import Veto
+from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, PumpdeckError, ReplayError, TrustError
+from pumpdeck_fleet.core.inventory import DeviceClass
+from pumpdeck_fleet.core.receipts import ReturnKind
+from pumpdeck_fleet.transports.rpc_client import push_blob
+from pumpdeck_packaging.package import build_package
 from support.devices import PASSED, Bench, ScriptedRunner, package
 from support.packages import EDGE
 

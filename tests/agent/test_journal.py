@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_agent.journal import Journal, JournalKind, JournalLine
+from pumpdeck_fleet.core.files import RealFileSystem
 
 
 def line(counter: int) -> JournalLine:

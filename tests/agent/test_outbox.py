@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_agent.outbox import COLLECT_MAX_ITEMS, Outbox, Outgoing
 from pumpdeck_fleet.core.canonical import digest
 from pumpdeck_fleet.core.errors import FormatError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.receipts import ReturnKind
-from pumpdeck_agent.config import AgentLimits, Layout
-from pumpdeck_agent.outbox import COLLECT_MAX_ITEMS, Outbox, Outgoing
 
 
 def outbox(tmp_path: Path, **limits: int) -> Outbox:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pumpdeck_fleet.core.errors import DamagedError, IllegalMoveError
-from pumpdeck_fleet.core.receipts import Outcome, Receipt
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.state import Candidate, DeviceState, Installed, Phase
+from pumpdeck_fleet.core.errors import DamagedError, IllegalMoveError
+from pumpdeck_fleet.core.receipts import Outcome, Receipt
 
 A, B = Installed("a" * 64, "1" * 64), Installed("b" * 64, "2" * 64)
 

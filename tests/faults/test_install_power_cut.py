@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.receipts import ReturnKind
 from pumpdeck_fleet.transports.rpc_client import push_blob
 from pumpdeck_packaging.package_reader import load_folder
-from pumpdeck_agent.state_files import StateFiles
 from support.devices import Bench, package
 from support.forgetful_disk import ForgetfulDisk, Loss, PowerCut
 

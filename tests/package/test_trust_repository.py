@@ -221,6 +221,31 @@ def test_an_altered_repository_is_not_built_upon(tmp_path: Path) -> None:
         site.trust.status()
 
 
+class BadSector(RealFileSystem):
+    """A stick that fails in the middle of a file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read_bytes(self, path: Path, max_bytes: int) -> bytes:
+        if path.name.endswith(self.name):
+            raise OSError(5, "Input/output error")
+        return super().read_bytes(path, max_bytes)
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.root.json", ".deploy.json", ".gannet-d1"])
+def test_a_medium_that_fails_while_reading_is_said_and_nothing_is_signed(tmp_path: Path, name: str) -> None:
+    site = SampleSite(tmp_path)
+    built = site.deliver()
+    before = snapshot_of(tmp_path)
+    bad = SiteTrust(tmp_path / "gannet", BadSector(name), site.clock)
+    with pytest.raises(DamagedError, match="Input/output error"):
+        bad.files_for("gannet-d1")
+    with pytest.raises(DamagedError, match="Input/output error"):
+        bad.assign([AssignmentRequest("gannet-d1", built.sha256, "again")], site.keys.laptops[0])
+    assert snapshot_of(tmp_path) == before
+
+
 class CutAfter(RealFileSystem):
     """A disk that is cut off after so many durable steps."""
 

@@ -8,7 +8,7 @@ import pytest
 import tomli
 
 from pumpdeck_fleet.core.files import RealFileSystem
-from pumpdeck_sample.fleet import FleetSize, build_fleet
+from pumpdeck_sample.fleet import Endpoint, FleetSize, build_fleet, with_endpoints
 from pumpdeck_sample.fleet_files import fleet_toml, write_fleet_files
 
 FLEET = build_fleet(FleetSize(), 7, architecture="x86_64", os_name="linux")
@@ -49,9 +49,33 @@ def test_all_files_are_written_and_parse(tmp_path: Path) -> None:
         "fleet.toml",
         "policies.toml",
         *(f"makers/{maker}.toml" for maker in FLEET.makers),
+        *(f"pipelines/{pump_type}.toml" for pump_type in FLEET.pump_types),
     }
     for path in written:
         assert tomli.loads(path.read_text(encoding="utf-8"))["format"] == 1
     mirador = tomli.loads((tmp_path / "makers" / "mirador.toml").read_text(encoding="utf-8"))
     assert mirador["aliases"]["Caudal"] == "flow_m3_h"
     assert mirador["scales"]["Caudal"][0] * 24 == pytest.approx(1.0)
+
+
+def test_the_products_own_readers_take_the_files(tmp_path: Path) -> None:
+    """What is written is what the inventory reader and the trainer's parser understand: the same fleet comes back."""
+    from pumpdeck_console.config import load_policies
+    from pumpdeck_fleet.services.inventory_file import load_fleet
+    from pumpdeck_trainer.spec import parse_pipeline
+
+    reached = with_endpoints(FLEET, {"gannet-d1": Endpoint(2201, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==", "PEM")})
+    write_fleet_files(reached, tmp_path, RealFileSystem())
+    loaded = load_fleet(tmp_path)
+    assert (loaded.sites, loaded.devices, loaded.pumps) == (reached.sites, reached.devices, reached.pumps)
+    assert dict(loaded.pump_types) == dict(reached.pump_types)
+    assert dict(loaded.device_classes) == dict(reached.device_classes)
+    assert {maker: dict(one.aliases) for maker, one in loaded.makers.items()} == {
+        maker: dict(one.aliases) for maker, one in reached.makers.items()
+    }
+    for pump_type in loaded.pump_types.values():
+        text = (tmp_path / "pipelines" / f"{pump_type.id}.toml").read_text(encoding="utf-8")
+        assert parse_pipeline(text, pump_type, pump_type.id).window_s == 1800
+    policies = load_policies(tmp_path)
+    assert policies.rollout.waves == ("1", "3", "rest")
+    assert policies.rollout.soak_s == 1

@@ -81,8 +81,7 @@ def test_a_makers_csv_gives_back_the_rows_by_its_profile(history: History) -> No
     with file.path.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream, delimiter=";"))
     assert len(lines) == file.rows
-    first_tag = lines[0]["Tag"]
-    row = of_type.pump_ids.index(f"{file.site}/{first_tag}")
+    row = of_type.pump_ids.index(lines[0]["Tag"])
     for number in (0, 1, 4176, 5615):
         for alias, text in lines[number].items():
             if alias in ("Time", "Tag"):
@@ -142,3 +141,24 @@ def test_a_reading_that_never_came_is_an_empty_cell(fleet: Fleet, history: Histo
     line = next(line for line in csv.DictReader(path.open(encoding="utf-8", newline="")) if int(line["time"]) == END_MS)
     assert line[rows.channels[2]] == ""
     assert line[rows.channels[0]] != ""
+
+
+def test_the_ordinary_ingest_takes_every_file_without_a_word_of_advice(
+    fleet: Fleet, history: History, tmp_path: Path
+) -> None:
+    """No option is given: makers' names, units, separators and zones come from the inventory and the files themselves."""
+    from pumpdeck_fleet.core.clock import FixedClock
+    from pumpdeck_fleet.services.ingest import ingest_file
+    from pumpdeck_fleet.store.store import Store
+
+    with Store.open(tmp_path / "pumpdeck.db", FixedClock(END_MS), create=True) as store:
+        reports = [ingest_file(store, fleet, file.path) for file in history.files]
+        assert [(report.accepted, report.flagged, report.refused) for report in reports] == [
+            (file.rows, 0, 0) for file in history.files
+        ]
+        for of_type in history.rows:
+            for row, pump_id in enumerate(of_type.pump_ids):
+                frame = store.telemetry.frame(pump_id, 0, END_MS + 1)
+                order = [frame.channels.index(name) for name in of_type.channels]
+                np.testing.assert_array_equal(frame.at_ms, of_type.at_ms)
+                np.testing.assert_allclose(frame.values[:, order], of_type.values[:, row].T, rtol=1e-5, atol=2e-3)

@@ -108,7 +108,7 @@ def package(
 
 
 class UnsyncedFileSystem(RealFileSystem):
-    """A real disk without syncs: what a cut would take is asked of `ForgetfulDisk`, and waiting for this machine's disk teaches nothing."""
+    """A real disk without syncs: what a cut would take is asked of `ForgetfulDisk`, not of this machine."""
 
     def open_write(self, path: Path, *, truncate: bool = True) -> OpenFile:
         handle = super().open_write(path, truncate=truncate)

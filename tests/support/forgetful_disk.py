@@ -1,7 +1,7 @@
 """A disk in memory that forgets what was not synced, and loses power at any step one asks for.
 
-A file's bytes last once its handle was synced, a name once its folder was synced; nothing else is promised, and each survivor of a
-cut is one of the states that a real file system may leave behind (`Loss`).
+A file's bytes last once its handle was synced, a name once its folder was synced; nothing else is promised, and each survivor
+of a cut is one of the states that a real file system may leave behind (`Loss`).
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ def seeded_workspace(root: Path) -> Workspace:
         store.alarms.add(raised)
         store.drift.put(pumps[1].id, NOW_MS - HOUR_MS, {guilty: 0.41, "speed_rpm": 0.02}, 0.41)
         store.drift.put(pumps[4].id, NOW_MS - HOUR_MS, {"flow_m3_h": 0.03}, 0.03)
-        label = Label(pumps[0].id, NOW_MS - 9 * HOUR_MS, NOW_MS - 8 * HOUR_MS, Verdict.FAULT, "bearing", workspace.actor, NOW_MS)
+        label = Label(
+            pumps[0].id, NOW_MS - 9 * HOUR_MS, NOW_MS - 8 * HOUR_MS, Verdict.FAULT, "bearing", workspace.actor, NOW_MS
+        )
         store.labels.add(label)
     return workspace
 

@@ -42,8 +42,8 @@ def demo(
 ) -> int | ConsoleWanted:
     """Open the console on a sample fleet with simulated devices.
 
-    The fleet is made first, and models are brought to its devices. The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are throwaway keys
-    in 0600 files beside the workspace: good for looking around, never for a real fleet.
+    The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are
+    throwaway keys in 0600 files beside the workspace: good for looking around, never for a real fleet.
     """
     from pumpdeck_console.demo.home import DemoHome, DemoSize  # deferred with the demo
 

@@ -65,7 +65,7 @@ def rollout(stage: Stage) -> Found:
         "delivery_problems": dict(report.problems),
         "agents_as_processes": list(stage.mark.processes),
         "agents_in_simulator": len(stage.workspace.fleet.devices) - len(stage.mark.processes),
-        "champion": {model: version for model, version in _champions(stage).items()},
+        "champion": _champions(stage),
     }
     return found
 

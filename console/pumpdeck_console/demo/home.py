@@ -29,9 +29,10 @@ class DemoSize:
 
 @dataclass(frozen=True, slots=True)
 class DemoMark:
-    """What a demo folder says of itself. `is_made` is false while it is being made: such a one is begun anew. `is_ready` says that the console may open at once.
+    """What a demo folder says of itself. `is_made` is false while it is being made: such a one is begun anew.
 
-    `end_ms` is the time of the last row of the history. `processes` are the devices whose agent is a process of its own.
+    `is_ready` says that the console may open at once. `end_ms` is the time of the last row of the history. `processes` are
+    the devices whose agent is a process of its own.
     """
 
     format: int

@@ -1,7 +1,8 @@
 """`python -m pumpdeck_console.demo.keeper`: keeps a demo alive beside the console.
 
-The console's process stays light: this one makes the demo, runs its devices, lets rollouts go on and collects. It says what it does
-in lines of JSON on standard output (`progress`, then once `open`, or `error`) and ends when its standard input ends.
+The console's process stays light: this one makes the demo, runs its devices, lets rollouts go on and collects. It says
+what it does in lines of JSON on standard output (`progress`, then once `open`, or `error`) and ends when its standard
+input ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from pumpdeck_console.demo.delivering import start_rollout
 from pumpdeck_console.demo.home import DemoHome, DemoSize
-from pumpdeck_console.demo.learning import ingest, package, packages_by_device, train
+from pumpdeck_console.demo.learning import ingest, package, train
 from pumpdeck_console.demo.making import start_devices
 from pumpdeck_console.demo.run import DemoOptions, made_demo, settle_endpoints
 from pumpdeck_console.demo.steps import Stage, Step
@@ -56,10 +57,10 @@ class Keeper:
             open_workspace(self._home.workspace, fs=self._fs) as workspace,
         ):
             stage = Stage(workspace, self._home, mark, self._progress)
-            for step in () if mark.is_ready else (ingest, train, package):
-                self._do(step, stage)
             settle_endpoints(self._home, workspace, devices.wait_ready())
             if not mark.is_ready:
+                for step in (ingest, train, package):
+                    self._do(step, stage)
                 start_rollout(stage)
                 self._home.write_mark(self._fs, replace(mark, is_ready=True))
             say("open", devices=len(workspace.fleet.devices), processes=len(mark.processes))
@@ -110,7 +111,7 @@ def main() -> int:
     except PumpdeckError as error:
         say("error", **error.as_dict())
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the last door of this process: the console must hear of a defect
+    except Exception as error:
         say("error", what=f"a defect: {type(error).__name__}: {error}", exit_code=EXIT_DEFECT)
         raise
     return 0

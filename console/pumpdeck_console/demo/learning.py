@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pumpdeck_console.demo.home import DemoHome
 from pumpdeck_console.demo.steps import Found, Stage
@@ -39,16 +40,18 @@ def ingest(stage: Stage) -> Found:
     store = stage.workspace.store
     truth = json.loads((stage.home.history / "truth.json").read_text(encoding="utf-8"))
     rows = {pump.id: (store.telemetry.span(pump.id) or (0, 0, 0))[2] for pump in stage.workspace.fleet.pumps}
-    listed = []
+    listed: list[dict[str, Any]] = []
     for report in reports:
         with Path(report.path).open("rb") as stream:
             digest = canonical.digest(read_at_most(stream, FILE_MAX_BYTES, report.path))
-        found.expect(digest == report.digest, f"{report.path}: its bytes are not those that were taken in")
+        known = store.sources.seen(report.digest)
+        found.expect(known is not None, f"{report.path}: the store does not know that it was taken in")
         found.expect(not report.refused, f"{report.path}: {report.refused} rows were refused")
         listed.append(
             {
                 "file": Path(report.path).name,
                 "sha256": digest,
+                "source": report.digest,
                 "rows": report.accepted + report.already,
                 "new": report.accepted,
                 "flagged": report.flagged,

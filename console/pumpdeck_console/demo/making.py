@@ -8,13 +8,6 @@ import sys
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives import serialization
-from pumpdeck_sample.enrolment import enrol_devices
-from pumpdeck_sample.fleet import Endpoint, FleetSize, build_fleet, with_endpoints
-from pumpdeck_sample.fleet_files import fleet_files, fleet_toml
-from pumpdeck_sample.history import simulate_history, write_history, write_last_day
-from pumpdeck_sample.launcher import SimulatorOptions, SimulatorProcess
-from pumpdeck_sample.plan import SimulationPlan, device_root, read_plan, write_plan
-from pumpdeck_sample.scenario import demo_scenario
 
 from pumpdeck_console.credentials import Source
 from pumpdeck_console.demo.home import DemoHome, DemoMark, DemoSize
@@ -25,6 +18,13 @@ from pumpdeck_console.wiring import FLEET_FILE, Workspace, open_workspace
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.inventory import Fleet
 from pumpdeck_fleet.core.ports import FileSystem, Progress
+from pumpdeck_sample.enrolment import enrol_devices
+from pumpdeck_sample.fleet import Endpoint, FleetSize, build_fleet, with_endpoints
+from pumpdeck_sample.fleet_files import fleet_files, fleet_toml
+from pumpdeck_sample.history import simulate_history, write_history, write_last_day
+from pumpdeck_sample.launcher import SimulatorOptions, SimulatorProcess
+from pumpdeck_sample.plan import SimulationPlan, device_root, read_plan, write_plan
+from pumpdeck_sample.scenario import demo_scenario
 
 PERSON = "Demo operator"
 PROCESSES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pumpdeck_console.demo import delivering, judging, learning
@@ -63,13 +63,16 @@ def run_loop(
         on_started(f"{len(endpoints) - len(devices.agent_pids)} devices run in process {devices.pid}")
         stage = Stage(workspace, home, mark, on_progress)
         steps = run_steps(stage, STEPS)
+    is_ok = all(step["ok"] for step in steps.values())
+    if is_ok and not mark.is_ready:
+        home.write_mark(fs, replace(mark, is_ready=True))
     return {
         "workspace": str(home.workspace),
         "devices": str(home.simulation / "devices"),
         "keys": f"throwaway keys in 0600 files under {home.keys}",
         "seed": mark.size.seed,
         "seconds": round(time.monotonic() - began_s, 2),
-        "ok": all(step["ok"] for step in steps.values()),
+        "ok": is_ok,
         "steps": steps,
     }
 

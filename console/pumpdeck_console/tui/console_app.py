@@ -66,7 +66,9 @@ class ConsoleApp(PacedApp):
     ]
     CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
-    def __init__(self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions) -> None:
+    def __init__(
+        self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions
+    ) -> None:
         super().__init__(ansi_color=settings.palette.theme.ansi)
         self.settings, self.reading, self.asking, self.actions = settings, reading, asking, actions
         self.palette, self.glyphs, self.selector = settings.palette, settings.glyphs, settings.selector
@@ -230,7 +232,9 @@ class ConsoleApp(PacedApp):
             what = "" if name == "change_token" else f" ({name})"
             notice = Notice(f"Not up to date{what}: {error.sentence()}", "error")
         elif self._is_slow:
-            notice = Notice(f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn")
+            notice = Notice(
+                f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn"
+            )
         screen.show_notice(notice)
 
     def say(self, text: str, level: str = "info") -> None:
@@ -362,5 +366,7 @@ class ConsoleApp(PacedApp):
         for name in PALETTES:
             yield SystemCommand(f"Theme {name}", "colours of the console", lambda name=name: self.use_palette(name))
         for glyphs in GLYPHS:
-            yield SystemCommand(f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs))
+            yield SystemCommand(
+                f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs)
+            )
         yield SystemCommand("Quit", "key q", self.exit)

@@ -163,7 +163,9 @@ def version_lines(row: ModelVersionRow) -> list[Parts]:
     lines += [[], [(" METRICS", "panel_dim")]]
     for name, value in row.metrics:
         digits = 0 if math.isfinite(value) and value == round(value) else 3
-        lines.append([(f" {fit(name.replace('_', ' '), 26)}", "panel"), (fit(number(value, digits), 12, "right"), "panel")])
+        lines.append(
+            [(f" {fit(name.replace('_', ' '), 26)}", "panel"), (fit(number(value, digits), 12, "right"), "panel")]
+        )
     lines += [[], [(" DIGEST", "panel_dim")], [(f" {row.digest[:32]}", "panel")], [(f" {row.digest[32:]}", "panel")]]
     if row.notes:
         lines += [[], [(f" {row.notes}", "panel")]]
@@ -174,7 +176,11 @@ def run_lines(runs: tuple[TrainingRunRow, ...], now_ms: int, glyphs: str) -> lis
     """The newest training runs, one line each."""
     lines: list[Parts] = [[(" TRAINING RUNS", "panel_dim")]]
     for run in runs[:RUN_LINES]:
-        bar = f"{progress_bar(run.progress, 12, glyphs)} {run.progress * 100:3.0f} %" if run.progress == run.progress else ""
+        bar = (
+            f"{progress_bar(run.progress, 12, glyphs)} {run.progress * 100:3.0f} %"
+            if run.progress == run.progress
+            else ""
+        )
         ago = age(run.ended_ms if run.ended_ms >= 0 else run.started_ms, now_ms)
         state = "panel_ok" if run.state == "DONE" else "panel_alarm" if run.state == "FAILED" else "panel_key"
         lines.append([(f" {fit(run.run_id, 12)} ", "panel"), (fit(run.state, 9), state),

@@ -187,7 +187,9 @@ def _ansi_16() -> Palette:
         styles[f"{surface}_title"] = Style(color=front, bgcolor=back, bold=True)
         styles[f"{surface}_key"] = Style(color="bright_yellow", bgcolor=back, bold=True)
     styles |= {f"panel_{name}": styles[name] for name in _ON_SURFACES}
-    styles |= {f"bar_{name}": Style(color="bright_white", bgcolor="blue", bold=name == "alarm") for name in _ON_SURFACES}
+    styles |= {
+        f"bar_{name}": Style(color="bright_white", bgcolor="blue", bold=name == "alarm") for name in _ON_SURFACES
+    }
     styles |= {
         "bar_on": Style(color="black", bgcolor="bright_cyan", bold=True),
         "cursor": Style(color="black", bgcolor="bright_cyan", bold=True),

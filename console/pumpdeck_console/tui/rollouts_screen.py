@@ -186,7 +186,13 @@ def tasks_table(detail: RolloutDetail, glyphs: str, now_ms: int) -> TableView:
 
     def sent(i: int, width: int) -> Parts:
         done, total = int(detail.sent_bytes[i]), int(detail.total_bytes[i])
-        text = "-" if not total else byte_count(total) if done >= total else f"{done * 100 // total} % of {byte_count(total)}"
+        text = (
+            "-"
+            if not total
+            else byte_count(total)
+            if done >= total
+            else f"{done * 100 // total} % of {byte_count(total)}"
+        )
         return [(fit(text if done else "-", width, "right"), "text")]
 
     columns = (

@@ -58,6 +58,8 @@ class Connection:
         """
         self.path = path
         self.read_only = read_only
+        self.undone = 0
+        """How often something was rolled back: what was remembered of the store before may not be true any more."""
         self._depth = 0
         self._commits = 0
         if not create and not path.exists():
@@ -174,6 +176,7 @@ class Connection:
         return f"SAVEPOINT {name}", f"RELEASE {name}", (f"ROLLBACK TO {name}", f"RELEASE {name}")
 
     def _undo(self, words: tuple[str, ...]) -> None:
+        self.undone += 1
         # SQLite has rolled back by itself after a full disk or an I/O error.
         if self._sql.in_transaction:
             for word in words:
@@ -195,7 +198,7 @@ class Connection:
         try:
             yield
         finally:
-            self._undo(("ROLLBACK",))
+            self._run("ROLLBACK")
 
     def change_token(self) -> int:
         """A number that differs after any commit, of this connection or of another program."""

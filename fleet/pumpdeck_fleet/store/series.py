@@ -51,6 +51,7 @@ class SeriesTable:
     def __init__(self, sql: Connection, kind: str) -> None:
         self._sql = sql
         self._kind = kind
+        self._undone = sql.undone
         self._channel_ids: dict[tuple[str, ...], int] = {}
         self._channel_names: dict[int, tuple[str, ...]] = {}
 
@@ -110,22 +111,24 @@ class SeriesTable:
 
     def channel_id(self, channels: tuple[str, ...]) -> int:
         """The number under which this list of channels stands; given when it is new."""
+        self._forget_undone()
         if channels not in self._channel_ids:
             names = json.dumps(channels, ensure_ascii=False)
-            row = self._sql.row("SELECT id FROM channel_set WHERE names = ?", (names,))
-            if row is None:
-                self._sql.write("INSERT INTO channel_set (names) VALUES (?)", (names,))
-                row = self._sql.row("SELECT id FROM channel_set WHERE names = ?", (names,))
-                assert row is not None
-                # Not remembered: the transaction that made it may still be undone.
-                return int(row[0])
-            self._channel_ids[channels] = int(row[0])
+            self._sql.write("INSERT INTO channel_set (names) VALUES (?) ON CONFLICT DO NOTHING", (names,))
+            ((number,),) = self._sql.rows("SELECT id FROM channel_set WHERE names = ?", (names,))
+            self._channel_ids[channels] = number
         return self._channel_ids[channels]
 
     def channel_names(self, number: int) -> tuple[str, ...]:
         """The list of channels of that number."""
+        self._forget_undone()
         if number not in self._channel_names:
-            row = self._sql.row("SELECT names FROM channel_set WHERE id = ?", (number,))
-            assert row is not None
-            self._channel_names[number] = tuple(json.loads(row[0]))
+            ((names,),) = self._sql.rows("SELECT names FROM channel_set WHERE id = ?", (number,))
+            self._channel_names[number] = tuple(json.loads(names))
         return self._channel_names[number]
+
+    def _forget_undone(self) -> None:
+        if self._undone != self._sql.undone:
+            self._undone = self._sql.undone
+            self._channel_ids.clear()
+            self._channel_names.clear()

@@ -56,7 +56,15 @@ def test_the_selector_of_the_console_selects_what_the_command_line_selects(reade
     view = readers.fleet()
     selector = QuerySelector()
     selector.know(workspace.fleet)
-    for query in ("", "P-10", "type:esp", "health>=stale", "drift>0.1 or score>2.5", "criticality<=2 link:ssh", "seen>2h"):
+    for query in (
+        "",
+        "P-10",
+        "type:esp",
+        "health>=stale",
+        "drift>0.1 or score>2.5",
+        "criticality<=2 link:ssh",
+        "seen>2h",
+    ):
         chosen = [pump for pump, is_in in zip(view.pump_ids, selector(view, query), strict=True) if is_in]
         assert chosen == list(readers.fleet(query).pump_ids), query
     with pytest.raises(QueryError):

@@ -264,14 +264,33 @@ def test_redundant_pumps_on_two_devices_are_never_tried_at_once() -> None:
 
 
 def test_a_silent_device_keeps_its_redundancy_group() -> None:
-    """Nobody knows whether it is in trial, so its partner must not be."""
+    """Nobody knows whether it is in trial, so its partner must not be, not even after an override."""
     entries = [plan_device(n, site="gannet", groups=("gannet/P-101",)) for n in range(2)]
-    policy = replace(POLICY, waves=("rest",), unknown_pct=50.0, committed_pct=50.0)
-    plan = plan_rollout("r1", VERSIONS, entries, policy, created_ms=T0)
+    plan = plan_rollout("r1", VERSIONS, entries, replace(POLICY, waves=("1", "rest")), created_ms=T0)
     rollout, device = first_sent(started(plan))
-    rollout, commands = rollout.receive(ev.Tick(T0 + 3_599_999))
+    rollout, _ = rollout.receive(ev.Tick(T0 + 3_600_000))
+    assert rollout.tasks[device].state is TaskState.UNKNOWN
+    rollout, _ = rollout.receive(ev.Resume(T0 + 3_600_001, "actor-a", "the radio is down", override=True))
+    rollout, commands = rollout.receive(ev.Tick(T0 + 3_600_002))
+    assert rollout.waves[1].state is WaveState.OPEN
     assert delivers(commands) == []
     assert rollout.held_groups() == {"gannet/P-101": device}
+    rollout, _ = rollout.receive(receipted(rollout, device, now_ms=T0 + 3_600_003))
+    _, commands = rollout.receive(ev.Tick(T0 + 3_600_004))
+    assert len(delivers(commands)) == 1
+
+
+def test_a_rollout_is_not_complete_while_a_device_is_under_way() -> None:
+    policy = replace(POLICY, waves=("rest",), unknown_pct=50.0, committed_pct=50.0)
+    rollout, _ = started(make_plan(2, policy)).receive(ev.Tick(T0))
+    first, second = rollout.plan.waves[0]
+    rollout, _ = rollout.receive(ev.Staged(T0, second))
+    rollout, _ = rollout.receive(receipted(rollout, first))
+    rollout, _ = rollout.receive(ev.Tick(T0 + 70_000))
+    assert (rollout.state, rollout.waves[0].state) == (RolloutState.RUNNING, WaveState.SOAKING)
+    rollout, _ = rollout.receive(ev.Tick(T0 + 3_600_000))
+    assert rollout.tasks[second].state is TaskState.UNKNOWN
+    assert rollout.state is RolloutState.COMPLETED
 
 
 def test_a_group_held_by_another_rollout_blocks() -> None:

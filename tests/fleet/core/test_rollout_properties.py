@@ -58,11 +58,15 @@ class RolloutWorld(RuleBasedStateMachine):
     @initialize(
         waves=st.sampled_from([("1", "3", "rest"), ("2", "rest"), ("rest",), ("1", "50%", "rest")]),
         tolerance=st.sampled_from([0.0, 20.0, 40.0]),
+        silent=st.sampled_from([(), ("d0",), ("d4", "d5")]),
+        is_second=st.booleans(),
     )
-    def begin(self, waves: tuple[str, ...], tolerance: float) -> None:
+    def begin(self, waves: tuple[str, ...], tolerance: float, silent: tuple[str, ...], is_second: bool) -> None:
         self.now_ms = T0
+        self.silent = silent
         self.rollouts = {name: Rollout.draft(make_plan(name, waves, tolerance)) for name in NAMES}
         self.drafts = dict(self.rollouts)
+        self.said: dict[str, list[ev.Command]] = {name: [] for name in NAMES}
         self.log: dict[str, list[ev.Event]] = {name: [] for name in NAMES}
         self.outbox: dict[str, ev.Deliver] = {}
         self.assigned: dict[tuple[str, str], bool] = {}  # (rollout, device) -> the device has ended it
@@ -73,7 +77,10 @@ class RolloutWorld(RuleBasedStateMachine):
         for name in NAMES:
             self.feed(name, ev.Freeze(T0, "author"))
         self.approve_and_start("r1")
-        self.feed("r1", ev.Tick(T0))
+        if is_second:
+            self.a_good_hour("r1")
+            self.feed("r1", ev.Abort(self.now_ms, "operator", "the next version is there"))
+            self.approve_and_start("r2")
 
     # The shell
 
@@ -81,6 +88,7 @@ class RolloutWorld(RuleBasedStateMachine):
         before = self.rollouts[name]
         after, commands = before.receive(event)
         self.log[name].append(event)
+        self.said[name] += commands
         self.rollouts[name] = after
         self.check_step(before, after, event, commands)
         for command in commands:
@@ -152,15 +160,15 @@ class RolloutWorld(RuleBasedStateMachine):
         busy = {group: other.id for other in others for group in other.held_groups()}
         self.feed(name, ev.Tick(self.now_ms, dict.fromkeys(closed, "closed"), busy))
 
-    @rule(name=names, silent=st.sampled_from([None, *DEVICES]))
-    def a_good_hour(self, name: str, silent: str | None) -> None:
-        """What mostly happens: the wave is sent, its devices commit (one may stay silent), and the soak passes."""
+    @rule(name=names)
+    def a_good_hour(self, name: str) -> None:
+        """What mostly happens: the wave is sent, its devices commit but for the silent ones, and the soak passes."""
         self.tick(name, 1, ())
         for command in list(self.outbox.values()):
-            if command.rollout == name and command.device != silent:
+            if command.rollout == name:
                 self.hand_over(command)
         for rollout, device in self.in_the_field():
-            if rollout == name and device != silent:
+            if rollout == name and device not in self.silent:
                 self.end(name, device, Outcome.COMMITTED)
         self.tick(name, 1, ())
         self.tick(name, 6, ())
@@ -190,9 +198,11 @@ class RolloutWorld(RuleBasedStateMachine):
     def halt(self, name: str) -> None:
         self.person(name, ev.Halt(self.now_ms, "operator", "storm"))
 
-    @rule(name=names, override=st.booleans())
-    def resume(self, name: str, override: bool) -> None:
-        self.person(name, ev.Resume(self.now_ms, "operator", "go on", override))
+    @precondition(lambda self: any(rollout.state is RolloutState.HALTED for rollout in self.rollouts.values()))
+    @rule(override=st.sampled_from([True, True, False]))
+    def resume(self, override: bool) -> None:
+        for name in NAMES:
+            self.person(name, ev.Resume(self.now_ms, "operator", "go on", override))
 
     @precondition(lambda self: self.now_ms > T0 + 100_000)
     @rule(name=names)
@@ -338,7 +348,8 @@ class RolloutWorld(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Replaying the events gives the same state, one by one or all at once."""
         for name, events in getattr(self, "log", {}).items():
-            again, _ = self.drafts[name].receive_all(events)
+            again, commands = self.drafts[name].receive_all(events)
+            assert list(commands) == self.said[name]
             assert again == self.rollouts[name]
             assert again.encode() == self.rollouts[name].encode()
 

@@ -1,0 +1,161 @@
+"""What trust costs: metadata bytes of a site, a cold verification on a device, unpacking, and signing a whole fleet.
+
+    python tests/bench/bundle.py [--json] [--quick]
+
+`cold_verify_ms` is the first `verify_assignment` of a fresh process, after its imports (`verify_import_ms`), best and median of
+several processes; its ratio is to the bare Ed25519 checks of the same metadata, which no verifier can do without. `install_ms` is
+digest, unpacking, writing with sync, and reading back; its ratio is to writing and syncing the same bytes as one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
+from pumpdeck_packaging.signing import generate_key
+from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
+from support.packages import built_package
+from support.trust import NOW_MS, SampleKeys, SampleSite
+
+DEVICES = 5
+SIGNATURES = 9  # root 3 (checked by itself), targets, release, deploy, snapshot, timestamp, and root's second threshold
+
+_COLD = """
+import sys, time
+started = time.perf_counter()
+from pathlib import Path
+from pumpdeck_packaging.verify import TrustState, verify_assignment
+imported = time.perf_counter()
+folder = Path(sys.argv[1])
+files = {path.name: path.read_bytes() for path in folder.iterdir()}
+state = TrustState("gannet-d1", "gannet", files["1.root.json"])
+ready = time.perf_counter()
+verify_assignment(state, files, now_ms=int(sys.argv[2]), clock_synced=True)
+done = time.perf_counter()
+print((done - ready) * 1e3, (imported - started) * 1e3)
+"""
+
+
+def measure_site(folder: Path, rounds: int) -> dict[str, float]:
+    """Metadata bytes and the cold verification of a site with five devices."""
+    site = SampleSite(folder / "sites")
+    built = [built_package(f"gannet-d{number}") for number in range(1, DEVICES + 1)]
+    site.trust.release([PackageRelease(one, {"esp-health": 1}) for one in built], site.keys.release)
+    requests = [AssignmentRequest(one.manifest.device, one.sha256, f"task-{one.manifest.device}") for one in built]
+    site.trust.assign(requests, site.keys.laptops[0])
+    stick = folder / "stick"
+    stick.mkdir()
+    for name, data in site.files().items():
+        (stick / name).write_bytes(data)
+    runs = [_cold(stick) for _ in range(rounds)]
+    floor_ms = _signature_ms() * SIGNATURES
+    best = min(run[0] for run in runs)
+    return {
+        "devices": DEVICES,
+        "site_metadata_bytes": sum(len(data) for name, data in site.files().items() if name != "assign.json"),
+        "cold_verify_ms": best,
+        "cold_verify_median_ms": statistics.median(run[0] for run in runs),
+        "cold_verify_vs_signatures": best / floor_ms,
+        "verify_import_ms": min(run[1] for run in runs),
+    }
+
+
+def _cold(stick: Path) -> tuple[float, float]:
+    command = [sys.executable, "-c", _COLD, str(stick), str(NOW_MS + 1000)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+    verify_ms, import_ms = map(float, output.split())
+    return verify_ms, import_ms
+
+
+def _signature_ms() -> float:
+    key = generate_key()
+    payload = bytes(1500)
+    signature = key.sign(payload)
+    from securesystemslib.signer import Signature
+
+    from pumpdeck_packaging.signing import public_key_of
+
+    public, held = public_key_of(key.public_pem), Signature(key.key_id, signature.hex())
+    return _best_ms(lambda: public.verify_signature(held, payload), 50)
+
+
+def measure_package(folder: Path, rounds: int) -> dict[str, float]:
+    """Building and installing the package of a device with four pumps."""
+    built, fs = built_package(pumps=4), RealFileSystem()
+    count = iter(range(10**6))
+
+    def install() -> None:
+        target = folder / f"store-{next(count)}"
+        package = read_package(built.data, expected_sha256=built.sha256, max_unpacked_bytes=built.unpacked_bytes)
+        unpack_to(fs, target, package)
+        load_folder(fs, target, manifest_digest=package.manifest_digest)
+
+    install_ms = _best_ms(install, rounds)
+    copy_ms = _best_ms(lambda: replace_file(fs, folder / "copy", bytes(built.unpacked_bytes)), rounds)
+    return {
+        "package_bytes": len(built.data),
+        "build_ms": _best_ms(lambda: built_package(pumps=4), rounds),
+        "install_ms": install_ms,
+        "install_vs_one_synced_file": install_ms / copy_ms,
+    }
+
+
+def measure_fleet(folder: Path, sites: int, devices: int) -> dict[str, float]:
+    """Releasing and assigning a package for every device of a fleet: one step a site."""
+    keys = SampleKeys()
+    founded = [SampleSite(folder / "fleet", f"site-{number}", keys) for number in range(sites)]
+    packages = [[built_package(f"site-{s}-d{d}") for d in range(devices)] for s in range(sites)]
+    started = time.perf_counter()
+    for site, built in zip(founded, packages, strict=True):
+        site.trust.release([PackageRelease(one, {"esp-health": 1}) for one in built], keys.release)
+        requests = [AssignmentRequest(one.manifest.device, one.sha256, one.manifest.device) for one in built]
+        site.trust.assign(requests, keys.laptops[0])
+    return {"fleet_sites": sites, "fleet_packages": sites * devices, "fleet_sign_s": time.perf_counter() - started}
+
+
+def _best_ms(call: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times) * 1e3
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one flat object instead of a table")
+    parser.add_argument("--quick", action="store_true", help="few rounds, 3 sites")
+    options = parser.parse_args()
+    rounds = 3 if options.quick else 15
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures = {
+            **measure_site(folder, rounds),
+            **measure_package(folder, rounds * 3),
+            **measure_fleet(folder, 3 if options.quick else 12, 20),
+        }
+    rounded = {name: round(value, 3) for name, value in figures.items()}
+    if options.json:
+        print(json.dumps(rounded))
+        return
+    print(f"a site with {DEVICES} devices, a package of 4 pumps, best of {rounds}")
+    for name, value in rounded.items():
+        print(f"  {name:28} {value:>12g}")
+
+
+if __name__ == "__main__":
+    main()
