@@ -42,6 +42,7 @@ def demo(
 ) -> int | ConsoleWanted:
     """Open the console on a sample fleet with simulated devices.
 
+    The fleet is made first, and models are brought to its devices.
     The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are
     throwaway keys in 0600 files beside the workspace: good for looking around, never for a real fleet.
     """
