@@ -1,14 +1,13 @@
 """Telemetry and scores as column chunks: append anything in any order, read any interval.
 
 A day of a pump stands in one chunk while it holds at most DAY_CHUNK_ROWS rows, else in one chunk an hour. Hourly figures are
-kept for days with more than `rollup_rows` rows and computed on reading for the others. Both depend on the rows alone, so the same
+kept for days with more than ROLLUP_ROWS rows and computed on reading for the others. Both depend on the rows alone, so the same
 rows give the same tables however they were split, ordered or repeated.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,7 +18,7 @@ import numpy as np
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 from pumpdeck_fleet.numeric.columns import MAX_ROWS, pack_rows, unpack_rows
-from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, concatenate, empty_frame
+from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, empty_frame
 from pumpdeck_fleet.store import rollups
 from pumpdeck_fleet.store.chunk_merge import AppendCounts, add_counts, canonical_frame, merge_frames
 from pumpdeck_fleet.store.connection import Connection
@@ -52,14 +51,10 @@ class _Plan:
 class ChunkTable:
     """Rows of one kind (`telemetry` or `scores`) by pump. Repeated, late and out-of-order rows are normal input."""
 
-    def __init__(
-        self, sql: Connection, kind: str, channels: tuple[str, ...] | None = None, rollup_rows: int = ROLLUP_ROWS
-    ) -> None:
+    def __init__(self, sql: Connection, kind: str, channels: tuple[str, ...] | None = None) -> None:
         """`channels`: the only ones of this kind, in their order; `None` lets every pump have its own, kept sorted by name."""
         self._sql = sql
         self._channels = channels
-        self._kind = kind
-        self._rollup_rows = rollup_rows
         self._series = SeriesTable(sql, kind)
 
     def append(self, pump: str, frame: TelemetryFrame) -> AppendCounts:
@@ -135,12 +130,13 @@ class ChunkTable:
                     plan.chunks.append(_Chunk(hour, 1, merged))
                     plan.rolled.append((day, merged))
 
-    def _lay_out(self, plan: _Plan, day: int, rows: TelemetryFrame) -> None:
+    @staticmethod
+    def _lay_out(plan: _Plan, day: int, rows: TelemetryFrame) -> None:
         if len(rows) <= DAY_CHUNK_ROWS:
             plan.chunks.append(_Chunk(day * DAY_HOURS, DAY_HOURS, rows))
         else:
             plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in _by_hour(rows))
-        if len(rows) > self._rollup_rows:
+        if len(rows) > ROLLUP_ROWS:
             plan.rolled.append((day, rows))
 
     def _carry_out(self, series: Series, plan: _Plan) -> None:
@@ -253,7 +249,7 @@ class ChunkTable:
     def _rollups(self, series: Series, start_ms: int, end_ms: int) -> Iterator[HourRollup]:
         """Figures of all days that touch the interval, in order of time."""
         kept = self._kept_days(series, start_ms, end_ms)
-        sql = f"SELECT place, {_DATA} FROM chunk WHERE rows <= {self._rollup_rows} AND hours = {DAY_HOURS} AND {_TOUCHES}"
+        sql = f"SELECT place, {_DATA} FROM chunk WHERE rows <= {ROLLUP_ROWS} AND hours = {DAY_HOURS} AND {_TOUCHES}"
         for place, *row in self._sql.each(sql, _bounds(series, start_ms, end_ms)):
             kept[place % PLACES // DAY_HOURS] = rollups.roll_up(self._unpack(series, *row))
         for day in sorted(kept):
@@ -274,61 +270,14 @@ class ChunkTable:
         first = start_ms // HOUR_MS
         hours = max(0, -(-end_ms // HOUR_MS) - first)
         matrix = np.full((len(pumps), hours), np.nan, np.float32)
-        index_of = {pump: index for index, pump in enumerate(pumps)}
-        # Two queries for all pumps, whatever their number: one query a pump is what makes a fleet list slow.
-        chosen = (first // DAY_HOURS * DAY_HOURS, first + hours, self._kind, json.dumps(list(index_of)))
-        for grid, place, names, days in self._rollup_days(chosen, index_of):
-            if channel in names:
-                paste_days(matrix, grid, place - first, days[:, rollups.MAXIMUM, :, names.index(channel)])
-        for index, frame in self._small_days(chosen, index_of):
-            if channel in frame.channels:
-                part = rollups.roll_up(frame)
-                places = part.hour_ms // HOUR_MS - first
-                inside = (places >= 0) & (places < hours)
-                matrix[index, places[inside]] = part.maximum[inside, part.channels.index(channel)]
+        for index, pump in enumerate(pumps):
+            series = self._series.find(pump)
+            for part in self._rollups(series, first * HOUR_MS, end_ms) if series else ():
+                if channel in part.channels:
+                    places = part.hour_ms // HOUR_MS - first
+                    inside = (places >= 0) & (places < hours)
+                    matrix[index, places[inside]] = part.maximum[inside, part.channels.index(channel)]
         return matrix
-
-    def _rollup_days(
-        self, chosen: tuple[int, int, str, str], index_of: Mapping[str, int]
-    ) -> Iterator[tuple[Int64, Int64, tuple[str, ...], Float32]]:
-        """Kept figures of all days that touch the hours: rows of the matrix, first hours, channels, float32 [days, 4, 24, c]."""
-        sql = f"SELECT series.pump, found.place, found.channels, found.data FROM {_of_all('rollup_hour')}"
-        by_channels: dict[int, tuple[list[int], list[int], list[bytes]]] = {}
-        for pump, place, channels, data in self._sql.each(sql, chosen):
-            rows, places, parts = by_channels.setdefault(channels, ([], [], []))
-            rows.append(index_of[pump])
-            places.append(place % PLACES)
-            parts.append(data)
-        for channels, (rows, places, parts) in by_channels.items():
-            names = self._series.channel_names(channels)
-            days = np.frombuffer(b"".join(parts), "<f4").reshape(len(parts), 4, DAY_HOURS, len(names))
-            yield np.array(rows, np.int64), np.array(places, np.int64), names, days
-
-    def _small_days(
-        self, chosen: tuple[int, int, str, str], index_of: Mapping[str, int]
-    ) -> Iterator[tuple[int, TelemetryFrame]]:
-        """Days without kept figures: row of the matrix, rows of the day."""
-        sql = (
-            f"SELECT series.id, series.pump, found.rows, found.channels, found.flagged, found.data FROM {_of_all('chunk')}"
-            f" AND found.rows <= {self._rollup_rows} AND found.hours = {DAY_HOURS}"
-        )
-        for identity, pump, *row in self._sql.each(sql, chosen):
-            yield index_of[pump], self._unpack(Series(identity, pump), *row)
-
-
-def paste_days(matrix: Float32, rows: Int64, places: Int64, days: Float32) -> None:
-    """Set days of 24 hours in a matrix of hours: day d starts at column `places[d]` of row `rows[d]`, perhaps outside it."""
-    columns = places[:, None] + np.arange(DAY_HOURS)
-    day, hour = np.nonzero((columns >= 0) & (columns < matrix.shape[1]))
-    matrix[rows[day], columns[day, hour]] = days[day, hour]
-
-
-def _of_all(table: str) -> str:
-    """Rows of a table keyed by place: values are the first hour, the hour behind the last, the kind, the pumps as JSON."""
-    return (
-        f"series JOIN {table} AS found ON found.place >= series.id * {PLACES} + ? AND found.place < series.id * {PLACES} + ?"
-        " WHERE series.kind = ? AND series.pump IN (SELECT value FROM json_each(?))"
-    )
 
 
 _DATA = "rows, channels, flagged, data"

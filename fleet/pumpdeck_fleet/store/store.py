@@ -110,8 +110,7 @@ class Store:
         """What devices computed: channels `score`, `limit`, `alarmed`, `drift_index`."""
         from pumpdeck_fleet.store.chunks import ChunkTable  # deferred: numpy; lists do without
 
-        # Hourly figures are always kept: the fleet's sparklines read those of every pump at once.
-        return ChunkTable(self._sql, "scores", facts.SCORE_CHANNELS, rollup_rows=0)
+        return ChunkTable(self._sql, "scores", facts.SCORE_CHANNELS)
 
     @cached_property
     def rollouts(self) -> RolloutTable[Rollout]:
