@@ -85,6 +85,10 @@ class Connection:
             self._sql.execute("PRAGMA journal_mode=WAL")
             self._sql.execute("PRAGMA synchronous=FULL")
         self._sql.execute("PRAGMA foreign_keys=ON")
+        # INSERT OR REPLACE deletes the old row; only with this do the triggers that keep audit entries see it.
+        self._sql.execute("PRAGMA recursive_triggers=ON")
+        # An erased name must not stay behind in a free part of a page.
+        self._sql.execute("PRAGMA secure_delete=FAST")
         self._sql.execute("PRAGMA temp_store=MEMORY")
         self._sql.execute("PRAGMA cache_size=-16384")
 
@@ -102,7 +106,9 @@ class Connection:
     def each(self, sql: str, values: Values = ()) -> Iterator[Row]:
         """The rows of a query one by one, for results that should not stand in memory whole."""
         try:
-            yield from self._sql.execute(sql, values)
+            cursor = self._sql.execute(sql, values)
+            while row := cursor.fetchone():
+                yield row
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
 
