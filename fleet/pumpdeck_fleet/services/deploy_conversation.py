@@ -60,9 +60,10 @@ class Waits(Mail):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Mail):
-    """The attempt ended with an error. The conversation is over."""
+    """The attempt ended with an error; `is_ours` when our own package is missing or damaged. The conversation is over."""
 
     error: PumpdeckError
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Conversation:
     command: ev.Deliver
     device: Device
     identity: DeviceIdentityRow
-    package: bytes
+    load_package: Callable[[], bytes]
     files: Sequence[tuple[str, bytes]]
     connect: Callable[[Device], RpcChannel]
     verify: Callable[[ReturnBatch, DeviceIdentityRow], VerifiedReturn]
@@ -90,18 +91,23 @@ class Conversation:
     def run(self, ask: Ask) -> None:
         """Talk to the end. Errors of links and devices become mail; anything else is a defect and is raised."""
         try:
+            package = self.load_package()
+        except PumpdeckError as error:
+            ask(Failed(self.command, error, is_ours=True))
+            return
+        try:
             channel = self.connect(self.device)
             try:
-                last = self._talk(channel, ask)
+                last = self._talk(channel, package, ask)
             finally:
                 channel.close()
         except PumpdeckError as error:
             last = Failed(self.command, error)
         ask(last)
 
-    def _talk(self, channel: RpcChannel, ask: Ask) -> Mail:
+    def _talk(self, channel: RpcChannel, package: bytes, ask: Ask) -> Mail:
         self._check_hello(channel.call(Op.HELLO, self.hello)[0])
-        sent_bytes = push_blob(channel, self.command.package_sha256, self.package)
+        sent_bytes = push_blob(channel, self.command.package_sha256, package)
         if not ask(Staging(self.command, sent_bytes)):
             return Ended(self.command)
         header, envelope = self._assign(channel)
