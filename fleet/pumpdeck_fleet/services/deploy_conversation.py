@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_fleet.core import rollout_events as ev
-from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
+from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import RpcChannel
 from pumpdeck_fleet.core.receipts import Outcome
@@ -31,7 +31,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Staging(Mail):
-    """The package lies whole on the device: may the assignment go? Answer: bool."""
+    """The package lies whole on the device: may the assignment go? Answer: `Assign`, or nothing."""
 
     sent_bytes: int
 
@@ -56,6 +56,13 @@ class Waits(Mail):
 
     state: TaskState
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined(Mail):
+    """The device answered its first assignment with a refusal: it took nothing on. The conversation is over."""
+
+    error: PumpdeckError
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +115,15 @@ class Conversation:
     def _talk(self, channel: RpcChannel, package: bytes, ask: Ask) -> Mail:
         self._check_hello(channel.call(Op.HELLO, self.hello)[0])
         sent_bytes = push_blob(channel, self.command.package_sha256, package)
-        if not ask(Staging(self.command, sent_bytes)):
+        leave = ask(Staging(self.command, sent_bytes))
+        if not isinstance(leave, ev.Assign):
             return Ended(self.command)
-        header, envelope = self._assign(channel)
+        try:
+            header, envelope = self._assign(channel)
+        except RefusedError as error:
+            if not leave.is_first:
+                raise
+            return Declined(self.command, error)
         if header.get("outcome") not in _OUTCOMES:
             state = TaskState.TRIAL if header.get("state") == TaskState.TRIAL.value else TaskState.STAGED
             return Waits(self.command, state, str(header.get("reason") or f"the device is {header.get('state')}"))

@@ -30,7 +30,16 @@ from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, TaskState
 from pumpdeck_fleet.services.collect import Collector
 from pumpdeck_fleet.services.deploy import check_sendable
-from pumpdeck_fleet.services.deploy_conversation import Conversation, Failed, Mail, Returned, Said, Staging, Waits
+from pumpdeck_fleet.services.deploy_conversation import (
+    Conversation,
+    Declined,
+    Failed,
+    Mail,
+    Returned,
+    Said,
+    Staging,
+    Waits,
+)
 from pumpdeck_fleet.services.deploy_feed import feed
 from pumpdeck_fleet.services.deploy_threads import run_threads
 from pumpdeck_fleet.services.site_windows import bytes_left, closed_sites
@@ -236,7 +245,7 @@ class _Office:
             case Staging(sent_bytes=sent_bytes):
                 self.sent_bytes += sent_bytes
                 fed = feed(self._store, command.rollout, [ev.Staged(now_ms, command.device)])
-                return command.device in fed.assigned
+                return fed.leave(command.device)
             case Returned(verified=verified):
                 return self._delivery.collector.keep(verified)
             case Said(receipt=receipt):
@@ -245,6 +254,11 @@ class _Office:
                 progressed = ev.Progressed(now_ms, command.device, state, reason)
                 rollout = feed(self._store, command.rollout, [progressed]).rollout
                 self._retry(command, now_ms + rollout.plan.policy.retry_ms(1), reason)
+                self._step(command.device)
+            case Declined(error=error):
+                declined = ev.Declined(now_ms, command.device, error.sentence())
+                feed(self._store, command.rollout, [declined])
+                self.problems.append((command.device, error.sentence()))
                 self._step(command.device)
             case Failed(error=error, is_ours=is_ours):
                 is_final = is_ours or not is_retryable(error)
