@@ -36,7 +36,7 @@ def test_the_fleet_view_shows_every_pump_with_health_score_limit_version_and_dri
     assert view.score[0] == np.float32(5.0)
     assert set(view.limit.tolist()) == {LIMIT}
     assert set(view.model_version.tolist()) == {1}
-    assert view.drift_psi[1] == np.float32(0.41)
+    assert view.drift_psi[1] == np.float32(0.61)
     assert np.isnan(view.drift_psi[2])
     assert view.last_seen_ms[0] == NOW_MS - 600_000
     assert view.reasons[0] == "suction_pressure_bar"
