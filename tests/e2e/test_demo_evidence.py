@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
+
 from support import recount
 from support.demo_runs import Demo
 from support.recount_store import DAY_MS, StoreRecount
@@ -214,7 +216,8 @@ def alarms_from_scores(store: StoreRecount, end_ms: int) -> list[tuple[str, int]
         rows = store.rows("scores", pump).between(end_ms - DAY_MS + 1, end_ms + 1)
         alarmed = rows.column("alarmed") > 0.5
         assert len(alarmed) == len(rows.at_ms)
-        found += [(pump, int(at)) for at, now, old in zip(rows.at_ms, alarmed, [False, *alarmed], strict=False) if now and not old]
+        turned = alarmed & ~np.concatenate([[False], alarmed[:-1]])
+        found += [(pump, int(at)) for at in rows.at_ms[turned]]
     return found
 
 

@@ -1,4 +1,4 @@
-"""A second opinion on rows: column chunks, reference edges and PSI, written from docs/formats.md, without the product's readers."""
+"""A second opinion on rows: column chunks, reference edges and PSI, from docs/formats.md alone, without the product's readers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Edges:
     def bin(self, values: Array) -> list[int]:
         """Rows in each right-closed bin (a, b]."""
         bounds = [-math.inf, *self.cuts, math.inf]
-        return [int(((values > low) & (values <= high)).sum()) for low, high in zip(bounds, bounds[1:], strict=False)]
+        return [int(((values > low) & (values <= high)).sum()) for low, high in pairwise(bounds)]
 
     def psi_of(self, values: Array, reference: Sequence[int] | None = None) -> float:
         """PSI of raw values against the reference counts (those in the edges unless others are given)."""
