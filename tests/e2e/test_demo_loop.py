@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import SSlibKey
 
 from pumpdeck_fleet.numeric.edges import decode_edges
-from support.demo_run import DAY_MS, END_MS, DemoRun
+from support.demo_run import DAY_MS, END_MS, DemoRun, run_demo
 
 pytestmark = pytest.mark.e2e
 
@@ -355,3 +355,17 @@ def test_audit_the_chain_holds_from_its_first_entry_to_its_head(demo: DemoRun, s
         digests.append(stored)
     assert evidence["entries"] <= len(digests)
     assert digests[evidence["entries"] - 1] == evidence["head"]
+
+
+def test_another_demo_of_the_same_seed_builds_the_same_packages_with_other_keys(demo: DemoRun, tmp_path: Path) -> None:
+    """Two fresh workspaces, nothing cached: the rows, the models and the packages have the same digests."""
+    again = run_demo(tmp_path / "fleet")
+    assert again.code == 0, again.summary
+    models = ("model", "content_digest", "snapshot_digest", "onnx_digest", "run_record_digest")
+    first, second = (
+        [[one[name] for name in models] for one in run.evidence("train")["models"]] for run in (demo, again)
+    )
+    assert first == second
+    assert demo.evidence("package")["packages"] == again.evidence("package")["packages"]
+    keys = [{one["key_id"] for one in run.evidence("receipts")["receipts"]} for run in (demo, again)]
+    assert not keys[0] & keys[1]
