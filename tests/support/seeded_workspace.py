@@ -79,9 +79,11 @@ def seeded_workspace(root: Path) -> Workspace:
         package = digest_of(pumps[0].device)
         raised = AlarmNotice(1, pumps[0].device, pumps[0].id, NOW_MS - HOUR_MS, True, 5.0, LIMIT, guilty, package)
         store.alarms.add(raised)
-        store.drift.put(pumps[1].id, NOW_MS - HOUR_MS, {guilty: 0.41, "speed_rpm": 0.02}, 0.41)
+        store.drift.put(pumps[1].id, NOW_MS - HOUR_MS, {guilty: 2.41, "speed_rpm": 0.02}, 2.41)
         store.drift.put(pumps[4].id, NOW_MS - HOUR_MS, {"flow_m3_h": 0.03}, 0.03)
-        label = Label(pumps[0].id, NOW_MS - 9 * HOUR_MS, NOW_MS - 8 * HOUR_MS, Verdict.FAULT, "bearing", workspace.actor, NOW_MS)
+        label = Label(
+            pumps[0].id, NOW_MS - 9 * HOUR_MS, NOW_MS - 8 * HOUR_MS, Verdict.FAULT, "bearing", workspace.actor, NOW_MS
+        )
         store.labels.add(label)
     return workspace
 

@@ -18,7 +18,16 @@ def test_init_makes_a_workspace_that_every_list_can_read(tmp_path, run):
     code, out, _ = run("init", str(root), "--name", 'North "Sea"', "--json", at=root)
     assert code == 0
     assert set(json.loads(out)["files"]) == {"fleet.toml", "policies.toml"}
-    for words in (["sites"], ["pumps"], ["devices"], ["models"], ["rollout", "list"], ["drift"], ["label", "list"], ["runs"]):
+    for words in (
+        ["sites"],
+        ["pumps"],
+        ["devices"],
+        ["models"],
+        ["rollout", "list"],
+        ["drift"],
+        ["label", "list"],
+        ["runs"],
+    ):
         code, out, err = run(*words, "--json", at=root)
         assert (code, out.strip(), err) == (0, "[]", "")
         code, out, err = run(*words, at=root)
@@ -93,7 +102,9 @@ def test_the_audit_chain_is_listed_verified_and_exported(own, tmp_path, run):
     rows = json.loads(run("audit", "--json", at=own)[1])
     assert [row["action"] for row in rows] == ["workspace.init", "model.promote"]
     assert {row["name"] for row in rows} == {"Ada Field"}
-    assert [row["action"] for row in json.loads(run("audit", "list", "promote", "--json", at=own)[1])] == ["model.promote"]
+    assert [row["action"] for row in json.loads(run("audit", "list", "promote", "--json", at=own)[1])] == [
+        "model.promote"
+    ]
     verified = json.loads(run("audit", "verify", "--json", at=own)[1])
     assert verified["entries"] == 2
     assert verified["head"] == rows[-1]["digest"]

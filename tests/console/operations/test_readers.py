@@ -36,7 +36,7 @@ def test_the_fleet_view_shows_every_pump_with_health_score_limit_version_and_dri
     assert view.score[0] == np.float32(5.0)
     assert set(view.limit.tolist()) == {LIMIT}
     assert set(view.model_version.tolist()) == {1}
-    assert view.drift_psi[1] == np.float32(0.41)
+    assert view.drift_psi[1] == np.float32(2.41)
     assert np.isnan(view.drift_psi[2])
     assert view.last_seen_ms[0] == NOW_MS - 600_000
     assert view.reasons[0] == "suction_pressure_bar"
@@ -56,7 +56,15 @@ def test_the_selector_of_the_console_selects_what_the_command_line_selects(reade
     view = readers.fleet()
     selector = QuerySelector()
     selector.know(workspace.fleet)
-    for query in ("", "P-10", "type:esp", "health>=stale", "drift>0.1 or score>2.5", "criticality<=2 link:ssh", "seen>2h"):
+    for query in (
+        "",
+        "P-10",
+        "type:esp",
+        "health>=stale",
+        "drift>0.1 or score>2.5",
+        "criticality<=2 link:ssh",
+        "seen>2h",
+    ):
         chosen = [pump for pump, is_in in zip(view.pump_ids, selector(view, query), strict=True) if is_in]
         assert chosen == list(readers.fleet(query).pump_ids), query
     with pytest.raises(QueryError):
