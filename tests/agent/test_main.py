@@ -163,3 +163,15 @@ def test_a_whole_delivery_over_pipes(bench: Bench) -> None:
     channel.close()
     assert process.wait(20) == 0
     process.stdout.close()
+
+
+def test_serve_once_says_what_is_wrong_with_a_damaged_package(bench: Bench) -> None:
+    """Start-up recovery finds the damage first: nothing is left to run, the rows wait, and a receipt says so."""
+    built = package()
+    bench.install(built)
+    (bench.root / "store" / built.sha256 / "model-esp.onnx").write_bytes(b"x")
+    bench.spool("rows.csv", {"P-101A": quiet_rows(20, 1)}, NOW_MS + 60_000 * np.arange(20))
+    assert run("serve", "--once", "--root", bench.root).returncode == 0
+    status = bench.status()
+    assert (status["state"], status["active"]) == ("FAILED_INCONSISTENT", "")
+    assert [path.name for path in (bench.root / "spool/in").iterdir()] == ["rows.csv"]

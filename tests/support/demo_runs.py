@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +97,65 @@ class Demo:
     def again(self) -> Ran:
         """Run the loop over the same demo."""
         return run("-w", str(self.workspace), "demo", "--no-tui", "--json")
+
+    def watched(self, *options: str) -> Watched:
+        """Start the loop over this demo; the caller looks after the process."""
+        return Watched(command("-w", str(self.workspace), "demo", "--no-tui", "--json", *options))
+
+
+class Watched:
+    """A demo that runs: tells which process is which device as soon as the demo says so."""
+
+    _DEVICE = re.compile(r"Device (\S+) runs as process (\d+)")
+    _SIMULATOR = re.compile(r"\d+ devices run in process (\d+)")
+
+    def __init__(self, words: list[str]) -> None:
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        self._lines: list[str] = []
+        self._said = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def device_pid(self, device: str, timeout_s: float = 60.0) -> int:
+        """The process of a device's agent, once the demo has said it."""
+        return int(self._wait(self._DEVICE, device, timeout_s)[1])
+
+    def simulator_pid(self, timeout_s: float = 60.0) -> int:
+        """The process that is all other devices, once the demo has said it."""
+        return int(self._wait(self._SIMULATOR, None, timeout_s)[0])
+
+    def end(self, timeout_s: float = TIMEOUT_S) -> Ran:
+        """Wait for its end. A demo that hangs is killed and fails the test."""
+        try:
+            # The thread reads standard error, so only standard output is read here.
+            assert self._process.stdout is not None
+            out: list[bytes] = []
+            reader = threading.Thread(target=lambda: out.append(self._process.stdout.read()), daemon=True)  # type: ignore[union-attr]
+            reader.start()
+            code = self._process.wait(timeout_s)
+            reader.join(timeout_s)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+        return Ran(code, out[0].decode("utf-8"), "".join(self._lines))
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._said:
+                self._lines.append(line.decode("utf-8", "replace"))
+                self._said.notify_all()
+
+    def _wait(self, pattern: re.Pattern[str], first: str | None, timeout_s: float) -> tuple[str, ...]:
+        def found() -> tuple[str, ...] | None:
+            matches = [match.groups() for line in self._lines for match in pattern.finditer(line)]
+            return next((groups for groups in matches if first is None or groups[0] == first), None)
+
+        with self._said:
+            if not self._said.wait_for(found, timeout_s):
+                raise AssertionError(f"the demo did not say which process it is: {''.join(self._lines)}")
+            groups = found()
+        assert groups is not None
+        return groups

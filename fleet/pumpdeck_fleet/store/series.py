@@ -98,6 +98,10 @@ class SeriesTable:
         sql = "SELECT pump FROM series WHERE kind = ? AND rows > 0 ORDER BY pump"
         return [row[0] for row in self._sql.rows(sql, (self._kind,))]
 
+    def numbers(self) -> dict[str, int]:
+        """Number of the series by pump."""
+        return dict(self._sql.rows("SELECT pump, id FROM series WHERE kind = ?", (self._kind,)))
+
     def total_rows(self) -> int:
         """Rows of this kind over all pumps."""
         row = self._sql.row("SELECT coalesce(sum(rows), 0) FROM series WHERE kind = ?", (self._kind,))

@@ -252,3 +252,13 @@ def test_the_conversation_of_a_delivery_is_few_round_trips(bench: Bench) -> None
     collect_all(channel, lambda _: None)
     assert answer["outcome"] == "committed"
     assert channel._last_id == 6  # have, chunk, seal, assign, collect, ack
+
+
+def test_a_broken_pipe_is_an_unreachable_device() -> None:
+    def broken(_: object) -> bytes:
+        raise BrokenPipeError("gone")
+
+    with pytest.raises(UnreachableError):
+        RpcClient(broken, broken).call(Op.STATUS, {})  # type: ignore[arg-type]
+    with pytest.raises(UnreachableError):
+        RpcClient(lambda _: None, broken).call(Op.STATUS, {})
