@@ -84,6 +84,8 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
     scored = has_votes(block, level)
     score = np.where(scored, score_rows(block, level), np.float32(np.nan))
     end_centre = (centre + tracker.offset * first.width).astype(np.float32)
+    if at_ms[-1] - at_ms[0] < settings.tau_s * 1000:
+        end_centre = _late_centre(features, centre)
     return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score))
 
 
@@ -93,6 +95,13 @@ def feature_moments(features: Float32) -> tuple[Float32, Float32]:
     counts = np.maximum(present.sum(axis=0), 1)
     centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts
     return centre.astype(np.float32), _spread(features - centre)
+
+
+def _late_centre(features: Float32, centre: Float32) -> Float32:
+    """The mean of the last half of the rows, and the whole window's where a channel is missing there."""
+    half = features[len(features) // 2 :]
+    late, _ = feature_moments(half)
+    return np.where(np.isfinite(half).any(axis=0), late, centre).astype(np.float32)
 
 
 def _spread(away: NDArray[np.floating]) -> Float32:
