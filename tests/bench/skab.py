@@ -178,7 +178,7 @@ def alarm_settings(options: Options) -> AlarmSettings:
 
 def fit_all(runs: list[Run], options: Options) -> list[tuple[Fitted, FittedLimit]]:
     """Every run with its own limit by the product's rule: own blocks where there are enough, else the type's pool."""
-    rule, budget = BlockRule(options.window_s), AlarmBudget()
+    rule, budget = BlockRule(options.window_s, options.persistence_s), AlarmBudget()
     fitted = [fit_run(run, options) for run in runs]
     pooled = pool_limit([maxima_of(one.scores, rule) for one in fitted], rule, budget)
     return [(one, fit_limit(one.scores, rule, budget, pooled=pooled)) for one in fitted]
@@ -289,9 +289,9 @@ def _said(pairs: list[tuple[Fitted, FittedLimit]], every: Counts, turned: Counts
 def select(runs: list[Run]) -> Options:
     """The grid's choice by the labels of valve1 alone. Other files lend their unlabelled training rows to the pooled limit."""
     found: dict[Options, list[Counts]] = {}
-    fits: dict[tuple[float, bool], list[tuple[Fitted, FittedLimit]]] = {}
+    fits: dict[tuple[float, float, bool], list[tuple[Fitted, FittedLimit]]] = {}
     for options in GRID:
-        key = (options.window_s, options.temperatures_vote)
+        key = (options.window_s, options.persistence_s, options.temperatures_vote)
         if key not in fits:
             fits[key] = [pair for pair in fit_all(runs, options) if pair[0].run.name.startswith("valve1/")]
         alarms = [alarms_of(fitted, limit, options) for fitted, limit in fits[key]]
