@@ -44,7 +44,10 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """Where private keys are looked for besides the keyring. `insecure_storage` allows 0600 files without a passphrase."""
+    """Where private keys are looked for besides the keyring: `folder`, a relative one seen from the workspace.
+
+    `insecure_storage` allows 0600 files without a passphrase.
+    """
 
     folder: str = ""
     insecure_storage: bool = False

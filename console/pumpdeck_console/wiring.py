@@ -145,7 +145,8 @@ class Workspace:
     def key_folder(self) -> Path:
         """Where this person's key files for this workspace lie: never inside the workspace."""
         if self.settings.keys.folder:
-            return Path(self.settings.keys.folder).expanduser()
+            # A relative one is seen from the workspace, so that both may be moved or copied together.
+            return (self.root / Path(self.settings.keys.folder).expanduser()).resolve()
         import platformdirs  # deferred: only what signs needs a key
 
         return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.workspace

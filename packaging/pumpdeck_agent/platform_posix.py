@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import resource
@@ -47,6 +46,8 @@ class FileLocks:
 
 def is_clock_synced() -> bool:
     """True only when the kernel says that its clock is disciplined by a time source."""
+    import ctypes
+
     buffer = ctypes.create_string_buffer(512)  # struct timex, zeroed: ask, change nothing
     try:
         libc = ctypes.CDLL(None, use_errno=True)

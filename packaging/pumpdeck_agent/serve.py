@@ -15,7 +15,7 @@ from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 
 # A child for a package that waits is started at most this often.
 _RESUME_EVERY_S = 30.0
@@ -36,12 +36,17 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
         signal.signal(getattr(signal, name), lambda *_: stopping.set())
     # What a cut left behind is put right before the first row is scored.
     _resume(root)
-    waited_s = 0.0
+    waited_s, said = 0.0, ""
     while not stopping.is_set():
-        _score(scorer)
+        failure = _score(scorer)
+        if failure is not None and str(failure) != said:
+            sys.stderr.write(f"pumpdeck-agent: {failure}\n")
+            sys.stderr.flush()
+        said = str(failure) if failure is not None else ""
         if is_once:
-            return 0
-        if waited_s >= _RESUME_EVERY_S and _can_resume(platform, layout):
+            return failure.exit_code if isinstance(failure, PumpdeckError) else int(failure is not None)
+        is_due = isinstance(failure, DamagedError) or _can_resume(platform, layout)
+        if waited_s >= _RESUME_EVERY_S and is_due:
             _resume(root)
             waited_s = 0.0
         stopping.wait(every_s)
@@ -49,13 +54,13 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     return 0
 
 
-def _score(scorer: Scorer) -> None:
+def _score(scorer: Scorer) -> PumpdeckError | OSError | None:
+    """One pass over the spool. One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good."""
     try:
         scorer.score_spool()
     except (PumpdeckError, OSError) as error:
-        # One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good.
-        sys.stderr.write(f"pumpdeck-agent: {error}\n")
-        sys.stderr.flush()
+        return error
+    return None
 
 
 def _can_resume(platform: Platform, layout: Layout) -> bool:

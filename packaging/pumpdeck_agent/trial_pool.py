@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from pumpdeck_agent.platform_here import run_in_fork
+from pumpdeck_agent.runtime import warm_up
 from pumpdeck_agent.trial import REPORT_MAX_BYTES, TrialReport, TrialRequest, ended_by, failed, parse_report
 from pumpdeck_agent.trial_child import rounded, run_trial
 from pumpdeck_fleet.core import canonical
@@ -25,6 +26,7 @@ def _tried(request: TrialRequest) -> TrialReport:
 
 def main() -> int:
     """Serve trials until the end of input."""
+    warm_up()
     while line := sys.stdin.buffer.readline(_LINE_MAX_BYTES):
         request = canonical.decode(TrialRequest, line, "trial request", max_bytes=_LINE_MAX_BYTES)
         sys.stdout.buffer.write(canonical.encode(_tried(request)) + b"\n")

@@ -13,15 +13,19 @@ from typing import IO, BinaryIO
 
 COPY_BYTES = 64 * 1024
 END_TIMEOUT_S = 10.0
-AGENT_COMMAND = (sys.executable, "-m", "pumpdeck_agent.main")
+RPC_COMMAND = (sys.executable, "-m", "pumpdeck_agent.main")
+SERVE_COMMAND = (sys.executable, "-m", "pumpdeck_sample.tethered")
 
 
 class AgentProcess:
-    """The agent of one device root, run as an operator would run it. `environment` is the processes' whole environment."""
+    """The agent of one device root, run as an operator would run it; `environment` is all of theirs.
 
-    def __init__(self, root: Path, environment: Mapping[str, str], command: Sequence[str] = AGENT_COMMAND) -> None:
+    `command` is another agent to run, for tests of what happens around it.
+    """
+
+    def __init__(self, root: Path, environment: Mapping[str, str], command: Sequence[str] = ()) -> None:
         self._root = root
-        self._agent = tuple(command)
+        self._serve_command, self._rpc_command = command or SERVE_COMMAND, command or RPC_COMMAND
         self._environment = dict(environment)
         self._log = (root / "agent.log").open("ab")
         self._serve: subprocess.Popen[bytes] | None = None
@@ -29,14 +33,18 @@ class AgentProcess:
     def start_scoring(self) -> int:
         """Start `pumpdeck-agent serve`; returns its process id."""
         self._serve = subprocess.Popen(
-            self._command("serve"), stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, env=self._environment
+            [*self._serve_command, "serve", "--root", str(self._root)],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            env=self._environment,
         )
         return self._serve.pid
 
     def rpc(self, read: BinaryIO, write: BinaryIO) -> int:
         """Carry one conversation through a new `pumpdeck-agent rpc`; returns its exit status."""
         process = subprocess.Popen(
-            self._command("rpc"),
+            [*self._rpc_command, "rpc", "--root", str(self._root)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -76,9 +84,6 @@ class AgentProcess:
                 self._serve.kill()
                 self._serve.wait()
         self._log.close()
-
-    def _command(self, subcommand: str) -> list[str]:
-        return [*self._agent, subcommand, "--root", str(self._root)]
 
 
 def _feed(read: BinaryIO, stdin: IO[bytes]) -> None:

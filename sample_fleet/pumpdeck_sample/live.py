@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from .plan import SimulationPlan
 from .seeds import Chance
 
 STEP_MS = MINUTE_MS
+CSV_DECIMALS = 3
 # After a long pause the past day is made up for; what is older stays a gap, as on a device that was switched off.
 BACKLOG_MAX_MS = DAY_MS
 
@@ -88,11 +88,10 @@ def spool_name(first_ms: int, pump_type: str) -> str:
 
 def spool_csv(of_type: SimulatedRows, chosen: Sequence[int], tags: Sequence[str]) -> bytes:
     """Rows of the chosen pumps as the spool CSV of docs/formats.md, in order of time."""
-    text = io.StringIO()
-    text.write(",".join(("time", "pump", *of_type.channels)) + "\n")
-    values = of_type.values[:, list(chosen), :]
-    for time_index, at_ms in enumerate(of_type.at_ms.tolist()):
-        for pump_index, tag in enumerate(tags):
-            cells = ("" if np.isnan(value) else str(value) for value in values[:, pump_index, time_index])
-            text.write(f"{at_ms},{tag},{','.join(cells)}\n")
-    return text.getvalue().encode("ascii")
+    # No sensor has a finer step than a thousandth: rounded there, the double of a float32 has a short decimal text.
+    rounded = np.round(of_type.values[:, list(chosen), :].astype(np.float64), CSV_DECIMALS).transpose(2, 1, 0)
+    lines = [",".join(("time", "pump", *of_type.channels))]
+    for at_ms, of_pumps in zip(of_type.at_ms.tolist(), rounded.tolist(), strict=True):
+        for tag, cells in zip(tags, of_pumps, strict=True):
+            lines.append(f"{at_ms},{tag}," + ",".join(["" if cell != cell else repr(cell) for cell in cells]))
+    return ("\n".join(lines) + "\n").encode("ascii")

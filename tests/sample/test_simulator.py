@@ -150,6 +150,17 @@ def test_it_ends_with_its_parent_and_takes_its_agents_along(tmp_path: Path) -> N
         socket.create_connection(("127.0.0.1", ready["devices"][HOSTED]["port"]), timeout=2)
 
 
+def test_a_killed_simulator_leaves_no_agent_behind(tmp_path: Path) -> None:
+    site = enrolled_site(tmp_path, END_MS)
+    simulator = SimulatorProcess(site.root, SimulatorOptions(processes=(PROCESS,), speed=0.0), os.environ)
+    simulator.wait_ready()
+    family = [child.pid for child in psutil.Process(simulator.pid).children(recursive=True)]
+    assert simulator.agent_pids[PROCESS] in family
+    psutil.Process(simulator.pid).kill()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in family), "all processes are gone")
+    simulator.close()
+
+
 def test_ports_are_kept_when_they_are_free_and_replaced_when_they_are_not(tmp_path: Path) -> None:
     import dataclasses
 

@@ -218,8 +218,8 @@ class PtyProbe:
         assert last is not None
         return Painted(first - begin, last - begin, self.size - before)
 
-    def memory_bytes(self) -> int:
-        """Resident memory of the program and its children (Linux), 0 where it cannot be read."""
+    def memory_bytes(self, with_children: bool = True) -> int:
+        """Resident memory of the program, by default with its children (Linux); 0 where it cannot be read."""
         total, todo = 0, [self.pid]
         while todo:
             pid = todo.pop()
@@ -227,7 +227,7 @@ class PtyProbe:
                 status = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
                 total += sum(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
                 children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-                todo += [int(word) for word in children.split()]
+                todo += [int(word) for word in children.split()] if with_children else []
         return total
 
     def close(self) -> None:

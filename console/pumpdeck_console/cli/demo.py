@@ -40,8 +40,9 @@ END_TIMEOUT_S = 20.0
 def demo(
     session: Session, no_tui: bool, sites: int, devices: int, pumps: int, seed: int, end: str, as_json: bool
 ) -> int | ConsoleWanted:
-    """Make a sample fleet with simulated devices, bring models to them, and open the console on it.
+    """Open the console on a sample fleet with simulated devices.
 
+    The fleet is made first, and models are brought to its devices.
     The devices speak real SSH on loopback and run the real agent. A second run takes up the same fleet. Its keys are
     throwaway keys in 0600 files beside the workspace: good for looking around, never for a real fleet.
     """

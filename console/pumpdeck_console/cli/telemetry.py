@@ -55,7 +55,7 @@ def telemetry(
         writer.writeheader()
         writer.writerows(rows)
         return
-    columns = tuple(Column(key, right=key in frame.channels) for key in keys)
+    columns = tuple(Column(key, title=key, right=key in frame.channels) for key in keys)
     write_rows(
         rows,
         columns,

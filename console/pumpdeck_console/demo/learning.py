@@ -126,6 +126,7 @@ def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:
 def package(stage: Stage) -> Found:
     """Build and release a package for each device, then read every one of them back from both places that keep it."""
     found = Found()
+    _check_kept(stage, found)
     report = build_packages(stage.workspace, models=candidates(stage), on_progress=stage.on_progress)
     for one in report.left_out:
         found.problems.append(f"{one.device}: {one.reason}")
@@ -150,6 +151,15 @@ def package(stage: Stage) -> Found:
     found.expect(len(listed) == len(stage.workspace.fleet.devices), "a device has no package")
     found.evidence = {"packages": listed, "bytes": sum(one["bytes"] for one in listed)}
     return found
+
+
+def _check_kept(stage: Stage, found: Found) -> None:
+    """Look at the packages of an earlier run first: building again would heal an altered one without a word."""
+    for device, row in packages_by_device(stage).items():
+        try:
+            stage.workspace.artifacts.get(row.sha256)
+        except PumpdeckError as error:
+            found.problems.append(f"{device}: {error.sentence()}")
 
 
 def candidates(stage: Stage) -> dict[str, str]:

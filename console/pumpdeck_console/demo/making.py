@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -28,7 +29,6 @@ from pumpdeck_sample.scenario import demo_scenario
 
 PERSON = "Demo operator"
 PROCESSES = 3
-_SETTINGS = f'format = 1\nperson = "{PERSON}"\n'
 
 
 def make_demo(home: DemoHome, size: DemoSize, end_ms: int, fs: FileSystem, on_progress: Progress) -> DemoMark:
@@ -42,7 +42,7 @@ def make_demo(home: DemoHome, size: DemoSize, end_ms: int, fs: FileSystem, on_pr
     home.write_mark(fs, mark)
     fleet = _fleet(size)
     on_progress("write the inventory", 0, 0)
-    init_workspace(home.workspace, files={**fleet_files(fleet), "settings.toml": _SETTINGS}, fs=fs)
+    init_workspace(home.workspace, files={**fleet_files(fleet), "settings.toml": _settings(home)}, fs=fs)
     with open_workspace(home.workspace, fs=fs) as workspace:
         on_progress("make throwaway keys", 0, 0)
         _found_trust(workspace, home)
@@ -80,6 +80,12 @@ def remember_ports(home: DemoHome, endpoints: Mapping[str, Endpoint], fs: FileSy
     if dict(plan.ports) != ports:
         fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
         write_plan(fs, home.simulation, SimulationPlan(**{**fields, "ports": ports}))
+
+
+def _settings(home: DemoHome) -> str:
+    # Relative, so that a demo keeps working when its two folders are moved or copied together.
+    folder = f"../{home.keys.relative_to(home.workspace.parent).as_posix()}/operator"
+    return f'format = 1\nperson = "{PERSON}"\n\n[keys]\nfolder = {json.dumps(folder)}\n'
 
 
 def _fleet(size: DemoSize) -> Fleet:

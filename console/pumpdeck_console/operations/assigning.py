@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_packaging.trust_repository import AssignmentRequest, SiteTrust
 
 
 class SiteAssigner:
-    """`services.deploy_delivery.Assigner` over the workspace's trust repositories and this person's deploy key."""
+    """`services.deploy_delivery.Assigner` over the workspace's trust repositories and this person's deploy key.
+
+    Remembers what it has read until it signs itself: whoever uses it holds the workspace's delivery lock.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._sites: dict[str, SiteTrust] = {}
         self._signers: dict[str, Signer] = {}
+        self._files: dict[str, dict[str, list[tuple[str, bytes]]]] = {}
 
     def assign(self, site: str, assignments: Sequence[Assignment]) -> None:
         """Sign these assignments in one step and keep them durably.
@@ -38,6 +43,7 @@ class SiteAssigner:
             )
             for one in assignments
         ]
+        self._files.pop(site, None)
         self._site(site).assign(requests, self._signers[site])
 
     def files_for(self, site: str, device: str) -> Sequence[tuple[str, bytes]]:
@@ -46,7 +52,11 @@ class SiteAssigner:
         Raises:
             NotFoundError: nothing is assigned to it.
         """
-        return self._site(site).files_for(device)
+        if site not in self._files:
+            self._files[site] = self._site(site).all_files()
+        if device not in self._files[site]:
+            raise NotFoundError("is assigned nothing", device, hint="plan and start a rollout first")
+        return self._files[site][device]
 
     def _site(self, site: str) -> SiteTrust:
         if site not in self._sites:

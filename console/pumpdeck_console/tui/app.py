@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -60,6 +61,8 @@ def run_console(
     ``readers_factory`` is called on the console's reader threads (see ``readers.Readers``). ``actions`` is closed at
     the end.
     """
+    # Importing and composing make no garbage worth collecting; the app turns the collector on after its first screen.
+    gc.disable()
     is_painted = _paint_first_frame(options, world.environ)
     try:
         app = make_app(readers_factory, actions, options, world)
@@ -70,6 +73,7 @@ def run_console(
     try:
         app.run()
     finally:
+        gc.enable()
         actions.close()
     return app.return_code or 0
 

@@ -35,6 +35,8 @@ REFRESH_S = 60.0
 WATCH_S = 1.0
 SLOW_AFTER = 3
 """Seconds after which a read under way is called slow."""
+FIRST_SCREEN_S = 5.0
+"""After this the first screen counts as done even when no fleet has come."""
 HEADER_QUESTIONS = ("fleet", "rollouts", "link")
 
 
@@ -43,6 +45,7 @@ class ConsoleApp(PacedApp):
 
     TITLE = "Pumpdeck"
     ENABLE_COMMAND_PALETTE = True
+    DEFAULT_MODE = "fleet"
     MODES: ClassVar[dict[str, Any]] = {
         "fleet": FleetScreen,
         "models": ModelsScreen,
@@ -90,15 +93,12 @@ class ConsoleApp(PacedApp):
 
     # Start and end
 
-    def get_default_screen(self) -> Screen[Any]:
-        return Screen(id="_default")
-
     def on_mount(self) -> None:
         if self.settings.is_paced:
             self.start_pacing()
         self.reading.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
         self.asking.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
-        self.switch_mode("fleet")
+        self.set_timer(FIRST_SCREEN_S, self._after_first_screen)
         self.set_interval(WATCH_S, self._watch)
         self.set_interval(REFRESH_S, self.action_reload)
 
@@ -120,6 +120,7 @@ class ConsoleApp(PacedApp):
             gc.collect()
             gc.freeze()
             gc.set_threshold(200_000, 20, 100)
+            gc.enable()
             self.actions.warm()
 
     # Views

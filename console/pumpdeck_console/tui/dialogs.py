@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from textual import events
@@ -13,7 +14,7 @@ from textual.widgets import Input
 
 from pumpdeck_console.operations.views import PlanView
 
-from .cells import Parts, fit
+from .cells import Parts, clean, fit
 from .lines import LinePane
 
 
@@ -150,12 +151,14 @@ def plan_lines(plan: PlanView, width: int) -> list[Parts]:
     lines: list[Parts] = [[], [(fit(f"  {plan.title}", width), "panel_title")], []]
     label = min(24, max((len(word) for word, _ in plan.lines), default=0) + 2)
     for word, value in plan.lines:
-        lines.append([(fit(f"  {word}", label + 2), "panel_dim"), (fit(value, width - label - 4), "panel")])
+        for i, piece in enumerate(textwrap.wrap(value, width - label - 4) or [""]):
+            lines.append([(fit("" if i else f"  {word}", label + 2), "panel_dim"), (clean(piece), "panel")])
     if plan.lines:
         lines.append([])
-    lines += [[(fit(f"  ! {warning}", width), "panel_drift")] for warning in plan.warnings]
+    for warning in plan.warnings:
+        lines += [[(f"  {piece}", "panel_drift")] for piece in textwrap.wrap(clean(f"! {warning}"), width - 4)]
     if plan.refusal:
-        lines.append([(fit(f"  Refused: {plan.refusal}", width), "panel_alarm")])
+        lines += [[(f"  {piece}", "panel_alarm")] for piece in textwrap.wrap(clean(f"Refused: {plan.refusal}"), width - 4)]
     lines += [[("  $ ", "panel_dim"), (fit(plan.command, width - 6), "panel")], []]
     return lines
 

@@ -27,18 +27,18 @@ def fleet_table(view: FleetView, glyphs: str, now_ms: Callable[[], int]) -> Tabl
     columns = (
         Column("health", "HEALTH", 10, health_cell(view.health, glyphs), worst_first, 0),
         Column("pump", "PUMP", 9, text_cell(view.tags), (_rank(view.tags),), 0),
-        Column("site", "SITE", 13, words_cell(view.sites), (view.sites.codes,), 1, min_width=9),
-        Column("type", "TYPE", 19, words_cell(view.types, "dim"), (view.types.codes,), 4, min_width=9),
+        Column("site", "SITE", 13, words_cell(view.sites), (view.sites.codes,), 1, min_width=10),
+        Column("type", "TYPE", 19, words_cell(view.types, "dim"), (view.types.codes,), 6, min_width=9),
         Column("maker", "MAKER", 9, words_cell(view.makers, "dim"), (view.makers.codes,), 8),
         Column("score", "SCORE", 6, number_cell(view.score, _over(view.score, view.limit, "alarm")), (view.score,), 1,
                "right", True),
-        Column("limit", "LIMIT", 6, number_cell(view.limit, lambda _row: "dim"), (view.limit,), 6, "right", True),
+        Column("limit", "LIMIT", 6, number_cell(view.limit, lambda _row: "dim"), (view.limit,), 9, "right", True),
         Column("spark", "TREND", SPARK_HOURS, spark_cell(view.spark, glyphs), (_rising(view.spark),), 3, "left", True,
                min_width=8),
         Column("version", "MODEL", 5, version_cell(view.model_version), (view.model_version,), 2, "right", True),
         Column("drift", "PSI", 5, number_cell(view.drift_psi, _high(view.drift_psi)), (psi_order,), 2, "right", True),
         Column("seen", "SEEN", 5, age_cell(view.last_seen_ms, now_ms), (seen,), 1, "right", True),
-        Column("reason", "REASON", 24, text_cell(view.reasons, "dim"), (_rank(view.reasons),), 5, grows=True, min_width=10),
+        Column("reason", "REASON", 24, text_cell(view.reasons, "dim"), (_rank(view.reasons),), 4, grows=True, min_width=10),
     )  # fmt: skip
     return TableView(columns, view.pump_ids)
 

@@ -77,7 +77,7 @@ class Header(LinePane):
             right.append((f"{self.state.task}  ", "bar_key"))
         if rollout is not None:
             bar = progress_bar(rollout.progress, 10, self.glyphs)
-            right.append((f"{rollout.rollout_id} v{rollout.version} {bar} {rollout.progress * 100:3.0f} %  ", "bar"))
+            right.append((f"{rollout.rollout_id} {bar} {rollout.progress * 100:3.0f} %  ", "bar"))
         if link is not None and width >= 64:
             style = "bar_dim" if link.reached == link.devices else "bar"
             right.append((f"{link.reached}/{link.devices} devices  outbox {link.outbox} ", style))

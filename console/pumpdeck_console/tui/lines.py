@@ -10,7 +10,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from .cells import Parts, strip_of
+from .cells import Parts, clean, strip_of
 from .palette import NIGHT, Palette
 
 
@@ -47,7 +47,7 @@ class LinePane(Widget, inherit_bindings=False):
         """Line ``y`` as a strip of exactly ``width`` cells."""
         styles = self.palette.styles
         parts = self.draw_line(y, width)
-        return strip_of(((text, styles[name]) for text, name in parts), width, styles[self.FILL])
+        return strip_of(((clean(text), styles[name]) for text, name in parts), width, styles[self.FILL])
 
     def redraw(self) -> None:
         """Repaint the lines whose picture is no longer true; none if nothing visible changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 from textual.app import ComposeResult
@@ -25,6 +26,8 @@ EMPTY_MODELS = (
     "A training needs rows: pumpdeck ingest FILE",
 )
 RUN_LINES = 4
+PANE = 48
+"""Width of the pane with one version."""
 
 
 class ModelsScreen(ConsoleScreen):
@@ -99,7 +102,7 @@ class ModelsScreen(ConsoleScreen):
 
     def _show_version(self) -> None:
         version = self.version
-        self.query_one("#model", TextPane).show(version_lines(version) if version is not None else [])
+        self.query_one("#model", TextPane).show(version_lines(version, PANE) if version is not None else [])
 
     def on_resize(self) -> None:
         self.query_one("#model").display = self.app.size.width >= 100
@@ -128,11 +131,11 @@ def models_table(view: ModelsView, now_ms: int) -> TableView:
     models = sorted({row.model for row in rows})
     created = np.array([row.created_ms for row in rows], dtype=np.int64)
     columns = (
-        Column("model", "MODEL", 22, lambda i, w: [(fit(rows[i].model, w), "text")],
+        Column("model", "MODEL", 16, lambda i, w: [(fit(rows[i].model, w), "text")],
                (np.array([models.index(row.model) for row in rows]),), 0, grows=True),
         Column("version", "VERSION", 8, lambda i, w: [(fit(f"v{rows[i].version}", w, "right"), "text")],
                (np.array([row.version for row in rows]),), 0, "right", True),
-        Column("alias", "ALIAS", 10, lambda i, w: [(fit(", ".join(rows[i].aliases) or "-", w), "accent")], (), 0),
+        Column("alias", "ALIAS", 20, lambda i, w: [(fit(", ".join(rows[i].aliases) or "-", w), "accent")], (), 0, min_width=10),
         Column("gates", "GATES", 8, lambda i, w: [(fit(worst[i], w), VERDICT_STYLES.get(worst[i], "panel").replace("panel_", "")
                if worst[i] in VERDICT_STYLES else "dim")], (), 1),
         Column("pumps", "PUMPS", 6, lambda i, w: [(fit(str(rows[i].pumps), w, "right"), "text")],
@@ -149,7 +152,7 @@ def _worst_gate(row: ModelVersionRow) -> str:
     return next((verdict for verdict in ("refuse", "warn", "pass") if verdict in verdicts), "-")
 
 
-def version_lines(row: ModelVersionRow) -> list[Parts]:
+def version_lines(row: ModelVersionRow, width: int) -> list[Parts]:
     """One version in full: gates with reasons, metrics, digest."""
     lines: list[Parts] = [
         [(f" {row.model} ", "panel_title"), (f"v{row.version}", "panel_title")],
@@ -159,12 +162,14 @@ def version_lines(row: ModelVersionRow) -> list[Parts]:
     ]
     for gate, verdict, reason in row.gates:
         style = VERDICT_STYLES.get(verdict, "panel")
-        lines.append([(f" {verdict:<7}", style), (fit(gate, 10) + " ", "panel"), (reason, "panel_dim")])
+        lines.append([(f" {verdict:<7}", style), (gate.replace("_", " "), "panel")])
+        lines += [[(f"        {line}", "panel_dim")] for line in textwrap.wrap(reason, width - 9)]
     lines += [[], [(" METRICS", "panel_dim")]]
     for name, value in row.metrics:
-        digits = 0 if math.isfinite(value) and value == round(value) else 3
+        whole = math.isfinite(value) and value == round(value)
+        shown = f"{int(value):,}" if whole else number(value, 3)
         lines.append(
-            [(f" {fit(name.replace('_', ' '), 26)}", "panel"), (fit(number(value, digits), 12, "right"), "panel")]
+            [(f" {fit(name.replace('_', ' '), 26)}", "panel"), (fit(shown, 12, "right"), "panel")]
         )
     lines += [[], [(" DIGEST", "panel_dim")], [(f" {row.digest[:32]}", "panel")], [(f" {row.digest[32:]}", "panel")]]
     if row.notes:
@@ -182,7 +187,7 @@ def run_lines(runs: tuple[TrainingRunRow, ...], now_ms: int, glyphs: str) -> lis
             else ""
         )
         ago = age(run.ended_ms if run.ended_ms >= 0 else run.started_ms, now_ms)
-        state = "panel_ok" if run.state == "DONE" else "panel_alarm" if run.state == "FAILED" else "panel_key"
+        state = "panel_ok" if run.state.upper() == "DONE" else "panel_alarm" if run.state.upper() == "FAILED" else "panel_key"
         lines.append([(f" {fit(run.run_id, 12)} ", "panel"), (fit(run.state, 9), state),
                       (fit(ago, 6, "right") + "  ", "panel_dim"), (bar or run.result, "panel"),
                       (f"  {run.trigger}", "panel_dim")])  # fmt: skip

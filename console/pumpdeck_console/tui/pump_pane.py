@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Plot:
 
 
 def plots_of(detail: PumpDetail) -> list[Plot]:
-    """The score first, then channels, those that say most about the score first."""
+    """The score first, then the channel that the reason names, then those that say most about the score."""
     if not len(detail.at_ms) and not len(detail.score_at_ms):
         return []
     end_ms = detail.as_of_ms
@@ -44,7 +45,8 @@ def plots_of(detail: PumpDetail) -> list[Plot]:
         last = _last(detail.scores)
         limit = "" if math.isnan(detail.limit) else f" of {number(detail.limit)}"
         plots.append(Plot("score", number(last) + limit, last >= detail.limit, series))
-    order = sorted(range(len(detail.channels)), key=lambda i: -_known(detail.channels[i].contribution))
+    named = {i for i, line in enumerate(detail.channels) if line.name in detail.reason}
+    order = sorted(range(len(detail.channels)), key=lambda i: (i not in named, -_known(detail.channels[i].contribution)))
     for i in order:
         plots.append(_channel_plot(detail, i, start_ms, end_ms))
     return plots
@@ -57,7 +59,14 @@ def _channel_plot(detail: PumpDetail, i: int, start_ms: int, end_ms: int) -> Plo
     last = _last(values)
     share = f"  {line.contribution * 100:.0f} % of score" if line.contribution > 0.005 else ""
     is_over = last >= line.high or last <= line.low
-    return Plot(line.name.replace("_", " ") + share, quantity(last, line.unit), is_over, series)
+    return Plot(channel_title(line) + share, quantity(last, line.unit), is_over, series)
+
+
+def channel_title(line: ChannelLine) -> str:
+    """The channel's name for people, without the unit that ends it: ``flow_m3_h`` in m3/h is ``flow``."""
+    unit = re.sub("[^a-z0-9]+", "_", line.unit.lower().replace("°", "").replace("³", "3").replace("²", "2")).strip("_")
+    name = line.name.removesuffix(f"_{unit}") if unit else line.name
+    return name.replace("_", " ")
 
 
 def _known(value: float) -> float:
@@ -115,8 +124,8 @@ class PumpPane(LinePane, can_focus=True):
         if detail is None:
             return [[], [("No pump chosen.", "dim")], [("Move the cursor in the table.", "dim")]]
         lines = self._head(detail, width)
-        facts = _fact_lines(detail.facts, width) if height - len(lines) >= 12 else []
-        lines += facts
+        if height - len(lines) >= 12:
+            lines += fact_lines(detail.facts, width)[: height // 5]
         if not self._plots:
             return [*lines, [], [("No rows yet from this pump.", "dim")], [("pumpdeck ingest --help", "text")]]
         self._add_plots(lines, detail, width, height)
@@ -154,16 +163,19 @@ class PumpPane(LinePane, can_focus=True):
             lines.append([(f"] {hidden} more", "dim")])
 
 
-def _fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Parts]:
-    """Facts in two columns where there is room, else one."""
-    columns = 2 if width >= 44 else 1
-    cell = width // columns
-    words = [[cell_len(word) for word, _ in facts[column::columns]] for column in range(columns)]
-    labels = [min(max(lengths, default=0), cell // 2) for lengths in words]
+def fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Parts]:
+    """Facts in two columns where all of them fit whole, else in one."""
+    for columns in (2, 1):
+        cell = width // columns
+        labels = [max((cell_len(word) for word, _ in facts[i::columns]), default=0) for i in range(columns)]
+        values = [max((cell_len(value) for _, value in facts[i::columns]), default=0) for i in range(columns)]
+        if columns == 1 or all(label + value + 3 <= cell for label, value in zip(labels, values, strict=True)):
+            break
     lines: list[Parts] = []
     for start in range(0, len(facts), columns):
         line: list[tuple[str, str]] = []
         for label, (word, value) in zip(labels, facts[start : start + columns], strict=False):
+            label = min(label, cell // 2)
             line += [(fit(word, label) + "  ", "dim"), (fit(value, cell - label - 3) + " ", "text")]
         lines.append(line)
     return lines

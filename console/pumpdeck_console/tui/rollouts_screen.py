@@ -144,6 +144,11 @@ class RolloutsScreen(ConsoleScreen):
             self.console.plan("rollout.halt", {"rollout_id": chosen.rollout_id}, "why? (goes into the audit)")
 
 
+def model_name(row: RolloutRow) -> str:
+    """Model and version; the model's words alone where the rollout brings several."""
+    return f"{row.model} v{row.version}" if row.version else row.model
+
+
 def state_part(state: str, width: int, glyphs: str, prefix: str = "") -> Parts:
     """A state as sign and word."""
     sign, plain, style = STATE_SIGNS.get(state, ("·", ".", "text" if not prefix else ""))
@@ -163,8 +168,8 @@ def rollouts_table(view: RolloutsView, glyphs: str, now_ms: int) -> TableView:
         return [(fit(str(rows[i].bad), width, "right"), "alarm" if rows[i].bad else "dim")]
 
     columns = (
-        Column("rollout", "ROLLOUT", 8, lambda i, w: [(fit(rows[i].rollout_id, w), "text")], (), 0),
-        Column("model", "MODEL", 22, lambda i, w: [(fit(f"{rows[i].model} v{rows[i].version}", w), "text")], (), 1),
+        Column("rollout", "ROLLOUT", 13, lambda i, w: [(fit(rows[i].rollout_id, w), "text")], (), 0),
+        Column("model", "MODEL", 22, lambda i, w: [(fit(model_name(rows[i]), w), "text")], (), 1),
         Column("state", "STATE", 12, lambda i, w: state_part(rows[i].state, w, glyphs), (), 0),
         Column("progress", "COMMITTED", 18, progress, (), 1),
         Column("devices", "DEVICES", 7, lambda i, w: [(fit(f"{rows[i].committed}/{rows[i].devices}", w, "right"), "text")], (),
@@ -197,7 +202,8 @@ def tasks_table(detail: RolloutDetail, glyphs: str, now_ms: int) -> TableView:
 
     columns = (
         Column("state", "STATE", 14, lambda i, w: state_part(detail.states[i], w, glyphs), (states, detail.wave), 0),
-        Column("device", "DEVICE", 12, lambda i, w: [(fit(detail.devices[i], w), "text")], (np.arange(len(detail)),), 0),
+        Column("device", "DEVICE", 20, lambda i, w: [(fit(detail.devices[i], w), "text")], (np.arange(len(detail)),), 0,
+               min_width=12),
         Column("site", "SITE", 12, lambda i, w: [(fit(detail.sites[i] or "-", w), "text")], (detail.sites.codes,), 1),
         Column("wave", "WAVE", 4, lambda i, w: [(fit(str(detail.wave[i]), w, "right"), "text")], (detail.wave,), 2, "right"),
         Column("sent", "SENT", 14, sent, (detail.sent_bytes,), 3, "right", True),
@@ -211,7 +217,7 @@ def tasks_table(detail: RolloutDetail, glyphs: str, now_ms: int) -> TableView:
 def wave_lines(detail: RolloutDetail, glyphs: str) -> list[Parts]:
     """The chosen rollout and one line a wave."""
     row = detail.rollout
-    head: list[tuple[str, str]] = [(f" {row.rollout_id}  {row.model} v{row.version}  ", "panel_title")]
+    head: list[tuple[str, str]] = [(f" {row.rollout_id}  {model_name(row)}  ", "panel_title")]
     head += state_part(row.state, cell_len(row.state) + 4, glyphs, "panel_")
     head.append((f"plan {detail.plan_hash[:12]}", "panel_dim"))
     lines: list[Parts] = [head]

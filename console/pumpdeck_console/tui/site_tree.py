@@ -50,6 +50,12 @@ def tree_rows(nodes: tuple[SiteNode, ...], folded: frozenset[str]) -> tuple[Tree
     return tuple(rows)
 
 
+def tail_text(row: TreeRow) -> str:
+    """Pumps that are stale or worse, of all."""
+    ill = sum(row.counts[code] for code in STALE_AND_WORSE)
+    return f"{ill or '-'}/{row.pumps}"
+
+
 def _sum(nodes: tuple[SiteNode, ...] | list[SiteNode]) -> tuple[int, ...]:
     return tuple(sum(column) for column in zip(*(node.counts for node in nodes), strict=True))
 
@@ -86,6 +92,7 @@ class SiteTree(LinePane, can_focus=True):
         self.cursor = 0
         self.top = 0
         self._folded: frozenset[str] = frozenset()
+        self._tail_width = 1
 
     @property
     def chosen(self) -> TreeRow | None:
@@ -95,6 +102,7 @@ class SiteTree(LinePane, can_focus=True):
         """Show new roll-ups; the cursor stays on the same site."""
         chosen = self.chosen
         self.nodes, self.rows = nodes, tree_rows(nodes, self._folded)
+        self._tail_width = 1 + max((len(tail_text(row)) for row in self.rows), default=0)
         if chosen is not None:
             self.choose(chosen.kind, chosen.name)
         self.redraw()
@@ -117,9 +125,9 @@ class SiteTree(LinePane, can_focus=True):
         worst = worst_of(row.counts)
         open_sign, folded_sign = ("-", "+") if self.glyphs == "ascii" else ("▾", "▸")
         fold = (open_sign if row.is_open else folded_sign) + " " if row.kind == "group" else ""
-        sick = sum(row.counts[code] for code in STALE_AND_WORSE)
-        tail = fit(f"{sick or '-'}/{row.pumps}", 8, "right")
-        name = fit(f"{'  ' * max(0, row.depth - 1)}{fold}{row.name}", max(1, width - 12))
+        room = self._tail_width
+        tail = fit(tail_text(row), room, "right")
+        name = fit(f"{' ' * max(0, row.depth - 1)}{fold}{row.name}", max(1, width - room - 4))
         if index == self.cursor:
             style = "cursor" if self.has_focus else "cursor_idle"
             return [(f" {signs[worst]} {name}{tail} ", style)]

@@ -126,13 +126,17 @@ def parse_json(data: bytes, what: str, *, max_bytes: int) -> Any:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         _check_depth(data, what)
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_reject_duplicates,
             parse_constant=_reject_constant,
             parse_int=_parse_int,
             parse_float=_parse_float,
         )
+        if b"\\u" in data:
+            # Half a surrogate pair can be escaped in JSON but has no UTF-8: it would fail later, where nobody expects it.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise FormatError(f"is not valid JSON ({error})", what) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pumpdeck_fleet.core.errors import FormatError
@@ -14,6 +14,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -49,7 +50,8 @@ class FixedClock:
 def format_ms(at_ms: int) -> str:
     """RFC 3339 in UTC; milliseconds only when there are any."""
     seconds, millis = divmod(at_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # Counted from the epoch: `fromtimestamp` fails before 1970 on Windows, and `%Y` does not pad everywhere.
+    text = (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
     return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
 
 

@@ -91,6 +91,18 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """The device answered the first assignment of this task that ever left with an error: it took nothing on.
+
+    Never for a repeated assignment: the one before may be under way on the device.
+    """
+
+    now_ms: int
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipted:
     """A receipt whose signature was verified against the device's enrolled key. Made by `services/collect.py` only."""
 
@@ -175,6 +187,7 @@ Event = (
     | HandedOut
     | Progressed
     | AttemptFailed
+    | Declined
     | Receipted
     | Observed
     | Halt
@@ -204,10 +217,11 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """The sender may hand over the assignment now: the task is stored as STAGED."""
+    """The sender may hand over the assignment now: the task is stored as STAGED. `is_first`: none has left before."""
 
     id: str
     device: str
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)

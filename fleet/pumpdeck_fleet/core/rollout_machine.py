@@ -255,13 +255,14 @@ def _staged(work: Work, event: ev.Staged) -> None:
     task = work.live_task(event.device)
     if task is None or work.state is not RolloutState.RUNNING:
         return
-    if task.state is TaskState.SENDING and not task.assign_ms:
+    is_first = task.state is TaskState.SENDING and not task.assign_ms
+    if is_first:
         work.move_task(event.device, TaskState.STAGED)
         work.change(event.device, assign_ms=event.now_ms, note="")
         work.announce("task.assign", event.device, package=work.plan.by_device[event.device].package_sha256)
     elif task.state not in (TaskState.STAGED, TaskState.TRIAL):
         return
-    work.commands.append(ev.Assign(task.id, event.device))
+    work.commands.append(ev.Assign(task.id, event.device, is_first))
 
 
 def _handed_out(work: Work, event: ev.HandedOut) -> None:
@@ -287,6 +288,12 @@ def _attempt_failed(work: Work, event: ev.AttemptFailed) -> None:
         return
     work.change(event.device, attempts=task.attempts + 1, note=event.reason)
     if not event.retryable and not task.assign_ms:
+        work.end_task(event.device, TaskState.REFUSED, event.reason)
+
+
+def _declined(work: Work, event: ev.Declined) -> None:
+    task = work.live_task(event.device)
+    if task is not None and task.state is TaskState.STAGED:
         work.end_task(event.device, TaskState.REFUSED, event.reason)
 
 
@@ -358,6 +365,7 @@ _HANDLERS: Mapping[type[Any], Callable[[Work, Any], None]] = {
     ev.HandedOut: _handed_out,
     ev.Progressed: _progressed,
     ev.AttemptFailed: _attempt_failed,
+    ev.Declined: _declined,
     ev.Receipted: _receipted,
     ev.Observed: _observed,
     ev.Halt: _halt,

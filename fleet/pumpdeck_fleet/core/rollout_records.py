@@ -64,7 +64,7 @@ class DeviceTask:
     self_test: SelfTest | None = None
 
     def __post_init__(self) -> None:
-        # REFUSED alone may be our own word: a refused login or a wrong host key.
+        # REFUSED alone may stand without one: a wrong host key, or a device that declined the assignment.
         if self.state in RECEIPTED and self.state is not TaskState.REFUSED and not self.receipt_digest:
             raise ValueError(f"{self.state} needs the receipt of {self.device}")
 

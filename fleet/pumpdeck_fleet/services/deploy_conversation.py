@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_fleet.core import rollout_events as ev
-from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
+from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import RpcChannel
 from pumpdeck_fleet.core.receipts import Outcome
@@ -31,7 +31,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Staging(Mail):
-    """The package lies whole on the device: may the assignment go? Answer: bool."""
+    """The package lies whole on the device: may the assignment go? Answer: `Assign`, or nothing."""
 
     sent_bytes: int
 
@@ -59,10 +59,18 @@ class Waits(Mail):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed(Mail):
-    """The attempt ended with an error. The conversation is over."""
+class Declined(Mail):
+    """The device answered its first assignment with a refusal: it took nothing on. The conversation is over."""
 
     error: PumpdeckError
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Mail):
+    """The attempt ended with an error; `is_ours` when our own package is missing or damaged. The conversation is over."""
+
+    error: PumpdeckError
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Conversation:
     command: ev.Deliver
     device: Device
     identity: DeviceIdentityRow
-    package: bytes
+    load_package: Callable[[], bytes]
     files: Sequence[tuple[str, bytes]]
     connect: Callable[[Device], RpcChannel]
     verify: Callable[[ReturnBatch, DeviceIdentityRow], VerifiedReturn]
@@ -90,21 +98,32 @@ class Conversation:
     def run(self, ask: Ask) -> None:
         """Talk to the end. Errors of links and devices become mail; anything else is a defect and is raised."""
         try:
+            package = self.load_package()
+        except PumpdeckError as error:
+            ask(Failed(self.command, error, is_ours=True))
+            return
+        try:
             channel = self.connect(self.device)
             try:
-                last = self._talk(channel, ask)
+                last = self._talk(channel, package, ask)
             finally:
                 channel.close()
         except PumpdeckError as error:
             last = Failed(self.command, error)
         ask(last)
 
-    def _talk(self, channel: RpcChannel, ask: Ask) -> Mail:
+    def _talk(self, channel: RpcChannel, package: bytes, ask: Ask) -> Mail:
         self._check_hello(channel.call(Op.HELLO, self.hello)[0])
-        sent_bytes = push_blob(channel, self.command.package_sha256, self.package)
-        if not ask(Staging(self.command, sent_bytes)):
+        sent_bytes = push_blob(channel, self.command.package_sha256, package)
+        leave = ask(Staging(self.command, sent_bytes))
+        if not isinstance(leave, ev.Assign):
             return Ended(self.command)
-        header, envelope = self._assign(channel)
+        try:
+            header, envelope = self._assign(channel)
+        except RefusedError as error:
+            if not leave.is_first:
+                raise
+            return Declined(self.command, error)
         if header.get("outcome") not in _OUTCOMES:
             state = TaskState.TRIAL if header.get("state") == TaskState.TRIAL.value else TaskState.STAGED
             return Waits(self.command, state, str(header.get("reason") or f"the device is {header.get('state')}"))

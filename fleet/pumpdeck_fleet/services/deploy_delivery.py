@@ -7,14 +7,16 @@ kill at any moment leaves a store from which the same call goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import (
-    DamagedError,
     NotFoundError,
     PumpdeckError,
     RefusedError,
@@ -25,12 +27,22 @@ from pumpdeck_fleet.core.inventory import Device, Link
 from pumpdeck_fleet.core.ports import Progress, RpcChannel
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout import Rollout
-from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState
+from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, TaskState
 from pumpdeck_fleet.services.collect import Collector
 from pumpdeck_fleet.services.deploy import check_sendable
-from pumpdeck_fleet.services.deploy_conversation import Conversation, Failed, Mail, Returned, Said, Staging, Waits
+from pumpdeck_fleet.services.deploy_conversation import (
+    Conversation,
+    Declined,
+    Failed,
+    Mail,
+    Returned,
+    Said,
+    Staging,
+    Waits,
+)
 from pumpdeck_fleet.services.deploy_feed import feed
 from pumpdeck_fleet.services.deploy_threads import run_threads
+from pumpdeck_fleet.services.site_windows import bytes_left, closed_sites
 from pumpdeck_fleet.store.artifacts import ArtifactStore
 from pumpdeck_fleet.store.rollouts import OutboxRow
 
@@ -108,6 +120,7 @@ class _Office:
         self._files: dict[str, tuple[tuple[str, bytes], ...]] = {}
         self._total = 0
         self._done = 0
+        self._ended: deque[tuple[str, TaskState]] = deque()
         self.committed: list[str] = []
         self.problems: list[tuple[str, str]] = []
         self.sent_bytes = 0
@@ -120,9 +133,27 @@ class _Office:
             if isinstance(row.command, ev.Deliver) and row.command.link is not Link.COURIER:
                 entry = self._checked(row, row.command, rollouts)
                 found += [entry] if entry else []
+        found = self._open_now(found, rollouts)
         self._due = {entry.command.device: entry for entry in found}
         self._total = len(found)
         return found
+
+    def _open_now(self, found: Sequence[_Due], rollouts: Mapping[str, Rollout]) -> list[_Due]:
+        """Those whose site may be sent to now: a window may have closed since the command was given, or a cap may be reached."""
+        fleet, now_ms = self._delivery.collector.fleet, self._clock.now_ms()
+        closed = {
+            name: closed_sites(fleet, rollouts.values(), one.plan.policy, now_ms) for name, one in rollouts.items()
+        }
+        left = bytes_left(fleet, rollouts.values(), now_ms)
+        kept = []
+        for entry in found:
+            site = entry.command.site
+            if site in closed[entry.command.rollout] or left.get(site, math.inf) <= 0:
+                continue
+            if site in left:
+                left[site] -= entry.command.package_bytes
+            kept.append(entry)
+        return kept
 
     def _checked(self, row: OutboxRow[ev.Command], command: ev.Deliver, rollouts: dict[str, Rollout]) -> _Due | None:
         if command.rollout not in rollouts:
@@ -171,19 +202,18 @@ class _Office:
             return b""
 
     def conversation(self, entry: _Due) -> Conversation | None:
-        """What a thread needs to serve one device; nothing when our own side lacks something."""
+        """What a thread needs to serve one device; nothing when the device is not enrolled any more."""
         command = entry.command
         try:
-            package = self._delivery.artifacts.get(command.package_sha256)
             identity = self._delivery.collector.identity(command.device)
-        except (NotFoundError, DamagedError) as error:
+        except NotFoundError as error:
             self._fail(command, entry.tries, error, is_final=True)
             return None
         return Conversation(
             command=command,
             device=entry.device,
             identity=identity,
-            package=package,
+            load_package=partial(self._delivery.artifacts.get, command.package_sha256),
             files=self._files[command.device],
             connect=self._delivery.connect,
             verify=self._delivery.collector.verify,
@@ -201,6 +231,11 @@ class _Office:
                         answers.append(self._answer(mail))
                 except PumpdeckError as error:
                     answers.append(error)
+        # After the commit: who listens may be slow, or may raise to cancel.
+        while self._ended:
+            device, state = self._ended.popleft()
+            self._done += 1
+            self._delivery.on_progress(f"{device} {state}", self._done, self._total)
         return answers
 
     def _answer(self, mail: Mail) -> object:
@@ -210,7 +245,7 @@ class _Office:
             case Staging(sent_bytes=sent_bytes):
                 self.sent_bytes += sent_bytes
                 fed = feed(self._store, command.rollout, [ev.Staged(now_ms, command.device)])
-                return command.device in fed.assigned
+                return fed.leave(command.device)
             case Returned(verified=verified):
                 return self._delivery.collector.keep(verified)
             case Said(receipt=receipt):
@@ -220,19 +255,24 @@ class _Office:
                 rollout = feed(self._store, command.rollout, [progressed]).rollout
                 self._retry(command, now_ms + rollout.plan.policy.retry_ms(1), reason)
                 self._step(command.device)
-            case Failed(error=error):
-                self._fail(command, self._due[command.device].tries, error, is_final=not is_retryable(error))
+            case Declined(error=error):
+                declined = ev.Declined(now_ms, command.device, error.sentence())
+                feed(self._store, command.rollout, [declined])
+                self.problems.append((command.device, error.sentence()))
+                self._step(command.device)
+            case Failed(error=error, is_ours=is_ours):
+                is_final = is_ours or not is_retryable(error)
+                self._fail(command, self._due[command.device].tries, error, is_final=is_final)
                 self._step(command.device)
             case _:
                 self._step(command.device)
         return None
 
     def _step(self, device: str) -> None:
-        self._done += 1
         task = self._store.rollouts.load(self._due[device].command.rollout).tasks[device]
         if task.state in GOOD:
             self.committed.append(device)
-        self._delivery.on_progress(f"{device} {task.state}", self._done, self._total)
+        self._ended.append((device, task.state))
 
     def _fail(self, command: ev.Deliver, tries: int, error: PumpdeckError, *, is_final: bool) -> None:
         now_ms = self._clock.now_ms()

@@ -23,10 +23,10 @@ class Fed:
     rollout: Rollout
     commands: tuple[ev.Command, ...]
 
-    @property
-    def assigned(self) -> frozenset[str]:
-        """Devices that may be handed their assignment now."""
-        return frozenset(command.device for command in self.commands if isinstance(command, ev.Assign))
+    def leave(self, device: str) -> ev.Assign | None:
+        """The leave to hand this device its assignment now, if there is one."""
+        found = (one for one in self.commands if isinstance(one, ev.Assign) and one.device == device)
+        return next(found, None)
 
 
 def feed(store: Store, rollout_id: str, events: Iterable[ev.Event]) -> Fed:

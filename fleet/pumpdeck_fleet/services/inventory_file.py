@@ -92,7 +92,7 @@ def _check_channel(source: TomlText, fleet: Fleet, entry: EventEntry, index: int
     try:
         fleet.pump_types[pump.type].channel(entry.channel)
     except PumpdeckError as error:
-        raise source.reworded(at, error) from error
+        raise source.wrong(at, error.what, expected=error.expected, found=repr(entry.channel)) from error
 
 
 def _digest(texts: Sequence[TomlText]) -> str:

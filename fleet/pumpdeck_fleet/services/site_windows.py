@@ -15,14 +15,20 @@ from pumpdeck_fleet.core.rollout_plan import RolloutPolicy
 
 def closed_sites(fleet: Fleet, rollouts: Iterable[Rollout], policy: RolloutPolicy, now_ms: int) -> dict[str, str]:
     """Why each site that must not be sent to now is closed."""
-    sent = _sent_bytes(rollouts, now_ms)
+    left = bytes_left(fleet, rollouts, now_ms)
     closed = {}
     for site in fleet.sites:
         if policy.keep_windows and site.window is not None and not is_open(site, now_ms):
             closed[site.id] = f"outside the maintenance window {_text(site.window)} {site.time_zone}"
-        elif site.daily_cap_mb and sent.get(site.id, 0) >= site.daily_cap_mb * 1_000_000:
+        elif left.get(site.id, 1) <= 0:
             closed[site.id] = f"the daily cap of {site.daily_cap_mb:g} MB is used up"
     return closed
+
+
+def bytes_left(fleet: Fleet, rollouts: Iterable[Rollout], now_ms: int) -> dict[str, float]:
+    """Bytes that may still be sent to each capped site within the last 24 hours' cap; sites without a cap are left out."""
+    sent = _sent_bytes(rollouts, now_ms)
+    return {site.id: site.daily_cap_mb * 1_000_000 - sent.get(site.id, 0) for site in fleet.sites if site.daily_cap_mb}
 
 
 def is_open(site: Site, now_ms: int) -> bool:

@@ -1,7 +1,7 @@
 """Telemetry and scores as column chunks: append anything in any order, read any interval.
 
 A day of a pump stands in one chunk while it holds at most DAY_CHUNK_ROWS rows, else in one chunk an hour. Hourly figures are
-kept for days with more than ROLLUP_ROWS rows and computed on reading for the others. Both depend on the rows alone, so the same
+kept for days with more than `rollup_rows` rows and computed on reading for the others. Both depend on the rows alone, so the same
 rows give the same tables however they were split, ordered or repeated.
 """
 
@@ -22,6 +22,7 @@ from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, e
 from pumpdeck_fleet.store import rollups
 from pumpdeck_fleet.store.chunk_merge import AppendCounts, add_counts, canonical_frame, merge_frames
 from pumpdeck_fleet.store.connection import Connection
+from pumpdeck_fleet.store.hourly import HourlyReader
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
 from pumpdeck_fleet.store.series import PLACES, LastRow, Series, SeriesEnd, SeriesTable
 
@@ -51,9 +52,15 @@ class _Plan:
 class ChunkTable:
     """Rows of one kind (`telemetry` or `scores`) by pump. Repeated, late and out-of-order rows are normal input."""
 
-    def __init__(self, sql: Connection, kind: str, channels: tuple[str, ...] | None = None) -> None:
-        """`channels`: the only ones of this kind, in their order; `None` lets every pump have its own, kept sorted by name."""
+    def __init__(
+        self, sql: Connection, kind: str, channels: tuple[str, ...] | None = None, rollup_rows: int = ROLLUP_ROWS
+    ) -> None:
+        """`channels`: the only ones of this kind, in their order; `None` lets every pump have its own, kept sorted by name.
+
+        `rollup_rows`: days with more rows than that keep their hourly figures.
+        """
         self._sql = sql
+        self._rollup_rows = rollup_rows
         self._channels = channels
         self._series = SeriesTable(sql, kind)
 
@@ -130,13 +137,12 @@ class ChunkTable:
                     plan.chunks.append(_Chunk(hour, 1, merged))
                     plan.rolled.append((day, merged))
 
-    @staticmethod
-    def _lay_out(plan: _Plan, day: int, rows: TelemetryFrame) -> None:
+    def _lay_out(self, plan: _Plan, day: int, rows: TelemetryFrame) -> None:
         if len(rows) <= DAY_CHUNK_ROWS:
             plan.chunks.append(_Chunk(day * DAY_HOURS, DAY_HOURS, rows))
         else:
             plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in _by_hour(rows))
-        if len(rows) > ROLLUP_ROWS:
+        if len(rows) > self._rollup_rows:
             plan.rolled.append((day, rows))
 
     def _carry_out(self, series: Series, plan: _Plan) -> None:
@@ -249,7 +255,7 @@ class ChunkTable:
     def _rollups(self, series: Series, start_ms: int, end_ms: int) -> Iterator[HourRollup]:
         """Figures of all days that touch the interval, in order of time."""
         kept = self._kept_days(series, start_ms, end_ms)
-        sql = f"SELECT place, {_DATA} FROM chunk WHERE rows <= {ROLLUP_ROWS} AND hours = {DAY_HOURS} AND {_TOUCHES}"
+        sql = f"SELECT place, {_DATA} FROM chunk WHERE rows <= {self._rollup_rows} AND hours = {DAY_HOURS} AND {_TOUCHES}"
         for place, *row in self._sql.each(sql, _bounds(series, start_ms, end_ms)):
             kept[place % PLACES // DAY_HOURS] = rollups.roll_up(self._unpack(series, *row))
         for day in sorted(kept):
@@ -267,17 +273,11 @@ class ChunkTable:
 
     def hourly(self, pumps: Sequence[str], start_ms: int, end_ms: int, channel: str) -> Float32:
         """The largest value of each hour: float32 [pumps, hours] from the hour of `start_ms` on; NaN where there is none."""
-        first = start_ms // HOUR_MS
-        hours = max(0, -(-end_ms // HOUR_MS) - first)
-        matrix = np.full((len(pumps), hours), np.nan, np.float32)
-        for index, pump in enumerate(pumps):
-            series = self._series.find(pump)
-            for part in self._rollups(series, first * HOUR_MS, end_ms) if series else ():
-                if channel in part.channels:
-                    places = part.hour_ms // HOUR_MS - first
-                    inside = (places >= 0) & (places < hours)
-                    matrix[index, places[inside]] = part.maximum[inside, part.channels.index(channel)]
-        return matrix
+
+        def unpack(rows: int, channels: int, flagged: int, data: bytes) -> TelemetryFrame:
+            return self._unpack(Series(0, "a pump of the fleet"), rows, channels, flagged, data)
+
+        return HourlyReader(self._sql, self._series, self._rollup_rows, unpack).largest(pumps, start_ms, end_ms, channel)
 
 
 _DATA = "rows, channels, flagged, data"

@@ -57,6 +57,7 @@ class RolloutTable(Generic[R]):
         self._sql = sql
         self._clock = clock
         self._type = rollout_type
+        self._read: dict[str, tuple[str, R]] = {}
 
     def save(self, rollout: R) -> None:
         """Keep the rollout as it stands now.
@@ -64,10 +65,12 @@ class RolloutTable(Generic[R]):
         Raises:
             ConflictError: a device of it has a live task of another rollout.
         """
+        body = to_text(rollout)
         self._sql.write(
             "INSERT OR REPLACE INTO rollout (id, state, changed_ms, body) VALUES (?, ?, ?, ?)",
-            (rollout.id, str(rollout.state), self._clock.now_ms(), to_text(rollout)),
+            (rollout.id, str(rollout.state), self._clock.now_ms(), body),
         )
+        self._read[rollout.id] = (body, rollout)
         self._sql.write("DELETE FROM live_task WHERE rollout = ?", (rollout.id,))
         tasks = {device: task.id for device, task in rollout.tasks.items() if task.is_live}
         self._check_free(rollout.id, tasks)
@@ -91,12 +94,19 @@ class RolloutTable(Generic[R]):
         row = self._sql.row("SELECT body FROM rollout WHERE id = ?", (rollout,))
         if row is None:
             raise NotFoundError("no such rollout", rollout, hint="list them with: pumpdeck rollout list")
-        return from_text(self._type, row[0], f"rollout {rollout}")
+        return self._parsed(rollout, row[0])
+
+    def _parsed(self, rollout: str, body: str) -> R:
+        # One delivery reads the same text hundreds of times, and a rollout is frozen: the text decides, nobody's memory does.
+        known = self._read.get(rollout)
+        if known is None or known[0] != body:
+            known = self._read[rollout] = (body, from_text(self._type, body, f"rollout {rollout}"))
+        return known[1]
 
     def all(self) -> list[R]:
         """Every rollout, in order of id."""
         rows = self._sql.rows("SELECT id, body FROM rollout ORDER BY id")
-        return [from_text(self._type, body, f"rollout {identity}") for identity, body in rows]
+        return [self._parsed(identity, body) for identity, body in rows]
 
     def states(self) -> dict[str, str]:
         """State by rollout, without reading the rollouts."""

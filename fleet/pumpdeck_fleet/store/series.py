@@ -6,6 +6,8 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from pumpdeck_fleet.store.connection import Connection, Row
 
@@ -25,9 +27,8 @@ class Series:
         return self.id * PLACES + hour
 
 
-@dataclass(frozen=True, slots=True)
-class LastRow:
-    """The last row of a pump; NaN is missing."""
+class LastRow(NamedTuple):
+    """The last row of a pump; NaN is missing. A tuple, since ten thousand are made at once."""
 
     at_ms: int
     channels: tuple[str, ...]
@@ -43,6 +44,11 @@ class SeriesEnd:
     channels: tuple[str, ...]
     flags: int
     values: bytes
+
+
+@lru_cache
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}f")
 
 
 class SeriesTable:
@@ -92,6 +98,10 @@ class SeriesTable:
         sql = "SELECT pump FROM series WHERE kind = ? AND rows > 0 ORDER BY pump"
         return [row[0] for row in self._sql.rows(sql, (self._kind,))]
 
+    def numbers(self) -> dict[str, int]:
+        """Number of the series by pump."""
+        return dict(self._sql.rows("SELECT pump, id FROM series WHERE kind = ?", (self._kind,)))
+
     def total_rows(self) -> int:
         """Rows of this kind over all pumps."""
         row = self._sql.row("SELECT coalesce(sum(rows), 0) FROM series WHERE kind = ?", (self._kind,))
@@ -107,7 +117,7 @@ class SeriesTable:
 
     def _last_row(self, row: Row) -> LastRow:
         names = self.channel_names(row[2])
-        return LastRow(row[1], names, struct.unpack(f"<{len(names)}f", row[3]), row[4])
+        return LastRow(row[1], names, _floats(len(names)).unpack(row[3]), row[4])
 
     def channel_id(self, channels: tuple[str, ...]) -> int:
         """The number under which this list of channels stands; given when it is new."""

@@ -110,7 +110,8 @@ class Store:
         """What devices computed: channels `score`, `limit`, `alarmed`, `drift_index`."""
         from pumpdeck_fleet.store.chunks import ChunkTable  # deferred: numpy; lists do without
 
-        return ChunkTable(self._sql, "scores", facts.SCORE_CHANNELS)
+        # Figures of every day are kept: the fleet list draws a sparkline of scores for each pump.
+        return ChunkTable(self._sql, "scores", facts.SCORE_CHANNELS, rollup_rows=0)
 
     @cached_property
     def rollouts(self) -> RolloutTable[Rollout]:

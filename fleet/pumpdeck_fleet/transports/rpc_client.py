@@ -79,6 +79,9 @@ class RpcClient:
         except PumpdeckError as error:
             self._broken = error.what
             raise
+        except OSError as error:
+            self._broken = "the link broke while sending"
+            raise UnreachableError(self._broken, self._name, found=str(error)) from error
         self._waiting.append((self._last_id, Op(op).value))
 
     def take(self) -> tuple[Mapping[str, Any], bytes]:
@@ -107,7 +110,10 @@ class RpcClient:
 
     def _next_frame(self) -> Frame:
         while not self._frames:
-            data = self._recv(RECV_BYTES)
+            try:
+                data = self._recv(RECV_BYTES)
+            except OSError as error:
+                raise UnreachableError("the link broke", self._name, found=str(error)) from error
             if not data:
                 raise UnreachableError("the agent ended the conversation", self._name)
             self._frames.extend(self._decoder.feed(data))

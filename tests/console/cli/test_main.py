@@ -146,3 +146,21 @@ def test_output_that_the_code_page_lacks_does_not_end_the_program():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False, timeout=60)
     assert done.returncode == 0
     assert done.stdout.rstrip().endswith(b"?")
+
+
+def test_listing_pumps_imports_nothing_heavy(seeded):
+    code = (
+        "import sys; from pumpdeck_console.main import main; c = main(sys.argv[1:])\n"
+        f"sys.stderr.write('HEAVY ' + repr(sorted(set(sys.modules) & {HEAVY!r})))"
+    )
+    for words in (
+        ["pumps", "--json"],
+        ["pumps"],
+        ["sites"],
+        ["devices"],
+        ["pumps", "site:gannet health>=drift"],
+        ["drift"],
+    ):
+        command = [sys.executable, "-c", code, "-w", str(seeded), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert done.stderr == "HEAVY []", words

@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,36 @@ async def test_progress_and_the_end_of_an_action_are_told() -> None:
         submission.finish(None, RefusedError("too few rows", "esp"))
         await until(pilot, lambda: "too few rows" in text_of(app))
         assert "42 %" not in text_of(app)
+
+
+async def test_the_mouse_chooses_screens_rows_and_the_sort() -> None:
+    app = console(FakeReaders(240))
+    async with running(app) as pilot:
+        table = app.screen.table
+        await pilot.click(table, offset=(5, 7))
+        assert table.cursor == 6
+        await pilot.click(table, offset=(14, 0))
+        assert (table.sort_key, table.descending) == ("pump", False)
+        await pilot.click(table, offset=(14, 0))
+        assert table.descending
+        header = app.screen.query_one("#header")
+        await pilot.click(header, offset=(text_of(app).index("Rollouts") + 1, 0))
+        await until(pilot, lambda: isinstance(app.screen, RolloutsScreen))
+
+
+async def test_nothing_that_comes_from_a_device_can_command_the_terminal() -> None:
+    """A tag, a reason or a fact may hold escape sequences; not one control character may be drawn."""
+    evil = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\n\r\t\x9b31m\u202e"
+    readers = FakeReaders(240)
+    view = readers.fleet()
+    readers._fleet = replace(view, tags=(evil, *view.tags[1:]), reasons=tuple(evil + reason for reason in view.reasons))
+    app = console(readers)
+    async with running(app, (160, 45)) as pilot:
+        for key in ("G", "g", "d", "d", "2", "3", "4"):
+            await pilot.press(key)
+            await pilot.pause()
+            drawn = text_of(app).replace("\n", "")
+            assert drawn.isprintable(), [char for char in drawn if not char.isprintable()]
 
 
 async def test_help_lists_the_keys_of_the_screen() -> None:

@@ -352,8 +352,15 @@ def test_repeating_the_staged_event_asks_for_the_same_assignment_again() -> None
     """After a crash nobody knows whether the assignment left: it goes again, the device takes it once."""
     rollout, device = first_sent(started(make_plan(10)))
     again, commands = rollout.receive(ev.Staged(T0 + 5, device))
-    assert commands == (ev.Assign(rollout.tasks[device].id, device),)
+    assert commands == (ev.Assign(rollout.tasks[device].id, device, is_first=False),)
     assert again is rollout
+
+
+def test_a_device_that_declines_its_assignment_has_refused() -> None:
+    rollout, device = first_sent(started(make_plan(10)))
+    rollout, _ = rollout.receive(ev.Declined(T0 + 5, device, "the signature does not hold"))
+    assert rollout.tasks[device].state is TaskState.REFUSED
+    assert rollout.state is RolloutState.HALTED
 
 
 def test_a_repeated_receipt_changes_nothing() -> None:

@@ -227,6 +227,16 @@ class RolloutWorld(RuleBasedStateMachine):
         for command in list(self.outbox.values()):
             self.hand_over(command)
 
+    @precondition(lambda self: self.outbox)
+    @rule(place=places)
+    def device_declines(self, place: int) -> None:
+        """The device does not believe its first assignment and takes nothing on."""
+        command = self.waiting(place)
+        said = self.feed(command.rollout, ev.Staged(self.now_ms, command.device))
+        if ev.Assign(command.id, command.device, is_first=True) in said:
+            self.assigned[command.rollout, command.device] = True
+            self.feed(command.rollout, ev.Declined(self.now_ms, command.device, "the signature does not hold"))
+
     def hand_over(self, command: ev.Deliver) -> None:
         if command.link is Link.COURIER:
             self.feed(command.rollout, ev.HandedOut(self.now_ms, command.device))

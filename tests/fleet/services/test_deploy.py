@@ -183,19 +183,32 @@ def test_a_window_is_in_the_sites_own_time(tmp_path: Path) -> None:
     assert not is_open(site, T0 + 2 * HOUR_MS)
 
 
-def test_a_daily_cap_closes_the_site(tmp_path: Path) -> None:
-    fleet = make_fleet(4)
-    fleet = replace(fleet, sites=tuple(replace(site, daily_cap_mb=0.05) for site in fleet.sites))
+def test_a_daily_cap_bounds_what_goes_to_a_site_in_a_day(tmp_path: Path) -> None:
+    fleet = make_fleet(8)  # four devices at each of two sites, 152 kB each
+    fleet = replace(fleet, sites=tuple(replace(site, daily_cap_mb=0.2) for site in fleet.sites))
     yard = make_yard(tmp_path, fleet=fleet)
-    rollout = yard.running(policy=replace(POLICY, waves=("2", "rest")))
-    for _ in range(3):
-        yard.clock.advance(15_000)
-        deploy.advance(yard.store, fleet, yard.clock.now_ms())
-        deliver_due(yard.delivery())
-    found = yard.store.rollouts.load(rollout.id)
-    waiting = found.plan.waves[1]
-    assert {found.tasks[device].state for device in waiting} == {TaskState.WAIT_WINDOW}
-    assert "daily cap of 0.05 MB" in found.why(waiting[0])[0]
+    rollout = yard.running(policy=replace(POLICY, waves=("rest",), deadline_s=7 * 86_400.0))
+    for day in range(2):
+        for _ in range(3):
+            yard.clock.advance(15_000)
+            deploy.advance(yard.store, fleet, yard.clock.now_ms())
+            deliver_due(yard.delivery())
+        assert sum(len(device.commits) for device in yard.devices.values()) == 4 * (day + 1)
+        yard.clock.advance(24 * HOUR_MS)
+    assert yard.store.rollouts.load(rollout.id).state is RolloutState.COMPLETED
+    yard.store.close()
+
+
+def test_a_window_that_closes_after_the_command_was_given_is_kept(tmp_path: Path) -> None:
+    yard = make_yard(tmp_path, fleet=make_fleet(2, window=Window(120, 300)))
+    yard.clock.advance(5 * HOUR_MS - 1)
+    yard.running()
+    deploy.advance(yard.store, yard.fleet, yard.clock.now_ms())
+    assert len(yard.store.outbox.waiting()) == 1
+    yard.clock.advance(1)
+    assert deliver_due(yard.delivery()).tried == 0
+    assert all(not device.calls for device in yard.devices.values())
+    yard.store.close()
 
 
 def test_a_revert_brings_back_what_ran_before(yard: Yard) -> None:

@@ -130,6 +130,44 @@ def test_a_forged_receipt_commits_nothing(yard: Yard) -> None:
     found.sign_receipt = real  # type: ignore[method-assign]
 
 
+def declining(*_args: object) -> object:
+    raise TrustError("the signature of deploy does not hold", "assign.json")
+
+
+def test_a_device_that_does_not_believe_the_assignment_halts_at_once(yard: Yard) -> None:
+    rollout, device = first_wave(yard)
+    yard.devices[device]._assign = declining  # type: ignore[method-assign,assignment]
+    report = deliver_due(yard.delivery())
+    assert "does not hold" in report.problems[0][1]
+    assert task_of(yard, rollout, device) is TaskState.REFUSED
+    assert yard.store.rollouts.load(rollout).state is RolloutState.HALTED
+    assert yard.store.outbox.waiting() == []
+
+
+def test_a_second_assignment_that_is_declined_says_nothing_of_the_first(yard: Yard) -> None:
+    """The answer to the first was lost; the device may be in trial with it."""
+    rollout, device = first_wave(yard)
+    found = yard.devices[device]
+    real = found._assign
+
+    def cut(header: object, body: bytes) -> object:
+        real(header, body)  # type: ignore[arg-type]
+        raise UnreachableError("the link broke", device)
+
+    found._assign = cut  # type: ignore[method-assign,assignment]
+    deliver_due(yard.delivery())
+    assert task_of(yard, rollout, device) is TaskState.STAGED
+    found._assign = declining  # type: ignore[method-assign,assignment]
+    yard.clock.advance(60_000)
+    deliver_due(yard.delivery())
+    assert task_of(yard, rollout, device) is TaskState.STAGED
+    found._assign = real  # type: ignore[method-assign]
+    yard.clock.advance(120_000)
+    deliver_due(yard.delivery())
+    assert task_of(yard, rollout, device) is TaskState.COMMITTED
+    assert len(found.commits) == 1
+
+
 def test_a_damaged_package_never_leaves(yard: Yard) -> None:
     rollout, device = first_wave(yard)
     path = yard.artifacts.path(yard.package_of(device))
