@@ -158,7 +158,8 @@ class StoreRecount:
         (held,) = [one for one in version["pumps"] if one["pump"] == pump]
         edges = parse_edges(self.artifact(held["edges_digest"]), [one["name"] for one in spec["channels"]])
         rows = self.rows("telemetry", pump)
-        learned = rows.between(request["start_ms"], request["end_ms"])
+        # What came in later, though it bears a time of the reference window, was not there to be learned from.
+        learned = rows.between(request["start_ms"], min(request["end_ms"], window[0]))
         for start_ms, end_ms, _ in self._faults(pump):
             keep = (learned.at_ms < start_ms) | (learned.at_ms >= end_ms)
             learned = Rows(learned.channels, learned.at_ms[keep], learned.values[keep], learned.flags[keep])
