@@ -74,10 +74,14 @@ class Installer:
         state = self._states.load()
         return state is not None and digest in state.packages_in_use and self._fs.exists(self._layout.package(digest))
 
+    def is_damaged(self, state: DeviceState) -> bool:
+        """True when the active package in the store is not what it was when it was verified."""
+        return state.active is not None and not is_sound(self._fs, self._layout, state.active)
+
     def ready(self) -> DeviceState:
         """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox."""
         state = self._states.load()
-        if state is None or not self._is_recovered or state.phase is Phase.TRIAL:
+        if state is None or not self._is_recovered or state.phase is Phase.TRIAL or self.is_damaged(state):
             parts = self._parts
             for record in recover(state, self._fs, self._layout, parts.receipts, parts.limits.max_tries):
                 state = self._save(record)

@@ -60,9 +60,18 @@ def test_slow_drift_widens_neither_scale_nor_score_and_the_end_centre_stands_whe
 def test_a_row_without_voting_channels_has_no_score() -> None:
     frame = pump_frame(3, days=2)
     values = frame.values.copy()
-    values[10, :3] = np.nan
+    values[100, :3] = np.nan
     found = fit_baseline(frame.at_ms, values, values, INPUTS, AlarmSettings())
-    assert np.flatnonzero(np.isnan(found.scores.score)).tolist() == [10]
+    # The first tenth of the window belongs to the adaptive baseline, which has yet to arrive.
+    assert np.flatnonzero(np.isnan(found.scores.score)).tolist() == [*range(29), 100]
+
+
+def test_a_window_too_short_to_follow_ends_at_the_mean_of_its_last_half() -> None:
+    frame = pump_frame(3, days=0.5)
+    values = frame.values + np.linspace(0, 10, len(frame), dtype=np.float32)[:, None]
+    found = fit_baseline(frame.at_ms, values, values, INPUTS, AlarmSettings())
+    assert np.allclose(found.end_centre, values[len(values) // 2 :].mean(axis=0), rtol=1e-6)
+    assert not np.isnan(found.scores.score).any()
 
 
 def test_too_few_rows_and_channels_without_a_vote_are_refused() -> None:

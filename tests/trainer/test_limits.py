@@ -16,6 +16,7 @@ from pumpdeck_trainer.limits import (
     extremal_index,
     fit_limit,
     gumbel,
+    lasting_scores,
     maxima_of,
     pool_limit,
     small_sample_factor,
@@ -132,3 +133,28 @@ def test_short_blocks_depend_on_time_and_not_on_the_hour_they_begin() -> None:
 def test_a_budget_of_nothing_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="budget"):
         AlarmBudget(**wrong)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 60.0, 1800.0, 7200.0])
+def test_a_lasting_score_passes_a_level_exactly_when_the_alarm_logic_raises_an_alarm_there(wait_s: float) -> None:
+    rng = np.random.default_rng(int(wait_s))
+    at_ms = START_MS + np.cumsum(rng.integers(1, 900_000, 600)).astype(np.int64)
+    raw = np.abs(np.convolve(rng.standard_normal(620), np.ones(21), "valid")).astype(np.float32)
+    raw[rng.integers(0, 600, 20)] = np.nan
+    lasting = lasting_scores(Scores(at_ms, raw), round(wait_s * 1000))
+    assert np.array_equal(lasting.at_ms, at_ms[np.isfinite(raw)])
+    for level in np.quantile(raw[np.isfinite(raw)], [0.1, 0.5, 0.9, 0.99]).tolist():
+        since, expected = None, []
+        for moment, score in zip(at_ms.tolist(), raw.tolist(), strict=True):
+            if math.isnan(score):
+                continue
+            since = (moment if since is None else since) if score > level else None
+            expected.append(since is not None and moment - since >= wait_s * 1000)
+        with np.errstate(invalid="ignore"):
+            assert (lasting.score > np.float32(level)).tolist() == expected
+
+
+def test_persistence_lowers_the_limit_because_short_peaks_never_alarm() -> None:
+    plain = fit_limit(scores(30), RULE, BUDGET)
+    patient = fit_limit(scores(30), BlockRule(RULE.window_s, persistence_s=3600.0), BUDGET)
+    assert patient.limit < 0.6 * plain.limit

@@ -36,7 +36,8 @@ class Inputs:
 class Baseline:
     """centre, scale, floor: float32 [c] in the channel's unit; `end_centre`: the centre at the end of the reference window.
 
-    `scores` are those of the reference window, as a device with no limit would have given them.
+    `scores` are those of the reference window, as a device with no limit would have given them; NaN until the adaptive
+    baseline has settled.
     """
 
     centre: Float32
@@ -79,11 +80,14 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
     tracker.extend(at_ms, features, follow)
     # At a limit no score can pass nothing is ever left out, so the tracker asks once, for all rows.
     (level,) = followed
-    scale = _spread(level - centre)
+    settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
+    scale = _spread((level - centre)[settled])
     block = PumpBlock(inputs.channels, centre, scale, floor, inputs.votes, first.limit)
-    scored = has_votes(block, level)
+    scored = has_votes(block, level) & settled
     score = np.where(scored, score_rows(block, level), np.float32(np.nan))
     end_centre = (centre + tracker.offset * first.width).astype(np.float32)
+    if at_ms[-1] - at_ms[0] < settings.tau_s * 1000:
+        end_centre = _late_centre(features, centre)
     return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score))
 
 
@@ -93,6 +97,23 @@ def feature_moments(features: Float32) -> tuple[Float32, Float32]:
     counts = np.maximum(present.sum(axis=0), 1)
     centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts
     return centre.astype(np.float32), _spread(features - centre)
+
+
+def _settling_ms(span_ms: int, settings: AlarmSettings) -> int:
+    """How long the adaptive baseline, which begins at the window's mean, needs to arrive at a drifting window's start.
+
+    What it has not yet followed would widen scale and limit of every pump whose process drifts. At most a tenth of the
+    window; nothing in a window too short to follow anything.
+    """
+    tau_ms = settings.tau_s * 1000
+    return 0 if span_ms < tau_ms else round(min(3 * tau_ms, span_ms / 10))
+
+
+def _late_centre(features: Float32, centre: Float32) -> Float32:
+    """The mean of the last half of the rows, and the whole window's where a channel is missing there."""
+    half = features[len(features) // 2 :]
+    late, _ = feature_moments(half)
+    return np.where(np.isfinite(half).any(axis=0), late, centre).astype(np.float32)
 
 
 def _spread(away: NDArray[np.floating]) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds
 
 MONTH_DAYS = 30.0
+CHANCE = 0.05
 
 
 def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Sequence[FittedLimit]) -> dict[str, float]:
@@ -35,17 +37,35 @@ def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Seq
     return {name: round(figure, 6) for name, figure in found.items()}
 
 
-def rate_gate(name: str, rate: float | None, thresholds: GateThresholds, *, may_refuse: bool) -> QualityGate:
-    """Alarms per pump and 30 days against the thresholds."""
-    if rate is None:
+def rate_gate(name: str, alarms: int, days: float, thresholds: GateThresholds, *, may_refuse: bool) -> QualityGate:
+    """False alarms in so many pump days against the thresholds.
+
+    A rate stands above a threshold when a pump fleet that is just at it would raise so many alarms less than once in
+    twenty times: a handful of pumps is not judged by one alarm more or less.
+    """
+    if not days:
         return QualityGate(name, GateVerdict.WARN, "no rows to judge by")
+    months = days / MONTH_DAYS
     verdict = GateVerdict.PASS
-    if rate > thresholds.replay_alarms_warn:
+    if poisson_tail(alarms, thresholds.replay_alarms_warn * months) < CHANCE:
         verdict = GateVerdict.WARN
-    if may_refuse and rate > thresholds.replay_alarms_refuse:
+    if may_refuse and poisson_tail(alarms, thresholds.replay_alarms_refuse * months) < CHANCE:
         verdict = GateVerdict.REFUSE
-    reason = f"{rate:.3g} alarms per pump and 30 days"
-    return QualityGate(name, verdict, reason, rate, thresholds.replay_alarms_warn)
+    rate = alarms / months
+    reason = f"{rate:.3g} alarms per pump and 30 days ({alarms} in {days:.0f} pump days)"
+    return QualityGate(name, verdict, reason, round(rate, 6), thresholds.replay_alarms_warn)
+
+
+def poisson_tail(count: int, mean: float) -> float:
+    """The chance of `count` or more when `mean` are expected; by the normal law beyond 1,000."""
+    if not count:
+        return 1.0
+    if mean <= 0:
+        return 0.0
+    if mean > 1000:
+        return 0.5 * math.erfc((count - 0.5 - mean) / math.sqrt(2 * mean))
+    fewer = sum(math.exp(number * math.log(mean) - mean - math.lgamma(number + 1)) for number in range(count))
+    return max(0.0, 1.0 - fewer)
 
 
 def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresholds) -> QualityGate:

@@ -170,7 +170,7 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
     Raises:
         GateRefusedError: too few rows, or a channel without any value.
     """
-    inputs, rule = inputs_of(spec), BlockRule(spec.window_s)
+    inputs, rule = inputs_of(spec), spec.blocks
     at_ms, features = pump.learned
     frame = pump.rows.learned
     baseline = fit_baseline(at_ms, features, frame.values, inputs, spec.alarm)
@@ -256,4 +256,4 @@ def _meets(span: tuple[int, int | None], fault: Exclusion) -> bool:
 
 def own_limit(maxima: BlockMaxima, pooled: FittedLimit | None, spec: PipelineSpec) -> FittedLimit:
     """`fit_limit` from what was learned."""
-    return limit_of_maxima(maxima, BlockRule(spec.window_s), spec.budget, pooled=pooled)
+    return limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)

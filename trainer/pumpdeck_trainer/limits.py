@@ -10,6 +10,9 @@ alarms).
 | windows | else, 20 such blocks or more | 10 windows of row time |
 | pooled | else | 10 windows, those of all pumps of the type together; the limit is provisional |
 
+What is cut into blocks is not the score but the highest limit under which the alarm logic would stand in alarm at that
+row: the score's minimum over the persistence. A score that peaks for less never alarms, so it must not raise the limit.
+
 Extremal correction, stated in `FittedLimit.extremal_index`: maxima of neighbouring short blocks come in clusters,
 and one cluster is one alarm, so n counts clusters: n * theta, theta = P(next block <= u | block > u) / P(block <=
 u) at u = the upper quartile, within 0.2..1. Days count as independent (theta = 1), and so do the blocks of a pool
@@ -53,9 +56,11 @@ class AlarmBudget:
 
 @dataclass(frozen=True, slots=True)
 class BlockRule:
-    """How scores are cut into blocks: the window of the features, from which the short blocks follow."""
+    """How scores are cut into blocks: the window of the features, from which the short blocks follow, and the persistence
+    that the alarm logic will ask for."""
 
     window_s: float
+    persistence_s: float = 0.0
 
     @property
     def short_ms(self) -> int:
@@ -113,8 +118,9 @@ def fit_limit(
 
 def maxima_of(scores: Scores, block: BlockRule) -> BlockMaxima:
     """What `limit_of_maxima` and `pool_limit` work on: some hundred bytes instead of all scores."""
-    short = block_maxima(scores, block.short_ms)
-    return BlockMaxima(block_maxima(scores, DAY_MS), short, small_sample_factor(scores, block))
+    lasting = lasting_scores(scores, round(block.persistence_s * 1000))
+    short = block_maxima(lasting, block.short_ms)
+    return BlockMaxima(block_maxima(lasting, DAY_MS), short, small_sample_factor(scores, block))
 
 
 def limit_of_maxima(
@@ -166,6 +172,27 @@ def block_maxima(scores: Scores, block_ms: int) -> Float64:
     ends = np.append(starts[1:], len(at_ms)) - 1
     whole = (at_ms[ends] - at_ms[starts] >= 0.8 * block_ms) & (sizes >= np.median(sizes) / 2)
     return np.asarray(np.maximum.reduceat(values, starts)[whole], np.float64)
+
+
+def lasting_scores(scores: Scores, wait_ms: int) -> Scores:
+    """For each row the highest limit that a streak of `wait_ms` ending there stayed above; NaN where none can have lasted.
+
+    Exactly the alarm logic's own rule: an alarm is raised at the first row whose lasting score passes the limit.
+    """
+    held = np.isfinite(scores.score)
+    at_ms, values = scores.at_ms[held], scores.score[held]
+    first = np.searchsorted(at_ms, at_ms - wait_ms, side="right") - 1
+    place = np.arange(len(at_ms))
+    lasts = first >= 0
+    result = np.full(len(at_ms), np.nan, np.float32)
+    lengths = np.where(lasts, place - first + 1, 0)
+    lowest, size = values, 1
+    # Minima over 1, 2, 4 .. rows; two that overlap cover any length, so a long persistence costs only a few passes.
+    while len(lowest):
+        chosen = place[lasts & (lengths >= size) & (lengths < 2 * size)]
+        result[chosen] = np.minimum(lowest[first[chosen]], lowest[chosen - size + 1])
+        lowest, size = np.minimum(lowest[:-size], lowest[size:]), 2 * size
+    return Scores(at_ms, result)
 
 
 def extremal_index(maxima: Float64) -> float:

@@ -19,7 +19,7 @@ from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.gates import data_gate, metrics_of, rate_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.learning import Judged, Learned, PumpRows, inputs_of, judge, learn, own_limit
-from pumpdeck_trainer.limits import BlockRule, FittedLimit, pool_limit
+from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, clean, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
@@ -115,7 +115,7 @@ class _Run:
 
     def _limits(self, learned: dict[str, Learned]) -> tuple[dict[str, FittedLimit], dict[str, FittedLimit | None]]:
         """Each pump's limit, and the one of its early fit where there is ground for one."""
-        spec, rule = self._spec, BlockRule(self._spec.window_s)
+        spec, rule = self._spec, self._spec.blocks
         pooled = pool_limit([one.fit.maxima for one in learned.values()], rule, spec.budget)
         early = [one.early.maxima for one in learned.values() if one.early]
         early_pooled = pool_limit(early, rule, spec.budget)
@@ -170,12 +170,7 @@ class _Run:
         onnx, parity = self._graph(blocks, learned)
         pumps = tuple(_trained(pump, one, limits[pump], judged[pump], blocks[pump]) for pump, one in learned.items())
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
-        gates = (
-            parity,
-            rate_gate("replay", metrics.get("replay_alarms_pump_month"), spec.gates, may_refuse=True),
-            rate_gate("holdout", metrics.get("holdout_alarms_pump_month"), spec.gates, may_refuse=False),
-            data_gate(list(learned.values()), len(left_out), spec.gates),
-        )
+        gates = (parity, *self._rates(list(judged.values())), data_gate(list(learned.values()), len(left_out), spec.gates))
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
         findings = Findings(pumps, list(judged.values()), left_out, metrics, gates)
@@ -195,6 +190,16 @@ class _Run:
         )
         self._say("export", 1, 1)
         return trained
+
+    def _rates(self, judged: list[Judged]) -> tuple[QualityGate, QualityGate]:
+        """Replay and hold-out against the alarm thresholds."""
+        gates = self._spec.gates
+        alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
+        held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
+        return (
+            rate_gate("replay", alarms, days, gates, may_refuse=True),
+            rate_gate("holdout", held, held_days, gates, may_refuse=False),
+        )
 
     def _graph(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[bytes, QualityGate]:
         """The shared graph and the verdict of the parity gate on it."""

@@ -13,7 +13,7 @@ from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
-from pumpdeck_trainer.limits import AlarmBudget
+from pumpdeck_trainer.limits import AlarmBudget, BlockRule
 
 FORMAT = 1
 MODEL_TYPES = ("maxz",)
@@ -73,6 +73,11 @@ class PipelineSpec:
     def features(self) -> FeatureSpec:
         """The ordered inputs and the window."""
         return FeatureSpec(tuple(channel.name for channel in self.channels), self.window_s)
+
+    @property
+    def blocks(self) -> BlockRule:
+        """How scores are cut into blocks for the limit."""
+        return BlockRule(self.window_s, self.alarm.persistence_s)
 
     @property
     def digest(self) -> str:
