@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-HEADER = "time,pump,suction_pressure_bar,discharge_pressure_bar,flow_m3_h,speed_rpm,motor_current_a,vibration_mm_s,bearing_temperature_c,seal_leak_l_h"
+CHANNELS = (
+    "suction_pressure_bar,discharge_pressure_bar,flow_m3_h,speed_rpm,"
+    "motor_current_a,vibration_mm_s,bearing_temperature_c,seal_leak_l_h"
+)
+HEADER = f"time,pump,{CHANNELS}"
 ROW = "{time},P-101,5,60,400,2900,120,2.5,60,1.5"
 
 
