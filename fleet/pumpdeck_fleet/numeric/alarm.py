@@ -268,9 +268,11 @@ class AlarmTracker:
             return
         reach, offset = self._reach, []
         for start, total, count in zip(self._offset.tolist(), self._sums, self._counts, strict=True):
+            # As `_pull` and `_offsets`, operation by operation, a zero's sign included: the bits must be the same.
             if count:
-                # As `_pull` and `_offsets`, operation by operation: the bits must be the same.
                 start = (1.0 - self._alpha) * start + self._alpha * (total / (_STEPS * count))
+            else:
+                start = start + 0.0
             if start > reach:
                 start = reach
             elif start < -reach:
