@@ -25,7 +25,7 @@ COMMANDS = {
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
     "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
-    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "models": (f"{_CLI}.models:models", "List model versions, show, compare, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),
     "package": (f"{_CLI}.packages:package", "Build, list or show the signed packages of devices."),
     "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),
