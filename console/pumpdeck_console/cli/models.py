@@ -20,7 +20,8 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_fleet.core.errors import DamagedError
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow, PromoteReport
@@ -198,7 +199,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
 
 @click.group(cls=LazyGroup, default="list")
 def runs() -> None:
-    """List training runs, or show one."""
+    """List training runs, show or replay one."""
 
 
 @runs.command("list")
@@ -236,6 +237,31 @@ def show_run(session: Session, run: str) -> None:
     from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
 
     sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+
+
+@runs.command("replay")
+@click.argument("run")
+@json_option
+@click.pass_obj
+def replay(session: Session, run: str, as_json: bool) -> None:
+    """Train RUN again from its record, without the cache, and tell whether the same bytes come out.
+
+    RUN is its digest or the first characters of it. Nothing is registered. Other bytes end with exit code 5.
+    """
+    from pumpdeck_console.operations.replaying import replay_run  # deferred: help needs none of it
+
+    with ProgressLine() as progress:
+        report = replay_run(session.workspace(), run=run, on_progress=progress)
+    write_object(dataclasses.asdict(report), as_json=as_json)
+    if not report.same:
+        changed = [name for name, same in (("code", report.same_code), ("packages", report.same_lock)) if not same]
+        raise DamagedError(
+            "gives other bytes than it did",
+            f"run {report.run[:12]}",
+            expected=report.content_digest[:12],
+            found=report.replayed_digest[:12],
+            hint=f"other since then: {', '.join(changed)}" if changed else "the same code and packages were used",
+        )
 
 
 @click.command(cls=WorkspaceCommand)

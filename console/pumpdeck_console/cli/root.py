@@ -23,7 +23,7 @@ COMMANDS = {
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
-    "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
+    "runs": (f"{_CLI}.models:runs", "List training runs, show or replay one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
     "models": (f"{_CLI}.models:models", "List model versions, show, compare, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),

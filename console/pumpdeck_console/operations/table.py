@@ -20,6 +20,7 @@ WORKERS = {
     "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
     "models.demote": Entry(f"{_OPERATIONS}.models:demote", "worker"),
+    "runs.replay": Entry(f"{_OPERATIONS}.replaying:replay_run", "worker"),
     "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),
     "devices.enrol": Entry(f"{_OPERATIONS}.devices:enrol", "worker"),
     "devices.enrol_all": Entry(f"{_OPERATIONS}.devices:enrol_known", "worker"),
