@@ -105,10 +105,18 @@ class Agent:
             return self._installed(self.installer.resume())
 
     def status(self) -> Answer:
-        """How the device stands."""
+        """How the device stands; before it says what runs it looks whether every byte of that is still there.
+
+        Raises:
+            BusyError: what runs is damaged and somebody else is at work on it.
+        """
+        state = self._states.load()
+        if state is not None and state.phase is not Phase.TRIAL and self.installer.is_damaged(state):
+            self.resume()
+            state = self._states.load()
         now_ms = self.platform.clock.now_ms()
-        state = device_status(self.platform.fs, self.layout, self.config, self._states.load(), now_ms)
-        return Answer({"state": canonical.to_plain(state)})
+        told = device_status(self.platform.fs, self.layout, self.config, state, now_ms)
+        return Answer({"state": canonical.to_plain(told)})
 
     def collect(self, max_bytes: int) -> Answer:
         """What waits in the outbox, with a signed index over it; everything stays until `ack`."""

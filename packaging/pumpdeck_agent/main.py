@@ -65,6 +65,10 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or JSON lines as in the spool")
 
 
+def _stick_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+
+
 def _veto_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reason", nargs="?", default="", help="why no trial may start now")
     parser.add_argument("--hours", type=float, default=0.0, help="for how long (default: until it is lifted)")
@@ -76,6 +80,12 @@ _SUBCOMMANDS = (
     ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
     ("status", "Print how the device stands.", commands.status, _no_options),
     ("score", "Score one file as if it had arrived in the spool.", commands.score, _score_options),
+    (
+        "install-from",
+        "Install what a bundle on a stick brings; leave receipts and telemetry on it.",
+        commands.install_from,
+        _stick_options,
+    ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from pumpdeck_fleet.core.errors import EXIT_UNREACHABLE
+
 COPY_BYTES = 64 * 1024
 END_TIMEOUT_S = 10.0
 RPC_COMMAND = (sys.executable, "-m", "pumpdeck_agent.main")
@@ -43,6 +45,9 @@ class AgentProcess:
 
     def rpc(self, read: BinaryIO, write: BinaryIO) -> int:
         """Carry one conversation through a new `pumpdeck-agent rpc`; returns its exit status."""
+        if self._serve is not None and self._serve.poll() is not None:
+            # Somebody killed it: such a device is dead to the console, whatever the server around it could still start.
+            return EXIT_UNREACHABLE
         process = subprocess.Popen(
             [*self._rpc_command, "rpc", "--root", str(self._root)],
             stdin=subprocess.PIPE,

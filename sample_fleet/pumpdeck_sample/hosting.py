@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import EXIT_NOT_FOUND, NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.ports import FileSystem
 
 from .live import LiveFeed
@@ -33,13 +33,29 @@ class HostedAgent(Protocol):
     def close(self) -> None: ...
 
 
+class LostAgent:
+    """The agent of a device whose folder is gone or damaged: it ends every conversation, as there is nobody to answer."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def rpc(self, read: BinaryIO, write: BinaryIO) -> int:  # noqa: ARG002 - a HostedAgent's
+        return EXIT_NOT_FOUND
+
+    def score(self) -> int:
+        raise NotFoundError(self._reason)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
 class SimulatedDevices:
     """Devices of one process behind one SSH server; what a conversation or new rows leave to score is scored in turn."""
 
     def __init__(self, plan: SimulationPlan, root: Path, agents: Mapping[str, HostedAgent], fs: FileSystem) -> None:
         self._fs = fs
         self._agents = dict(agents)
-        self._inboxes = {device: inbox_path(root, device) for device in agents}
+        self._inboxes = {device: inbox_path(root, device) for device in self.present}
         self._server = SshServer()
         self._dirty: set[str] = set(agents)
         self._changed = threading.Condition()
@@ -50,6 +66,11 @@ class SimulatedDevices:
         self.endpoints: dict[str, tuple[int, str]] = {}
         for device in self._agents:
             self.endpoints[device] = self._listen(device, plan, root, fs)
+
+    @property
+    def present(self) -> list[str]:
+        """The devices that are more than an address."""
+        return [device for device, agent in self._agents.items() if not isinstance(agent, LostAgent)]
 
     def start(self) -> None:
         """Begin to answer."""

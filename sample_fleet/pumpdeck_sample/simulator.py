@@ -33,7 +33,7 @@ from pumpdeck_fleet.core.ports import FileSystem
 
 from .agent_process import AgentProcess
 from .heartbeat import Heartbeat, HeartbeatFile
-from .hosting import HostedAgent, SimulatedDevices, live_feed
+from .hosting import HostedAgent, LostAgent, SimulatedDevices, live_feed
 from .live import LiveFeed, Pace
 from .plan import SimulationPlan, device_root, read_plan
 
@@ -76,10 +76,14 @@ class Simulator:
         self._processes: dict[str, AgentProcess] = {}
         for device in roster.devices:
             folder = device_root(root, device)
-            if device in roster.processes:
-                self._processes[device] = agents[device] = AgentProcess(folder, os.environ)
-            else:
-                agents[device] = HostedDevice(folder, platform=platform, runner=self._pool, models=models)
+            try:
+                if device in roster.processes:
+                    self._processes[device] = agents[device] = AgentProcess(folder, os.environ)
+                else:
+                    agents[device] = HostedDevice(folder, platform=platform, runner=self._pool, models=models)
+            except (PumpdeckError, OSError) as error:
+                # One device that is broken must not take the others of this process with it.
+                agents[device] = LostAgent(str(error))
         self.devices = SimulatedDevices(plan, root, agents, fs)
 
     def start(self) -> dict[str, int]:
@@ -115,8 +119,9 @@ def _run(options: argparse.Namespace, fs: FileSystem, clock: Clock) -> int:
     roster = Roster.of(plan, options.devices, options.processes)
     heartbeat = HeartbeatFile(fs, options.root, options.name)
     since_ms = _since(options.since_ms, heartbeat.read(), plan)
-    feed = live_feed(plan, options.root, roster.devices, since_ms, fs) if options.speed > 0 else None
     simulator = Simulator(options.root, plan, roster, fs, clock)
+    present = simulator.devices.present
+    feed = live_feed(plan, options.root, present, since_ms, fs) if options.speed > 0 else None
     stopping = threading.Event()
     try:
         agent_pids = simulator.start()

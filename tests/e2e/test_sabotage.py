@@ -33,8 +33,9 @@ no_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 def expect_bad(ran: Ran, step: str, *names: str) -> list[str]:
     """The problems of the step that must have noticed; every one of `names` stands in one of them."""
-    assert ran.code == 1, f"exit {ran.code}\n{ran.err}\n{ran.out}"
-    summary = ran.json
+    assert ran.out, f"exit {ran.code}: {ran.err}"
+    summary, code = ran.json, ran.code
+    assert code == 1, bad_steps(summary)
     assert summary["ok"] is False
     assert summary["steps"][step]["ok"] is False, bad_steps(summary)
     problems: list[str] = summary["steps"][step]["evidence"]["problems"]
@@ -89,12 +90,10 @@ def test_a_byte_of_a_package_in_the_artifacts(copy: Demo) -> None:
     expect_good(copy, "ingest", "train", "rollout", "receipts", "scores", "drift", "audit", ran=ran)
 
 
-@pytest.mark.parametrize("device", [PROCESS, HOSTED])
-@pytest.mark.parametrize("member", ["model", "manifest", "block"])
+@pytest.mark.parametrize(("device", "member"), [(PROCESS, "model-*.onnx"), (HOSTED, "pumps/*.block")])
 def test_a_byte_of_a_package_in_a_device_store(copy: Demo, device: str, member: str) -> None:
     folder = copy.devices / device / "store" / package_of(copy, device)
-    patterns = {"model": "model-*.onnx", "manifest": "manifest.json", "block": "pumps/*.block"}
-    flip_byte(next(iter(sorted(folder.glob(patterns[member])))))
+    flip_byte(next(iter(sorted(folder.glob(member)))))
     ran = copy.again()
     expect_bad(ran, "rollout", device)
     expect_good(copy, "ingest", "train", "package", "drift", "audit", ran=ran)
@@ -148,11 +147,10 @@ def test_a_receipt_with_other_words(copy: Demo) -> None:
     ("sabotage", "position"),
     [
         ("UPDATE audit SET reason = 'nothing happened' WHERE position = 20", 20),
-        ("UPDATE audit SET actor = 'actor-000000000000' WHERE position = 3", 3),
         ("DELETE FROM audit WHERE position = 20", 20),
         ("DELETE FROM audit WHERE position = (SELECT max(position) FROM audit)", None),
     ],
-    ids=["altered", "another actor", "deleted", "last one deleted"],
+    ids=["altered", "deleted", "last one deleted"],
 )
 def test_an_audit_row(copy: Demo, sabotage: str, position: int | None) -> None:
     last = copy.evidence("audit")["entries"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,8 @@ from pumpdeck_fleet.services.collect import read_status
 from pumpdeck_packaging.signing import verify_dsse
 
 ROLLOUT_LIMIT_S = 240.0
+STALLED_S = 15.0
+_PAUSE_S = 0.2
 
 
 def start_rollout(stage: Stage) -> Rollout | None:
@@ -37,16 +40,16 @@ def rollout(stage: Stage) -> Found:
     """Bring the packages, wave by wave, then ask every device what it runs."""
     found = Found()
     started = _running(stage.workspace) or start_rollout(stage)
-    report = tick(stage.workspace, until_idle=True, limit_s=ROLLOUT_LIMIT_S, on_progress=stage.on_progress)
+    silent = _carry_out(stage)
     if started is None:
         found.problems.append("no rollout was started")
         return found
     ended = stage.workspace.store.rollouts.load(started.id)
     found.expect(ended.state is RolloutState.COMPLETED, f"rollout {ended.id} is {ended.state}: {ended.reason}")
-    asked = ask_devices(stage)
+    stage.asked.update(ask_devices(stage))
     wanted = packages_by_device(stage)
     for device in stage.workspace.fleet.devices:
-        said = asked[device.id]
+        said = stage.asked[device.id]
         if "problem" in said:
             found.problems.append(f"{device.id}: {said['problem']}")
         elif device.id in wanted:
@@ -61,8 +64,8 @@ def rollout(stage: Stage) -> Found:
         "state": ended.state.value,
         "waves": [wave.state.value for wave in ended.waves],
         "tasks": {task.device: task.state.value for task in ended.tasks.values()},
-        "active": {device: said.get("active", "") for device, said in asked.items()},
-        "delivery_problems": dict(report.problems),
+        "active": {device: said.get("active", "") for device, said in stage.asked.items()},
+        "delivery_problems": silent,
         "agents_as_processes": list(stage.mark.processes),
         "agents_in_simulator": len(stage.workspace.fleet.devices) - len(stage.mark.processes),
         "champion": _champions(stage),
@@ -112,7 +115,7 @@ def receipts(stage: Stage) -> Found:
 
 def _check_keys(stage: Stage, found: Found) -> None:
     """The key that a device shows must be the one it was enrolled with."""
-    for device, said in ask_devices(stage).items():
+    for device, said in (stage.asked or ask_devices(stage)).items():
         identity = stage.workspace.store.devices.identity(device)
         if "problem" in said or identity is None:
             continue
@@ -149,6 +152,32 @@ def ask_devices(stage: Stage) -> dict[str, dict[str, Any]]:
     with ThreadPoolExecutor(stage.workspace.policies.transport.concurrency, thread_name_prefix="ask") as pool:
         list(pool.map(ask, stage.workspace.fleet.devices))
     return said
+
+
+def _carry_out(stage: Stage) -> dict[str, str]:
+    """Let time pass until no rollout runs; what went wrong by device.
+
+    A device that stays silent while nothing else moves is not waited for: in a demo it will not come back.
+    """
+    problems: dict[str, str] = {}
+    moved: object = None
+    moved_s = end_s = time.monotonic()
+    end_s += ROLLOUT_LIMIT_S
+    is_stuck = False
+    while True:
+        report = tick(stage.workspace, on_progress=stage.on_progress)
+        problems.update(report.problems)
+        now_s, is_stuck = time.monotonic(), is_stuck or bool(report.problems)
+        if not any(one.state == RolloutState.RUNNING.value for one in report.rollouts) or now_s >= end_s:
+            return problems
+        stand = [(one.rollout, one.committed, one.bad, one.waves_passed) for one in report.rollouts]
+        if stand != moved or report.sent_bytes:
+            moved, moved_s, is_stuck = stand, now_s, bool(report.problems)
+        elif is_stuck and now_s - moved_s >= STALLED_S:
+            return problems
+        done, devices = sum(one.committed for one in report.rollouts), sum(one.devices for one in report.rollouts)
+        stage.on_progress("rollouts run", done, devices)
+        time.sleep(_PAUSE_S)
 
 
 def _is_everywhere(stage: Stage) -> bool:

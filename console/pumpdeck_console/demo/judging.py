@@ -42,24 +42,20 @@ def scored_rows(stage: Stage) -> dict[str, int]:
 
 def _collect_all(stage: Stage) -> dict[str, str]:
     deadline = time.monotonic() + SCORES_LIMIT_S
-    expected = sum((stage.mark.spooled or {}).values())
+    expected = stage.mark.spooled or {}
     refused: dict[str, str] = {}
     while True:
         summary = collect(stage.workspace, on_progress=stage.on_progress)
-        done = sum(scored_rows(stage).values())
-        stage.on_progress("devices score", done, expected)
+        rows = scored_rows(stage)
+        stage.on_progress("devices score", sum(rows.values()), sum(expected.values()))
         unreachable = dict(summary.problems)
         refused.update({report.device: "; ".join(report.problems) for report in summary.devices if report.problems})
-        if done >= expected or time.monotonic() > deadline:
-            return {**refused, **unreachable}
-        # A device that cannot be reached will not score either; the others get the time they need.
-        if unreachable and done >= expected - _rows_of(stage, unreachable):
+        running = stage.workspace.store.devices.active()
+        # One that cannot be reached, or runs nothing, will not score either; the others get the time they need.
+        waiting = [one for one in expected if one not in unreachable and running.get(one) and rows.get(one, 0) < expected[one]]
+        if not waiting or time.monotonic() > deadline:
             return {**refused, **unreachable}
         time.sleep(0.3)
-
-
-def _rows_of(stage: Stage, devices: dict[str, str]) -> int:
-    return sum((stage.mark.spooled or {}).get(device, 0) for device in devices)
 
 
 def _faults(stage: Stage, found: Found) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def ingest(stage: Stage) -> Found:
     import_labels(stage.workspace, path=str(stage.home.history / "labels.csv"))
     store = stage.workspace.store
     truth = json.loads((stage.home.history / "truth.json").read_text(encoding="utf-8"))
-    rows = {pump.id: (store.telemetry.span(pump.id) or (0, 0, 0))[2] for pump in stage.workspace.fleet.pumps}
+    # Read back row by row: what an index says of itself is no evidence.
+    span = (int(truth["start_ms"]), int(truth["end_ms"]) + 1)
+    rows = {pump.id: len(store.telemetry.frame(pump.id, *span).at_ms) for pump in stage.workspace.fleet.pumps}
     listed: list[dict[str, Any]] = []
     for report in reports:
         with Path(report.path).open("rb") as stream:
@@ -75,6 +77,10 @@ def ingest(stage: Stage) -> Found:
 def train(stage: Stage) -> Found:
     """Train every pump type on all days but the last, which the devices are to be judged by."""
     found = Found()
+    registry = stage.workspace.store.registry
+    # Before training, which puts altered bytes right without a word.
+    for version in (version for model in registry.models() for version in registry.versions(model)):
+        _check_artifacts(stage, version, found)
     report = train_models(
         stage.workspace, until_ms=stage.mark.end_ms - DAY_MS + 1, note="demo", on_progress=stage.on_progress
     )
@@ -126,7 +132,8 @@ def _check_artifacts(stage: Stage, version: ModelVersion, found: Found) -> None:
 def package(stage: Stage) -> Found:
     """Build and release a package for each device, then read every one of them back from both places that keep it."""
     found = Found()
-    _check_kept(stage, found)
+    # Before building, which puts altered bytes right without a word.
+    _check_packages(stage, found)
     report = build_packages(stage.workspace, models=candidates(stage), on_progress=stage.on_progress)
     for one in report.left_out:
         found.problems.append(f"{one.device}: {one.reason}")
@@ -153,13 +160,13 @@ def package(stage: Stage) -> Found:
     return found
 
 
-def _check_kept(stage: Stage, found: Found) -> None:
-    """Look at the packages of an earlier run first: building again would heal an altered one without a word."""
-    for device, row in packages_by_device(stage).items():
-        try:
-            stage.workspace.artifacts.get(row.sha256)
-        except PumpdeckError as error:
-            found.problems.append(f"{device}: {error.sentence()}")
+def _check_packages(stage: Stage, found: Found) -> None:
+    for device in stage.workspace.fleet.devices:
+        for row in stage.workspace.store.packages.for_device(device.id):
+            try:
+                show_package(stage.workspace, which=row.sha256)
+            except PumpdeckError as error:
+                found.problems.append(f"{device.id}: {error.sentence()}")
 
 
 def candidates(stage: Stage) -> dict[str, str]:

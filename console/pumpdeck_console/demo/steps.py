@@ -18,12 +18,13 @@ from pumpdeck_fleet.core.ports import Progress
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a step may use."""
+    """What a step may use. `asked`: what each device said of itself when a step last asked all of them."""
 
     workspace: Workspace
     home: DemoHome
     mark: DemoMark
     on_progress: Progress = no_progress
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -52,7 +52,18 @@ soak_s = 86400
 approvals = 1
 """
 
+PIPELINE = """\
+# How esp pumps are trained. Every key and its default stands in docs/pipeline.example.toml.
+format = 1
+pump_type = "esp"
+
+[alarm]
+budget_alarms = 1.0           # false alarms that a pump may raise ..
+budget_days = 30.0            # .. in this time
+"""
+
 
 def starter_files(name: str) -> dict[str, str]:
     """Path inside the workspace -> text, for a fleet of that name."""
-    return {"fleet.toml": FLEET.format(name=name.replace('"', "'")), "policies.toml": POLICIES}
+    fleet = FLEET.format(name=name.replace('"', "'"))
+    return {"fleet.toml": fleet, "policies.toml": POLICIES, "pipelines/esp.toml": PIPELINE}

@@ -27,7 +27,8 @@ from pumpdeck_packaging.signing import Ed25519Signer, PublicKey
 from pumpdeck_packaging.site_keys import SiteSigners
 from pumpdeck_packaging.trust_repository import SiteTrustStatus
 
-ROLES = ("release", "deploy")
+KEY_NAMES = (*WORKING_KEYS, SSH_KEY)
+"""The private keys of one computer, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def init_trust(workspace: Workspace, request: TrustRequest) -> TrustReport:
     working = _working_keys(workspace, request, made)
     for site in lacking:
         _found_site(workspace, site, root, working)
-    warnings = sorted({workspace.credentials.find(name).warning for name in (*WORKING_KEYS, SSH_KEY)} - {""})
+    warnings = sorted({workspace.credentials.find(name).warning for name in KEY_NAMES} - {""})
     folders = (str(request.root_folder), str(workspace.key_folder))
     return TrustReport(tuple(lacking), already, tuple(made), *folders, tuple(warnings))
 
@@ -103,7 +104,7 @@ def trust_status(workspace: Workspace) -> TrustStatus:
     for site in workspace.fleet.sites:
         repository = workspace.trust(site.id)
         sites[site.id] = repository.status() if repository.exists else None
-    return TrustStatus(sites, tuple(key_report(workspace, name) for name in (*WORKING_KEYS, SSH_KEY)))
+    return TrustStatus(sites, tuple(key_report(workspace, name) for name in KEY_NAMES))
 
 
 def key_report(workspace: Workspace, name: str) -> KeyReport:
@@ -140,7 +141,7 @@ def _root_keys(workspace: Workspace, request: TrustRequest, made: list[str]) -> 
 
 
 def _working_keys(workspace: Workspace, request: TrustRequest, made: list[str]) -> dict[str, FoundKey]:
-    names = (*WORKING_KEYS, SSH_KEY)
+    names = KEY_NAMES
     missing = []
     for name in names:
         try:

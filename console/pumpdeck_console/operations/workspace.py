@@ -13,7 +13,6 @@ from pumpdeck_console.wiring import FLEET_FILE, Workspace, open_workspace
 from pumpdeck_fleet.core.clock import Clock, SystemClock
 from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
-from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import FileSystem
 
 _FOLDERS = ("makers", "pipelines", "artifacts/sha256", "trust")
@@ -85,6 +84,8 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("policies", _policies),
         ("pipelines", _pipelines),
         ("store", _store),
+        ("trust", _trust),
+        ("keys", _keys),
         ("audit chain", _audit),
         ("free space", _space),
     )
@@ -118,14 +119,39 @@ def _policies(workspace: Workspace) -> Finding:
 
 
 def _pipelines(workspace: Workspace) -> Finding:
-    used = {pump.type for pump in workspace.fleet.pumps}
-    have = {path.stem for path in workspace.pipelines_path.glob("*.toml") if is_name(path.stem)}
-    lacking = sorted(used - have)
+    from pumpdeck_console.operations.training import load_pipeline  # deferred: numpy and the trainer
+
+    used = sorted({pump.type for pump in workspace.fleet.pumps})
+    for name in used:
+        load_pipeline(workspace, workspace.fleet.pump_types[name])
+    have = {path.stem for path in workspace.pipelines_path.glob("*.toml")}
+    lacking = [name for name in used if name not in have]
+    words = f"{len(have)} files" + (f"; the built-in defaults for {', '.join(lacking)}" if lacking else "")
+    if unknown := sorted(have - set(workspace.fleet.pump_types)):
+        return Finding("pipelines", "warn", f"{words}; no such pump type: {', '.join(unknown)}", "rename or remove them")
+    return Finding("pipelines", "ok", words)
+
+
+def _trust(workspace: Workspace) -> Finding:
+    sites = [site.id for site in workspace.fleet.sites]
+    lacking = [site for site in sites if not workspace.trust(site).exists]
     if lacking:
-        return Finding(
-            "pipelines", "warn", f"none for {', '.join(lacking)}", "training uses the built-in defaults for them"
-        )
-    return Finding("pipelines", "ok", f"{len(have)} files")
+        return Finding("trust", "warn", f"{len(lacking)} of {len(sites)} sites have none", "pumpdeck trust init")
+    for site in sites:
+        workspace.trust(site).status()
+    return Finding("trust", "ok", f"{len(sites)} sites verified")
+
+
+def _keys(workspace: Workspace) -> Finding:
+    from pumpdeck_console.operations.trust import KEY_NAMES, key_report  # deferred: cryptography
+
+    found = {name: key_report(workspace, name).source for name in KEY_NAMES}
+    words = ", ".join(f"{name}: {source or 'nowhere'}" for name, source in found.items())
+    if not all(found.values()):
+        return Finding("keys", "warn", words, "pumpdeck trust init makes them; trust status says where was looked")
+    if "plain file" in found.values():
+        return Finding("keys", "warn", words, "a plain file has no passphrase: who copies it can sign")
+    return Finding("keys", "ok", words)
 
 
 def _store(workspace: Workspace) -> Finding:

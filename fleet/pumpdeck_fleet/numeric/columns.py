@@ -74,7 +74,8 @@ def pack_rows(frame: TelemetryFrame) -> bytes:
     One byte of decimals a channel, then one zlib stream: times, channels, flags.
     """
     decimals, words = _to_words(frame.values)
-    steps = np.diff(frame.at_ms, prepend=np.int64(0)).astype("<i8", copy=False)
+    steps = frame.at_ms.astype("<i8")
+    steps[1:] -= frame.at_ms[:-1]
     parts = [_shuffled(steps), _shuffled_columns(words)]
     if frame.flags.any():
         parts.append(_shuffled(frame.flags.astype("<u2", copy=False)))
@@ -133,31 +134,35 @@ def _to_words(values: Float32) -> tuple[NDArray[np.uint8], UInt32]:
     """Decimals of each channel (RAW where there are none), and its words: uint32 [c, n]."""
     columns = np.ascontiguousarray(values.T)
     missing = np.isnan(columns)
-    wide = columns.astype(np.float64)
+    has_missing = bool(missing.any())
+    wide = np.where(missing, 0.0, columns) if has_missing else columns.astype(np.float64)
+    plain = wide.astype(np.float32) if has_missing else columns
     decimals = np.full(len(columns), RAW, np.uint8)
-    words = columns.view(np.uint32).copy()
-    open_ = np.arange(len(columns))
+    numbers = np.zeros(columns.shape, np.int32)
+    left = np.arange(len(columns))
     for power, factor in enumerate(_POWERS):
-        whole = np.rint(wide[open_] * factor)
-        exact = ((whole / factor).astype(np.float32) == columns[open_]) & (np.abs(whole) < _LARGEST)
-        fits = (exact | missing[open_]).all(axis=1)
-        chosen = open_[fits]
-        decimals[chosen] = power
-        words[chosen] = _differences(whole[fits], missing[chosen])
-        open_ = open_[~fits]
-        if not len(open_):
+        whole = np.rint(wide[left] * factor)
+        exact = ((whole / factor).astype(np.float32) == plain[left]) & (np.abs(whole) < _LARGEST)
+        fits = exact.all(axis=1)
+        decimals[left[fits]] = power
+        numbers[left[fits]] = whole[fits]
+        left = left[~fits]
+        if not len(left):
             break
-    words[open_] = np.where(missing[open_], np.float32(np.nan).view(np.uint32), words[open_])
+    words = numbers.view(np.uint32)
+    words[missing] = _MISSING
+    words = _zigzag_steps(words)
+    if len(left):
+        words[left] = np.where(missing[left], np.float32(np.nan), columns[left]).view(np.uint32)
     return decimals, words
 
 
-def _differences(whole: NDArray[np.float64], missing: NDArray[np.bool_]) -> UInt32:
-    """Zigzag differences along time, modulo 2**32: small numbers of either sign become small words."""
-    whole[missing] = 0.0
-    numbers = whole.astype(np.int32).view(np.uint32)
-    numbers[missing] = _MISSING
-    steps = np.diff(numbers, axis=1, prepend=np.uint32(0))
-    return (steps << np.uint32(1)) ^ (np.uint32(0) - (steps >> np.uint32(31)))
+def _zigzag_steps(numbers: UInt32) -> UInt32:
+    """Differences along time modulo 2**32, folded so that small numbers of either sign become small words."""
+    steps = numbers.copy()
+    np.subtract(numbers[:, 1:], numbers[:, :-1], out=steps[:, 1:])
+    folded: UInt32 = (steps << np.uint32(1)) ^ (np.uint32(0) - (steps >> np.uint32(31)))
+    return folded
 
 
 def _from_words(decimals: NDArray[np.uint8], words: UInt32) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.errors import InputError
 from pumpdeck_fleet.services.ingest_options import IngestOptions
-from pumpdeck_fleet.services.ingest_text import Dialect, find_dialect
+from pumpdeck_fleet.services.ingest_text import Dialect, find_dialect, wrong_encoding
 
 CSV_BLOCK_BYTES = 16 * 1024 * 1024
+LINE_MAX_BYTES = 1024 * 1024
 PARQUET_BATCH_ROWS = 262_144
 NO_VALUES = ("", "NaN", "nan", "NAN", "NULL", "Null", "null", "NA", "N/A", "n/a", "-", "--")
 
@@ -102,81 +104,94 @@ _OTHER_KINDS = (
 
 
 class CsvSource:
-    """A text file, read by Arrow; Python's own reader is asked only where something is wrong."""
+    """A text file, cut into blocks of whole lines that Arrow reads; Python's reader is asked only where something is wrong."""
 
     def __init__(self, dialect: Dialect, *, skip_bad: bool) -> None:
         self.columns = dialect.columns
         self.header = f"{dialect.path}, line {dialect.header_line}"
+        self.skipped_rows = 0
         self._dialect = dialect
         self._skip_bad = skip_bad
-        self._stream: Any = None
+        self._read_bytes = 0
         self._bytes = dialect.path.stat().st_size
-        self.skipped_rows = 0
 
     def blocks(self, time: int, pump: int | None, values: Sequence[int]) -> Iterator[Block]:
         first_row = 0
-        with self._dialect.path.open("rb") as self._stream:
-            reader = self._reader(time, pump, values)
-            while (batch := self._next(reader, first_row, values)) is not None:
-                if batch.num_rows:
-                    matrix, refused = self._matrix(batch, values)
-                    pumps = None if pump is None else batch.column(_name(pump))
-                    yield Block(first_row, batch.column(_name(time)), pumps, matrix, refused)
-                first_row += batch.num_rows
+        options = self._convert_options(time, pump, values)
+        for lines in self._lines():
+            table = self._table(lines, options, first_row, values)
+            if table is not None and table.num_rows:
+                columns = {name: _one(table.column(name)) for name in table.column_names}
+                matrix, refused = self._matrix([columns[_name(column)] for column in values], table.num_rows)
+                pumps = None if pump is None else columns[_name(pump)]
+                yield Block(first_row, columns[_name(time)], pumps, matrix, refused)
+                first_row += table.num_rows
 
-    def _reader(self, time: int, pump: int | None, values: Sequence[int]) -> Any:
+    def _lines(self) -> Iterator[bytes]:
+        """Whole lines behind the header as UTF-8, some megabytes at a time."""
         dialect = self._dialect
+        is_utf8 = dialect.encoding.replace("-", "").replace("_", "").lower() in ("utf8", "utf8sig")
+        decoder = codecs.getincrementaldecoder(dialect.encoding)()
+        rest, to_skip = b"", dialect.header_line
+        with dialect.path.open("rb") as stream:
+            while True:
+                raw = stream.read(CSV_BLOCK_BYTES)
+                self._read_bytes += len(raw)
+                data = rest + (raw if is_utf8 else self._decoded(decoder, raw))
+                end = len(data) if not raw else data.rfind(b"\n") + 1
+                start = 0
+                while to_skip and (found := data.find(b"\n", start, end)) >= 0:
+                    start, to_skip = found + 1, to_skip - 1
+                rest = data[max(end, start) :]
+                if not to_skip and start < end:
+                    yield data[start:end]
+                if not raw:
+                    return
+                if len(rest) > LINE_MAX_BYTES:
+                    raise InputError("has no line ends", str(dialect.path), expected=f"lines of at most {LINE_MAX_BYTES} bytes")
+
+    def _decoded(self, decoder: codecs.IncrementalDecoder, raw: bytes) -> bytes:
+        try:
+            return decoder.decode(raw, final=not raw).encode("utf-8")
+        except UnicodeDecodeError as error:
+            raise wrong_encoding(self._dialect.path, self._dialect.encoding, error) from error
+
+    def _convert_options(self, time: int, pump: int | None, values: Sequence[int]) -> Any:
         text = [time] if pump is None else [time, pump]
         types: dict[str, pa.DataType] = {_name(column): pa.string() for column in text}
         types |= {_name(column): pa.string() if self._skip_bad else pa.float64() for column in values}
-        encoding = "utf8" if dialect.encoding.replace("-", "").startswith("utf8") else dialect.encoding
+        return pyarrow.csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(types),
+            decimal_point=self._dialect.decimal,
+            null_values=NO_VALUES,
+            strings_can_be_null=True,
+        )
+
+    def _table(self, lines: bytes, options: Any, first_row: int, values: Sequence[int]) -> Any:
+        names = [_name(column) for column in range(len(self.columns))]
+        skip = self._skip_row if self._skip_bad else None
         try:
-            return pyarrow.csv.open_csv(
-                self._stream,
-                read_options=pyarrow.csv.ReadOptions(
-                    use_threads=False,
-                    block_size=CSV_BLOCK_BYTES,
-                    skip_rows=dialect.header_line,
-                    column_names=[_name(column) for column in range(len(self.columns))],
-                    encoding=encoding,
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=dialect.separator, invalid_row_handler=self._skip_row if self._skip_bad else None
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=[_name(column) for column in (*text, *values)],
-                    decimal_point=dialect.decimal,
-                    null_values=NO_VALUES,
-                    strings_can_be_null=True,
-                ),
+            return pyarrow.csv.read_csv(
+                pa.BufferReader(lines),
+                read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=names),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=self._dialect.separator, invalid_row_handler=skip),
+                convert_options=options,
             )
         except (pa.ArrowInvalid, UnicodeError) as error:
             if "Empty CSV file" in str(error):
-                raise InputError("holds no rows", str(dialect.path), expected="rows behind the header line") from error
-            raise self._explain(0, values, error) from error
+                return None
+            raise self._explain(first_row, values, error) from error
 
     def _skip_row(self, _row: Any) -> str:
         self.skipped_rows += 1
         return "skip"
 
-    def _next(self, reader: Any, first_row: int, values: Sequence[int]) -> Any:
-        try:
-            return reader.read_next_batch()
-        except StopIteration:
-            return None
-        except (pa.ArrowInvalid, UnicodeError) as error:
-            raise self._explain(first_row, values, error) from error
-        except OSError as error:
-            raise InputError(f"cannot be read to its end ({error})", str(self._dialect.path), hint="copy it again") from error
-
-    def _matrix(self, batch: Any, values: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-        columns = [batch.column(_name(column)) for column in values]
-        refused = None
-        if self._skip_bad:
-            refused = np.zeros(batch.num_rows, np.bool_)
-            columns = [_numbers_or_refused(column, self._dialect.decimal, refused) for column in columns]
-        return _to_matrix(columns, batch.num_rows), refused
+    def _matrix(self, columns: Sequence[Any], rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+        if not self._skip_bad:
+            return _to_matrix(columns, rows), None
+        refused = np.zeros(rows, np.bool_)
+        return _to_matrix([_numbers_or_refused(column, self._dialect.decimal, refused) for column in columns], rows), refused
 
     def _explain(self, first_row: int, values: Sequence[int], error: Exception) -> InputError:
         """What is wrong in the first bad row from `first_row` on, with its place."""
@@ -228,8 +243,7 @@ class CsvSource:
         return repr(fields[column][:40]) if column is not None and column < len(fields) else None
 
     def progress(self) -> tuple[int, int]:
-        done = self._bytes if self._stream is None or self._stream.closed else self._stream.tell()
-        return min(done, self._bytes), self._bytes
+        return self._read_bytes, self._bytes
 
 
 class ParquetSource:
@@ -290,6 +304,11 @@ class ParquetSource:
 
     def progress(self) -> tuple[int, int]:
         return self._read_rows, self._rows
+
+
+def _one(column: Any) -> Any:
+    """A column of a table as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _name(column: int) -> str:

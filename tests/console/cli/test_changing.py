@@ -17,7 +17,7 @@ def test_init_makes_a_workspace_that_every_list_can_read(tmp_path, run):
     root = tmp_path / "new"
     code, out, _ = run("init", str(root), "--name", 'North "Sea"', "--json", at=root)
     assert code == 0
-    assert set(json.loads(out)["files"]) == {"fleet.toml", "policies.toml"}
+    assert set(json.loads(out)["files"]) == {"fleet.toml", "policies.toml", "pipelines/esp.toml"}
     for words in (
         ["sites"],
         ["pumps"],
