@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support.seeded_workspace import seeded_workspace
 
 from pumpdeck_console.start import _OPENER
 from pumpdeck_console.wiring import open_workspace
 from pumpdeck_console.worker_process import OperationFailedError, WorkerProcess
 from pumpdeck_fleet.core.registry import Alias
+from support.seeded_workspace import seeded_workspace
 
 WAIT_S = 60.0
 
