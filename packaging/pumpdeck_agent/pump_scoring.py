@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.loaded import LoadedPump
@@ -22,12 +25,15 @@ from pumpdeck_fleet.core.receipts import AlarmNotice, ReturnKind
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
 from pumpdeck_fleet.numeric.columns import encode_chunk
-from pumpdeck_fleet.numeric.detectors import contributions
+from pumpdeck_fleet.numeric.detectors import has_votes
 from pumpdeck_fleet.numeric.features import WindowMean
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64, TelemetryFrame, UInt16
+from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16
 from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
 
 NOTICE_FORMAT = 1
+_MISSING = np.float32(np.nan)
+# Time, values, score, alarmed, drift index of a row that was pushed. A plain tuple: one is made for every row.
+_Pushed = tuple[int, Float32, float, bool, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,29 @@ class FrameResult:
     raised: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What one row gave. `score`: None when no voting channel is there. `notice`: the alarm that it raised or cleared.
+
+    `answers`: the graph's outputs for it, when asked for.
+    """
+
+    pump: str
+    at_ms: int
+    score: float | None
+    limit: float
+    alarmed: bool
+    drift_index: float
+    notice: AlarmNotice | None = None
+    answers: Mapping[str, NDArray[Any]] | None = None
+
+
 class PumpScoring:
-    """The live state of one pump under one package. `outgoing` is handed over by `take_outgoing` before `record` is saved."""
+    """The live state of one pump under one package. `outgoing` is handed over by `take_outgoing` before `record` is saved.
+
+    Rows come in frames (`score`) or one by one (`push`): the latter touches only window, detector and alarm logic and puts the
+    row into a buffer; sketch and segments take it from there when the record is made.
+    """
 
     def __init__(self, device: str, package_sha256: str, pump: LoadedPump, limits: AgentLimits) -> None:
         self._device = device
@@ -53,6 +80,10 @@ class PumpScoring:
         self._rows = OpenSegment()
         self._scores = OpenSegment()
         self._outgoing: list[Outgoing] = []
+        self._buffer: list[_Pushed] = []
+        self._changes: list[AlarmNotice] = []
+        self._low = np.array([channel.low for channel in pump.entry.channels], np.float32)
+        self._high = np.array([channel.high for channel in pump.entry.channels], np.float32)
 
     @classmethod
     def restore(
@@ -76,6 +107,7 @@ class PumpScoring:
 
     def score(self, frame: TelemetryFrame, file_digest: str) -> FrameResult:
         """Take the rows of one spool file, once: a file whose digest is in the figures already changes nothing."""
+        self._fold()
         if file_digest == self.figures.last_file:
             return FrameResult()
         flagged = _with_flags(frame, self._pump.entry.channels)
@@ -87,17 +119,57 @@ class PumpScoring:
         self.figures = replace(self.figures, last_file=file_digest, late_rows=self.figures.late_rows + late)
         return FrameResult(len(fresh), late, raised)
 
+    @property
+    def last_ms(self) -> int | None:
+        """Time of the newest row; a row to be pushed must be later."""
+        return self._buffer[-1][0] if self._buffer else self.figures.last_row_ms
+
+    def push(self, at_ms: int, values: Float32, *, is_explained: bool = False) -> RowResult:
+        """Take one row: float32 [c] in the order of the pump's channels, NaN where missing; kept, not copied.
+
+        Raises:
+            FormatError: the row is not later than the last one; nothing changed.
+        """
+        features = self._window.push(at_ms, self._within(values))
+        shown = self._tracker.correct(at_ms, features).reshape(1, -1)
+        pump, tracker, answers = self._pump, self._tracker, None
+        if is_explained:
+            answers = pump.model.answers(shown, pump.parameters)
+            score = float(answers["score"][0])
+        else:
+            score = float(pump.model.score(shown, pump.parameters)[0])
+        was_alarmed = tracker.alarmed
+        alarmed = tracker.push(at_ms, features, score)
+        if score == 0.0 and not has_votes(pump.block, shown)[0]:
+            score = math.nan
+        self._buffer.append((at_ms, values, score, alarmed, tracker.drift_index))
+        notice = None
+        if alarmed != was_alarmed:
+            notice = self._notice(at_ms, score, alarmed, self._guilty(features[None]))
+            self._outgoing.append(_alarm_item(notice))
+            self._changes.append(notice)
+        known = None if math.isnan(score) else score
+        return RowResult(pump.entry.tag, at_ms, known, pump.block.limit, alarmed, tracker.drift_index, notice, answers)
+
+    def take_changes(self) -> list[AlarmNotice]:
+        """Alarms raised and cleared since the last call, for those who announce them on site."""
+        changes, self._changes = self._changes, []
+        return changes
+
     def owe(self, items: list[Outgoing]) -> None:
         """These go out with the next save."""
         self._outgoing += items
 
     def take_outgoing(self) -> list[Outgoing]:
         """What is to be put into the outbox before the record is saved."""
+        # Folding may close a segment or a day: that must be among what goes out before the record says that it did.
+        self._fold()
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
     def record(self) -> PumpRecord:
         """Everything a restart needs."""
+        self._fold()
         blobs = {
             "window": self._window.to_bytes(),
             "alarm": self._tracker.to_bytes(),
@@ -109,18 +181,40 @@ class PumpScoring:
 
     def _score_rows(self, frame: TelemetryFrame) -> int:
         values = frame.select(self._pump.spec.channels).values
-        features = self._window.extend(frame.at_ms, values)
+        features = self._window.extend(frame.at_ms, self._within(values))
         was_alarmed = self._tracker.alarmed
         trace = self._tracker.extend(frame.at_ms, features, self._score_features)
         notices = self._notices(trace, features, was_alarmed)
-        self._outgoing += notices
+        self._outgoing += [_alarm_item(notice) for notice in notices]
+        self._changes += notices
+        self._keep(frame, values, trace)
+        return sum(notice.raised for notice in notices)
+
+    def _within(self, values: Float32) -> Float32:
+        """Values beyond the channel's range are a sensor's fault, not the pump's: missing for the model, as in training."""
+        outside = (values < self._low) | (values > self._high)
+        # A byte search over a handful of booleans costs a tenth of `any`.
+        return np.where(outside, _MISSING, values) if b"\1" in outside.tobytes() else values
+
+    def _fold(self) -> None:
+        """Rows that were pushed, into sketch, segments and figures."""
+        if not self._buffer:
+            return
+        rows, self._buffer = self._buffer, []
+        at_ms = np.array([row[0] for row in rows], np.int64)
+        values = np.array([row[1] for row in rows], np.float32)
+        frame = TelemetryFrame(self._pump.spec.channels, at_ms, values, np.zeros(len(rows), np.uint16))
+        scores, drifts = (np.array([row[place] for row in rows], np.float32) for place in (2, 4))
+        trace = AlarmTrace(at_ms, scores, np.array([row[3] for row in rows]), drifts)
+        self._keep(_with_flags(frame, self._pump.entry.channels), values, trace)
+
+    def _keep(self, frame: TelemetryFrame, values: Float32, trace: AlarmTrace) -> None:
         self._sketch_rows(frame.at_ms, values)
         self._rows.add(frame)
         self._scores.add(self._scores_frame(trace))
         self._refresh(trace, frame)
         if self._rows.rows >= self._limits.open_rows:
             self._close_segments()
-        return len(_raises(trace.alarmed, was_alarmed))
 
     def _score_features(self, features: Float32) -> Float32:
         return self._pump.model.score(features, self._pump.parameters)
@@ -167,30 +261,33 @@ class PumpScoring:
             self._outgoing.append(chunk_item(kind, self.figures, start_ms, segment.to_bytes()))
         self._rows, self._scores = OpenSegment(), OpenSegment()
 
-    def _notices(self, trace: AlarmTrace, features: Float32, was_alarmed: bool) -> list[Outgoing]:
+    def _notices(self, trace: AlarmTrace, features: Float32, was_alarmed: bool) -> list[AlarmNotice]:
         before = np.concatenate([[was_alarmed], trace.alarmed[:-1]])
-        changes = np.flatnonzero(trace.alarmed != before).tolist()
-        return [self._notice(trace, row, self._guilty(features[row : row + 1])) for row in changes]
+        return [
+            self._notice(
+                int(trace.at_ms[row]), float(trace.score[row]), bool(trace.alarmed[row]), self._guilty(features[row : row + 1])
+            )
+            for row in np.flatnonzero(trace.alarmed != before).tolist()
+        ]
 
-    def _notice(self, trace: AlarmTrace, row: int, channel: str) -> Outgoing:
-        raised = bool(trace.alarmed[row])
-        notice = AlarmNotice(
+    def _notice(self, at_ms: int, score: float, raised: bool, channel: str) -> AlarmNotice:
+        return AlarmNotice(
             format=NOTICE_FORMAT,
             device=self._device,
             pump=self.figures.tag,
-            at_ms=int(trace.at_ms[row]),
+            at_ms=at_ms,
             raised=raised,
-            score=float(trace.score[row]),
+            score=score,
             limit=self._pump.block.limit,
             channel=channel if raised else "",
             package_sha256=self.figures.package_sha256,
         )
-        return _alarm_item(notice)
 
     def _guilty(self, features: Float32) -> str:
         # The baseline's offset stands still while a pump is alarmed, so the present one is that of the row.
         corrected = features - (self._tracker.offset * self._pump.block.width).astype(np.float32)
-        return self._pump.block.channels[int(contributions(self._pump.block, corrected)[0].argmax())]
+        answers = self._pump.model.answers(corrected, self._pump.parameters)
+        return self._pump.block.channels[int(answers["contributions"][0].argmax())]
 
     def _sketch_rows(self, at_ms: Int64, values: Float32) -> None:
         days = at_ms // DAY_MS
@@ -218,6 +315,7 @@ class PumpScoring:
                 NOTICE_FORMAT, self._device, old.tag, old.last_row_ms, False, 0.0, 0.0, "", old.package_sha256
             )
             self._outgoing.append(_alarm_item(notice))
+            self._changes.append(notice)
         self.figures = replace(
             self.figures, package_sha256=package_sha256, alarmed=False, drift_index=0.0, sketch_day_ms=None
         )
@@ -235,12 +333,6 @@ def _alarm_item(notice: AlarmNotice) -> Outgoing:
     return Outgoing(ReturnKind.ALARM, canonical.encode(notice), notice.pump, notice.at_ms)
 
 
-def _raises(alarmed: Bools, was_alarmed: bool) -> list[int]:
-    before = np.concatenate([[was_alarmed], alarmed[:-1]])
-    rows: list[int] = np.flatnonzero(alarmed & ~before).tolist()
-    return rows
-
-
 def _with_flags(frame: TelemetryFrame, channels: Iterable[Channel]) -> TelemetryFrame:
     """The frame with range and missing flags from what the manifest says of the channels."""
     flags: UInt16 = frame.flags.copy()
@@ -256,4 +348,3 @@ def _with_flags(frame: TelemetryFrame, channels: Iterable[Channel]) -> Telemetry
         flags[missing] |= np.uint16(QualityFlag.MISSING)
         flags[outside] |= np.uint16(QualityFlag.RANGE)
     return TelemetryFrame(frame.channels, frame.at_ms, frame.values, flags)
-

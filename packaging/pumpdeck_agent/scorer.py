@@ -7,20 +7,27 @@ before the records repeats the same work with the same bytes; a cut behind them 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
-from pumpdeck_agent.loaded import LoadedPackage, load_package
+from pumpdeck_agent.loaded import LoadedPackage, LoadedPump, load_package
 from pumpdeck_agent.outbox import Outbox, Outgoing
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpRecord, read_record, write_record
-from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring
+from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring, RowResult
 from pumpdeck_agent.return_items import finish_close
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.spool import Spool, SpoolFile
 from pumpdeck_agent.state_files import StateFiles
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, PumpdeckError
+from pumpdeck_fleet.core.receipts import AlarmNotice
+from pumpdeck_fleet.numeric.frame import Float32
+
+# Rows of one pump that are scored and not saved yet. More than that wait only when the disk takes nothing; then the oldest go.
+UNSAVED_MAX_ROWS = 4096
+CHANGES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,21 @@ class ScoreCounts:
         return ScoreCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
+@dataclass(frozen=True, slots=True)
+class LiveRow:
+    """A row that came by itself: tag in lower case, float32 [c] in the order of the pump's channels, NaN where missing."""
+
+    tag: str
+    at_ms: int
+    values: Float32
+
+
 class Scorer:
-    """Scores for one device. Holds the loaded package and the pumps' live state; another process may do so too, by turns."""
+    """Scores for one device. Holds the loaded package and the pumps' live state; another process may do so too, by turns.
+
+    Files: `score_spool`, each saved before the next. Rows that come one by one: `push`, saved by `flush`; what a failure takes
+    from memory meanwhile is scored again from the rows that are kept until then. Threads take turns.
+    """
 
     def __init__(
         self, platform: Platform, layout: Layout, config: AgentConfig, limits: AgentLimits, models: ModelCache
@@ -59,6 +79,10 @@ class Scorer:
         self._package: LoadedPackage | None = None
         # Live state by tag, with the digest of the record it was saved as: when the file differs, somebody else went on.
         self._live: dict[str, tuple[str, PumpScoring]] = {}
+        self._unsaved: dict[str, list[LiveRow]] = {}
+        self._dropped_rows = 0
+        self._changes: list[AlarmNotice] = []
+        self._turn = threading.RLock()
 
     def score_spool(self, max_files: int = 1_000_000) -> ScoreCounts:
         """Score the files that wait, oldest name first. Without an active package they wait on, within the spool's limit.
@@ -69,7 +93,7 @@ class Scorer:
         """
         if not self._spool.names():
             return ScoreCounts()
-        with self._platform.locks.hold(self._layout.score_lock, self._limits.lock_wait_s):
+        with self._turn, self._platform.locks.hold(self._layout.score_lock, self._limits.lock_wait_s):
             package = self._active_package()
             if package is None:
                 return ScoreCounts(dropped_files=self._spool.shrink())
@@ -78,6 +102,91 @@ class Scorer:
                 for name in self._spool.names()[:max_files]:
                     counts = counts.plus(self._score_file(package, name))
             return counts
+
+    def package(self) -> LoadedPackage | None:
+        """What runs now, loaded when it was not; None: NO_MODEL. Raises: DamagedError."""
+        with self._turn:
+            return self._active_package()
+
+    def pump(self, tag: str) -> LoadedPump | None:
+        """What this pump is scored with, as loaded last; the tag in lower case."""
+        package = self._package
+        return package.pumps.get(tag) if package is not None else None
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that were scored and given up before they could be saved."""
+        return self._dropped_rows
+
+    def has_unsaved(self) -> bool:
+        """True when `flush` has something to do."""
+        return bool(self._unsaved)
+
+    def push(self, rows: Sequence[LiveRow], *, is_explained: bool = False) -> list[RowResult]:
+        """Score these rows in order, all or none.
+
+        Raises:
+            NotFoundError: there is no package, or none for one of the pumps.
+            ConflictError: a row is not later than the one before of its pump.
+        """
+        with self._turn:
+            pumps = {tag: self._pump_of(tag) for tag in {row.tag for row in rows}}
+            newest = {tag: scoring.last_ms for tag, scoring in pumps.items()}
+            for row in rows:
+                last_ms = newest[row.tag]
+                if last_ms is not None and row.at_ms <= last_ms:
+                    raise ConflictError("is not later than the row before", row.tag, expected=f"> {last_ms}", found=row.at_ms)
+                newest[row.tag] = row.at_ms
+            results = []
+            with self._memory_follows_disk():
+                for row in rows:
+                    results.append(pumps[row.tag].push(row.at_ms, row.values, is_explained=is_explained))
+                    self._unsaved.setdefault(row.tag, []).append(row)
+            for tag, scoring in pumps.items():
+                self._note_changes(scoring)
+                self._bound_unsaved(tag)
+            return results
+
+    def flush(self) -> None:
+        """Save what was pushed. Raises: BusyError, OSError: it is kept, try again."""
+        if not self._unsaved:
+            return
+        with self._turn, self._platform.locks.hold(self._layout.score_lock, self._limits.lock_wait_s):
+            package = self._package
+            if package is None:
+                return
+            with self._memory_follows_disk():
+                touched = [self._restore(package, tag) for tag in self._unsaved]
+                self._save([scoring for scoring in touched if scoring is not None])
+                self._unsaved.clear()
+
+    def take_changes(self) -> list[AlarmNotice]:
+        """Alarms raised and cleared since the last call, for those who announce them on site; the outbox has them anyway."""
+        with self._turn:
+            changes, self._changes = self._changes, []
+            return changes
+
+    def _pump_of(self, tag: str) -> PumpScoring:
+        live = self._live.get(tag)
+        if live is not None and self._package is not None and live[1].figures.package_sha256 == self._package.sha256:
+            return live[1]
+        scoring = self._restore(self._package, tag) if self._package is not None else None
+        if scoring is None:
+            hint = f"pumps here: {', '.join(sorted(self._package.pumps))}" if self._package else "no model is installed"
+            raise NotFoundError("no model scores this pump here", tag, hint=hint)
+        return scoring
+
+    def _note_changes(self, scoring: PumpScoring) -> None:
+        self._changes += scoring.take_changes()
+        # In a process that announces nothing they would only pile up.
+        del self._changes[:-CHANGES_MAX]
+
+    def _bound_unsaved(self, tag: str) -> None:
+        rows = self._unsaved[tag]
+        extra = len(rows) - UNSAVED_MAX_ROWS
+        if extra > 0:
+            del rows[:extra]
+            self._dropped_rows += extra
 
     def _score_file(self, package: LoadedPackage, name: str) -> ScoreCounts:
         try:
@@ -101,13 +210,16 @@ class Scorer:
     def _score_frames(self, package: LoadedPackage, file: SpoolFile) -> tuple[list[FrameResult], int]:
         results, touched, foreign = [], [], 0
         for tag, frame in file.frames.items():
-            scoring = self._restore(package, tag.lower())
+            scoring = self._restore(package, tag)
             if scoring is None:
                 foreign += len(frame)
                 continue
             results.append(scoring.score(frame, file.digest))
+            self._note_changes(scoring)
             touched.append(scoring)
         self._save(touched)
+        for tag in file.frames:
+            self._unsaved.pop(tag, None)
         return results, foreign
 
     def _save(self, touched: list[PumpScoring]) -> None:
@@ -137,9 +249,9 @@ class Scorer:
         live = self._live.get(tag)
         if live is not None and live[0] == digest and live[1].figures.package_sha256 == package.sha256:
             return live[1]
-        return self._rebuild(package, tag, record)
+        return self._rebuild(package, tag, record, digest)
 
-    def _rebuild(self, package: LoadedPackage, tag: str, record: PumpRecord | None) -> PumpScoring:
+    def _rebuild(self, package: LoadedPackage, tag: str, record: PumpRecord | None, digest: str) -> PumpScoring:
         device, sha256, pump = self._config.device, package.sha256, package.pumps[tag]
         owed: list[Outgoing] = []
         if record is not None:
@@ -150,6 +262,14 @@ class Scorer:
             # A record whose parts do not fit each other is worth as much as none.
             scoring = PumpScoring.restore(device, sha256, pump, self._limits, None)
         scoring.owe(owed)
+        self._note_changes(scoring)
+        last_ms = scoring.last_ms
+        for row in self._unsaved.get(tag, ()):
+            if (last_ms is None or row.at_ms > last_ms) and len(row.values) == len(pump.spec.channels):
+                scoring.push(row.at_ms, row.values)
+        # They were announced when the rows came.
+        scoring.take_changes()
+        self._live[tag] = (digest, scoring)
         return scoring
 
     def _active_package(self) -> LoadedPackage | None:

@@ -1,4 +1,4 @@
-"""Rows to be scored: files in `spool/in`, CSV or JSON lines, taken in order of name (docs/formats.md, Agent root folder)."""
+"""Rows to be scored: files in `spool/in`, CSV, JSON lines or binary segments, taken in order of name (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_agent.spool_binary import decode_segment
 from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.clock import parse_ms
 from pumpdeck_fleet.core.errors import FormatError, PumpdeckError
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 
-SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".jsonl", ".pdc")
 MAX_CHANNELS = 64
 _KEPT_REFUSED = 16
 _LINE_MAX = 64 * 1024
@@ -26,7 +27,7 @@ _LINE_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """One file: frames by tag as it stands in the file, and the rows that could not be read."""
+    """One file: frames by tag in lower case, and the rows that could not be read."""
 
     name: str
     digest: str
@@ -99,7 +100,13 @@ def parse_spool(name: str, data: bytes) -> SpoolFile:
 
     Raises:
         FormatError: not UTF-8, no header, or no such kind of file.
+        TooLargeError: a binary segment that would take too much memory.
     """
+    if name.endswith(".pdc"):
+        tag, frame = decode_segment(name, data)
+        if len(frame.channels) > MAX_CHANNELS:
+            raise FormatError("has too many channels", name, expected=MAX_CHANNELS, found=len(frame.channels))
+        return SpoolFile(name, digest_of(data), {tag.lower(): frame}, 0)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -136,7 +143,7 @@ def _read_csv(name: str, text: str) -> tuple[tuple[str, ...], dict[str, _Rows], 
         except (ValueError, IndexError, PumpdeckError):
             refused += 1
             continue
-        found = rows.setdefault(fields[1], _Rows())
+        found = rows.setdefault(fields[1].lower(), _Rows())
         found.at_ms.append(at_ms)
         found.values.append(values)
     return channels, rows, refused
@@ -156,7 +163,7 @@ def _read_jsonl(text: str) -> tuple[tuple[str, ...], dict[str, _Rows], int]:
         parsed.append(row)
     rows: dict[str, _Rows] = {}
     for tag, at_ms, values in parsed:
-        found = rows.setdefault(tag, _Rows())
+        found = rows.setdefault(tag.lower(), _Rows())
         found.at_ms.append(at_ms)
         found.values.append([values.get(channel, math.nan) for channel in place])
     return tuple(place), rows, refused

@@ -12,12 +12,14 @@ import pytest
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.return_items import close_open_segments
 from pumpdeck_agent.runtime import ModelCache
-from pumpdeck_agent.scorer import ScoreCounts, Scorer
+from pumpdeck_agent.scorer import UNSAVED_MAX_ROWS, LiveRow, ScoreCounts, Scorer
+from pumpdeck_agent.spool_binary import encode_segment
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError
 from pumpdeck_fleet.core.receipts import AlarmNotice, ReturnKind
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTrace, AlarmTracker
-from pumpdeck_fleet.numeric.columns import decode_chunk
+from pumpdeck_fleet.numeric.columns import MAX_ROWS, decode_chunk
 from pumpdeck_fleet.numeric.detectors import score_rows
 from pumpdeck_fleet.numeric.edges import decode_edges
 from pumpdeck_fleet.numeric.features import FeatureSpec, WindowMean
@@ -134,7 +136,9 @@ def test_sketches_of_each_day_hold_each_row_once(bench: Bench) -> None:
         collected(bench)
     content = read_package(BUILT.data, expected_sha256=BUILT.sha256, max_unpacked_bytes=BUILT.unpacked_bytes)
     edges = decode_edges(content.files["pumps/p-101a.edges"], NAMES)
-    found = {item.start_ms: decode_sketch(data, edges) for item, data in collected(bench) if item.kind is ReturnKind.SKETCH}
+    found = {
+        item.start_ms: decode_sketch(data, edges) for item, data in collected(bench) if item.kind is ReturnKind.SKETCH
+    }
     assert sorted(found) == sorted({int(day) * DAY for day in at // DAY})
     for day_ms, sketch in found.items():
         here = at // DAY * DAY == day_ms
@@ -258,7 +262,9 @@ def test_a_new_package_scores_only_new_rows_and_clears_the_old_alarm(bench: Benc
     items = collected(bench)
     notices = [canonical.parse_json(data, "n", max_bytes=4096) for item, data in items if item.kind is ReturnKind.ALARM]
     assert [(n["raised"], n["package_sha256"]) for n in notices] == [(True, BUILT.sha256), (False, BUILT.sha256)]
-    heads = [canonical.parse_json(d.partition(b"\n")[0], "h", max_bytes=999) for i, d in items if i.kind is ReturnKind.SCORES]
+    heads = [
+        canonical.parse_json(d.partition(b"\n")[0], "h", max_bytes=999) for i, d in items if i.kind is ReturnKind.SCORES
+    ]
     assert {head["package_sha256"] for head in heads} == {BUILT.sha256, second.sha256}
 
 
@@ -298,3 +304,140 @@ def test_one_scorer_follows_what_another_process_did(bench: Bench) -> None:
     found = frame_of(collected(bench), ReturnKind.SEGMENT, "P-101A")
     np.testing.assert_array_equal(found.at_ms, at)
     assert bench.status()["pumps"]["P-101A"]["scored_rows"] == 60
+
+
+def live(tag: str, at_ms: np.ndarray, rows: np.ndarray) -> list[LiveRow]:
+    return [LiveRow(tag, int(at), row) for at, row in zip(at_ms, rows, strict=True)]
+
+
+def ready_scorer(bench: Bench) -> Scorer:
+    one = scorer(bench)
+    assert one.package() is not None
+    return one
+
+
+@pytest.mark.parametrize("flush_every", [1, 7, 1000])
+def test_rows_one_by_one_give_what_a_file_gives(bench: Bench, flush_every: int) -> None:
+    """The same scores, alarms, rows and sketch, however often they are saved, with collects and restarts in between."""
+    at, rows = times(400, START + 20 * 3_600_000), faulty_rows(400, 1)
+    one, changes = ready_scorer(bench), []
+    for number, row in enumerate(live("p-101a", at, rows)):
+        result = one.push([row])[0]
+        changes += [notice.raised for notice in one.take_changes()]
+        assert result.pump == "P-101A"
+        if number % flush_every == flush_every - 1:
+            one.flush()
+        if number % 90 == 89:
+            collected(bench)
+        if number == 150:
+            one.flush()
+            one = ready_scorer(bench)
+    one.flush()
+    assert not one.has_unsaved()
+    trace, items = replay(at, rows), collected(bench)
+    scores = frame_of(items, ReturnKind.SCORES, "P-101A")
+    np.testing.assert_allclose(scores.values[:, 0], trace.score, rtol=1e-6)
+    np.testing.assert_array_equal(scores.values[:, 2] == 1, trace.alarmed)
+    np.testing.assert_array_equal(frame_of(items, ReturnKind.SEGMENT, "P-101A").values, rows)
+    assert changes == [True, False]
+    assert [item.kind for item, _ in items].count(ReturnKind.ALARM) == 2
+    assert bench.status()["pumps"]["P-101A"]["scored_rows"] == 400
+
+
+def test_a_disk_that_takes_nothing_loses_no_pushed_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, rows = times(60), quiet_rows(60, 1)
+    one = ready_scorer(bench)
+    one.push(live("p-101a", at[:20], rows[:20]))
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            bench.fs, "open_write", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left on device"))
+        )
+        with pytest.raises(OSError, match="no space"):
+            one.flush()
+        one.push(live("p-101a", at[20:40], rows[20:40]))
+    one.push(live("p-101a", at[40:], rows[40:]))
+    one.flush()
+    items = collected(bench)
+    np.testing.assert_array_equal(frame_of(items, ReturnKind.SEGMENT, "P-101A").values, rows)
+    trace = replay(at, rows)
+    np.testing.assert_allclose(frame_of(items, ReturnKind.SCORES, "P-101A").values[:, 0], trace.score, rtol=1e-6)
+
+
+def test_what_waits_for_a_broken_disk_is_bounded_and_counted(bench: Bench) -> None:
+    one = ready_scorer(bench)
+    one.push(live("p-101a", times(UNSAVED_MAX_ROWS + 30), quiet_rows(UNSAVED_MAX_ROWS + 30, 1)))
+    assert one.dropped_rows == 30
+
+
+def test_pushed_rows_are_taken_all_or_none(bench: Bench) -> None:
+    one = ready_scorer(bench)
+    rows = live("p-101a", times(3), quiet_rows(3, 1))
+    with pytest.raises(ConflictError):
+        one.push([rows[0], rows[2], rows[1]])
+    with pytest.raises(NotFoundError, match="p-101a, p-101b"):
+        one.push([rows[0], LiveRow("p-9", 1, rows[1].values)])
+    assert not one.has_unsaved()
+    assert len(one.push(rows)) == 3
+
+
+def test_a_pushed_row_says_what_the_graph_says(bench: Bench) -> None:
+    rows = quiet_rows(2, 1)
+    rows[1, 2] += np.float32(20)
+    first, second = ready_scorer(bench).push(live("p-101a", times(2), rows), is_explained=True)
+    assert first.answers is not None
+    assert second.answers is not None
+    assert second.score == pytest.approx(float(second.answers["contributions"].max()))
+    assert float(second.answers["probability"][0]) > float(first.answers["probability"][0])
+    assert NAMES[int(second.answers["contributions"][0].argmax())] == "vibration_mm_s"
+
+
+def test_values_beyond_a_channels_range_are_missing_for_the_model(bench: Bench) -> None:
+    """As in training; the row itself goes home as it came."""
+    at, rows = times(120), quiet_rows(120, 1)
+    broken = rows.copy()
+    broken[60:, 1] = 9999.0
+    missing = np.where(broken > 9000, np.nan, broken).astype(np.float32)
+    bench.spool("a.csv", {"P-101A": broken}, at)
+    scorer(bench).score_spool()
+    one = ready_scorer(bench)
+    pushed = one.push(live("p-101b", at, broken))
+    items = collected(bench)
+    expected = replay(at, missing).score
+    np.testing.assert_allclose(frame_of(items, ReturnKind.SCORES, "P-101A").values[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose([result.score for result in pushed], expected, rtol=1e-6)
+    np.testing.assert_array_equal(frame_of(items, ReturnKind.SEGMENT, "P-101A").values, broken)
+
+
+def test_a_binary_segment_is_scored_like_a_file_of_text(bench: Bench) -> None:
+    count = MAX_ROWS + 200
+    at, rows = START + 1000 * np.arange(count, dtype=np.int64), quiet_rows(count, 5)
+    frame = TelemetryFrame(NAMES, at, rows, np.zeros(count, np.uint16))
+    (bench.root / "spool/in/a.pdc").write_bytes(encode_segment("P-101A", frame))
+    counts = scorer(bench).score_spool()
+    assert (counts.rows, counts.refused_files) == (count, 0)
+    items = collected(bench)
+    np.testing.assert_array_equal(frame_of(items, ReturnKind.SEGMENT, "P-101A").values, rows)
+    np.testing.assert_allclose(
+        frame_of(items, ReturnKind.SCORES, "P-101A").values[:, 0], replay(at, rows).score, rtol=1e-6
+    )
+
+
+def test_a_binary_segment_that_is_none_is_put_aside(bench: Bench) -> None:
+    frame = TelemetryFrame(NAMES, times(20), quiet_rows(20, 1), np.zeros(20, np.uint16))
+    good = encode_segment("P-101A", frame)
+    bad = [
+        good[:-1],
+        good + b"x",
+        good[:40],
+        b"",
+        b"{}\n",
+        good.replace(b"P-101A", b"P 101A"),
+        good + good[good.index(b"\n") + 1 :],
+    ]
+    large = bytearray(good)
+    large[good.index(b"PDC1") + 4 : good.index(b"PDC1") + 8] = (60_000).to_bytes(4, "little")
+    for number, data in enumerate([*bad, bytes(large)]):
+        (bench.root / f"spool/in/{number}.pdc").write_bytes(data)
+    (bench.root / "spool/in/z.pdc").write_bytes(good)
+    counts = scorer(bench).score_spool()
+    assert (counts.refused_files, counts.rows) == (8, 20)

@@ -1,4 +1,6 @@
-"""The training pipeline of one pump type: snapshot -> clean -> features -> fit -> evaluate -> export, in that order.
+"""The training pipeline of one pump type: snapshot -> clean -> features -> fit -> (shape) -> evaluate -> export, in that order.
+
+The step `shape` is there for model types that learn from all pumps together; it scores every pump anew.
 
 Steps that cost time work pump by pump and are remembered in the run cache under keys that name everything they
 depend on; a run that was cut goes on where it stopped. Registering the result is one transaction of the store and
@@ -13,14 +15,26 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
-from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block, score_rows
+from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.gates import data_gate, metrics_of, rate_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
-from pumpdeck_trainer.learning import Judged, Learned, PumpRows, inputs_of, judge, learn, own_limit
+from pumpdeck_trainer.learning import (
+    Judged,
+    Learned,
+    PumpRows,
+    Shape,
+    fit_shape,
+    inputs_of,
+    judge,
+    learn,
+    own_limit,
+    rescore,
+)
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
+from pumpdeck_trainer.scorer import MaxZScorer
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, clean, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
@@ -69,12 +83,16 @@ class _Run:
         self._source = source
         self._context = context
         self._rows: dict[str, PumpRows] = {}
+        self._shape: Shape
 
     def train(self) -> TrainedModel:
         self._say("snapshot", 0, 1)
         snapshot = take_snapshot(self._source, self._request)
         self._say("snapshot", 1, 1)
         learned, left_out = self._fit(snapshot)
+        self._shape = fit_shape(list(learned.values()), self._spec)
+        if self._spec.model_type != MaxZScorer.model_type:
+            learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
         judged = self._evaluate(snapshot, learned, limits, early)
         return self._export(snapshot, learned, limits, judged, left_out)
@@ -106,6 +124,18 @@ class _Run:
         self._context.cache.put(key, found.to_bytes())
         return found
 
+    def _rescore(self, snapshot: Snapshot, learned: dict[str, Learned]) -> dict[str, Learned]:
+        found: dict[str, Learned] = {}
+        for place, (pump, one) in enumerate(learned.items()):
+            self._say("shape", place, len(learned))
+            key = self._key("shape", canonical.digest(f"{snapshot.pumps[pump]} {self._shape.digest}".encode()))
+            cached = self._context.cache.get(key)
+            found[pump] = Learned.from_bytes(cached) if cached else rescore(self._rows_of(pump), one, self._shape)
+            if not cached:
+                self._context.cache.put(key, found[pump].to_bytes())
+        self._say("shape", len(learned), len(learned))
+        return found
+
     def _rows_of(self, pump: str) -> PumpRows:
         if pump not in self._rows:
             frame = self._source.frame(pump, self._request.start_ms, self._request.end_ms)
@@ -119,11 +149,12 @@ class _Run:
         pooled = pool_limit([one.fit.maxima for one in learned.values()], rule, spec.budget)
         early = [one.early.maxima for one in learned.values() if one.early]
         early_pooled = pool_limit(early, rule, spec.budget)
-        limits = {pump: own_limit(one.fit.maxima, pooled, spec) for pump, one in learned.items()}
+        shape = self._shape
+        limits = {pump: own_limit(one.fit.maxima, pooled, spec, shape.scorer) for pump, one in learned.items()}
         held: dict[str, FittedLimit | None] = dict.fromkeys(learned)
         for pump, one in learned.items():
             if one.early and (early_pooled or one.early.maxima.has_own):
-                held[pump] = own_limit(one.early.maxima, early_pooled, spec)
+                held[pump] = own_limit(one.early.maxima, early_pooled, spec, shape.early)
         return limits, held
 
     def _evaluate(
@@ -137,11 +168,12 @@ class _Run:
         for place, (pump, one) in enumerate(learned.items()):
             self._say("evaluate", place, len(learned))
             pair = (limits[pump], early[pump])
-            key = self._key("evaluate", canonical.digest(canonical.encode([snapshot.pumps[pump], *pair])))
+            inputs = [snapshot.pumps[pump], self._shape.digest, *pair]
+            key = self._key("evaluate", canonical.digest(canonical.encode(inputs)))
             cached = self._context.cache.get(key)
             if cached is None:
                 faults = [item for item in self._source.exclusions(pump) if item.is_fault]
-                judged[pump] = judge(self._rows_of(pump), one, pair, faults, self._spec)
+                judged[pump] = judge(self._rows_of(pump), one, pair, faults, self._shape)
                 self._context.cache.put(key, canonical.encode(judged[pump]))
             else:
                 judged[pump] = canonical.decode(Judged, cached, "cached replay", max_bytes=JUDGED_MAX_BYTES)
@@ -167,7 +199,8 @@ class _Run:
         self._say("export", 0, 1)
         inputs = inputs_of(spec)
         blocks = {pump: one.fit.block(inputs, limits[pump], shipped=True) for pump, one in learned.items()}
-        onnx, parity = self._graph(blocks, learned)
+        scorer = self._shape.scorer
+        parity, golden = self._compare(blocks, learned)
         pumps = tuple(_trained(pump, one, limits[pump], judged[pump], blocks[pump]) for pump, one in learned.items())
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
         gates = (parity, *self._rates(list(judged.values())), data_gate(list(learned.values()), len(left_out), spec.gates))
@@ -176,8 +209,8 @@ class _Run:
         findings = Findings(pumps, list(judged.values()), left_out, metrics, gates)
         trained = TrainedModel(
             spec=spec,
-            onnx=onnx,
-            golden=make_golden(typical_block(list(blocks.values())), spec.seed),
+            onnx=scorer.onnx,
+            golden=golden,
             card=write_card(spec, span, list(limits.values()), metrics, (gates, lineage)),
             run_record=write_record(spec, request, snapshot, lineage, findings),
             pumps=pumps,
@@ -201,15 +234,17 @@ class _Run:
             rate_gate("holdout", held, held_days, gates, may_refuse=False),
         )
 
-    def _graph(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[bytes, QualityGate]:
-        """The shared graph and the verdict of the parity gate on it."""
-        # Deferred: onnx and onnxruntime cost a third of a second, and a run that is refused earlier needs neither.
-        from pumpdeck_trainer.export import maxz_onnx
+    def _compare(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[QualityGate, bytes]:
+        """The verdict of the parity gate on the shared graph, and golden rows of it."""
+        # Deferred: onnxruntime costs a third of a second, and a run that is refused earlier does not need it.
         from pumpdeck_trainer.parity import Session, compare, parity_gate
 
-        onnx = maxz_onnx(len(self._spec.channels))
+        spec, scorer = self._spec, self._shape.scorer
+        session = Session(scorer.onnx)
         pairs = [(block, learned[pump].sample) for pump, block in blocks.items()]
-        return onnx, parity_gate(compare(Session(onnx), score_rows, pairs, self._spec.seed), self._spec.gates)
+        result = compare(session, scorer.score, pairs, spec.seed)
+        golden = make_golden(typical_block(list(blocks.values())), spec.seed, scorer, session.run)
+        return parity_gate(result, spec.gates), golden
 
     def _lineage(self, snapshot: Snapshot) -> Lineage:
         context = self._context

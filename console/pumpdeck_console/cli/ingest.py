@@ -62,7 +62,7 @@ def ingest(
     options = {**given, "decimal": decimal or "", "columns": _mapping(columns)}
     with ProgressLine() as progress:
         reports = ingest_files(
-            session.workspace(), paths=[str(path) for path in files], options=options, on_progress=progress
+            session.workspace(), paths=[str(path) for path in _expanded(files)], options=options, on_progress=progress
         )
     write_rows([_row(report) for report in reports], _COLUMNS, as_json=as_json, empty="")
     for report in reports:
@@ -70,6 +70,15 @@ def ingest(
             say(f"{Path(report.path).name}: {problem.what}, {problem.rows} rows, {problem.where}")
         if not report.accepted and not report.refused:
             say(f"{Path(report.path).name}: nothing in it was new; nothing changed.")
+
+
+def _expanded(files: tuple[Path, ...]) -> list[Path]:
+    """Names with `*` or `?` as the files they stand for: cmd and PowerShell leave that to the program."""
+    found: list[Path] = []
+    for path in files:
+        matches = [] if path.exists() or not set(path.name) & set("*?") else sorted(path.parent.glob(path.name))
+        found += matches or [path]
+    return found
 
 
 def _mapping(columns: tuple[str, ...]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +98,11 @@ class AlarmTracker:
         self._hour = _NEVER
         self._streak = _Streak()
         self._offset: Float64 = np.zeros(count)
-        self._sums = np.zeros(count, np.int64)
-        self._counts = np.zeros(count, np.int64)
+        self._votes = block.votes.tolist()
+        self._baseline = list(zip(self._centre.tolist(), self._width.tolist(), strict=True))
+        # Of the hour so far: sums of deviations and numbers of values. Whole numbers in lists: rows come one by one.
+        self._sums = [0] * count
+        self._counts = [0] * count
         self._set_shift()
 
     @property
@@ -134,15 +138,22 @@ class AlarmTracker:
         if hour != self._hour:
             self._turn(hour)
         self._last_ms = at_ms
-        finite = np.isfinite(features)
-        if not finite[self._voting].any():
+        values = features.tolist()
+        if not any(map(math.isfinite, compress(values, self._votes))):
             return self._streak.alarmed
         self._streak = self._step(at_ms, score)
         if not (self._streak.alarmed or score > self._limit):
-            steps, _ = self._deviations(features, finite)
-            self._sums += steps
-            self._counts += finite
+            self._count(values)
         return self._streak.alarmed
+
+    def _count(self, values: list[float]) -> None:
+        """`_deviations` of one row, added up: plain floats, because numpy calls on 8 numbers cost several times as much."""
+        sums, counts = self._sums, self._counts
+        for place, (value, (centre, width)) in enumerate(zip(values, self._baseline, strict=True)):
+            if math.isfinite(value):
+                away = (value - centre) / width
+                sums[place] += round(min(max(away, -_FURTHEST), _FURTHEST) * _STEPS)
+                counts[place] += 1
 
     def extend(self, at_ms: Int64, features: Float32, scorer: Scorer) -> AlarmTrace:
         """Take many rows. Equal, bit for bit, to `correct`, score and `push` row by row; about a hundred times faster.
@@ -160,13 +171,14 @@ class AlarmTracker:
         trace, voted = _blank(at_ms), has_votes(self.block, features)
         finite = np.isfinite(features)
         steps, finite = self._deviations(features, finite)
-        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None])
+        guess = np.full(len(at_ms), not self._streak.alarmed)
+        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None], guess)
         hours = np.concatenate([np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1))), [len(at_ms)]])
         place, ahead = 0, len(hours)
         while place < len(hours) - 1:
             stop = min(place + ahead, len(hours) - 1)
             done = self._try(rows, hours[place : stop + 1], scorer, trace)
-            ahead = min(2 * ahead, len(hours)) if done == stop - place else 1
+            ahead = min(2 * ahead, len(hours)) if done == stop - place else max(ahead // 2, 1)
             place += done
         return trace
 
@@ -181,23 +193,23 @@ class AlarmTracker:
     def _try(self, rows: _Rows, hours: Int64, scorer: Scorer, trace: AlarmTrace) -> int:
         """Score the hours between the given rows on a guess, and accept as many of them as the guess held for (at least 1).
 
-        The guess: a pump in alarm stays so and its baseline stands still; any other stays quiet and every row
-        counts. The first hour in which a row behaves otherwise is still scored rightly (its offset was set before);
-        what follows is tried again.
+        The guess says which rows move the baseline: at first every one of a quiet pump and none of one in alarm, then
+        what the last try found. The first hour in which a row behaves otherwise is still scored rightly (its offset
+        was set before); what follows is tried again, with this try's findings as the guess.
         """
-        quiet = not self._streak.alarmed
         first, last = int(hours[0]), int(hours[-1])
         span = slice(first, last)
         at_ms, voted = rows.at_ms[span], rows.voted[span]
         self._turn(int(at_ms[0] // HOUR_MS))
-        sums, counts = self._hour_sums(rows, hours, np.full(last - first, quiet))
+        sums, counts = self._hour_sums(rows, hours, rows.guess[span])
         offsets = self._offsets(sums, counts)
         which = np.repeat(np.arange(len(hours) - 1), np.diff(hours))
         shifts = offsets * self._width
         score = scorer((rows.features[span] - shifts[which]).astype(np.float32))
         alarmed, _ = self._run(at_ms, score, voted)
         counted = voted & ~alarmed & ~(score > self._limit)
-        surprises = np.flatnonzero(voted & (counted != quiet))
+        surprises = np.flatnonzero(voted & (counted != rows.guess[span]))
+        rows.guess[span] = counted
         done = int(which[surprises[0]]) + 1 if len(surprises) else len(hours) - 1
         end = int(hours[done]) - first
         taken = slice(first, first + end)
@@ -206,11 +218,11 @@ class AlarmTracker:
         drift = np.abs(offsets[:, self._voting]).max(axis=1)
         trace.drift_index[taken] = drift[which[:end]].astype(np.float32)
         if done > 1:
-            self._sums, self._counts = np.zeros_like(self._sums), np.zeros_like(self._counts)
+            self._sums, self._counts = [0] * len(self._sums), [0] * len(self._counts)
         final = slice(int(hours[done - 1]) - first, end)
         steps, finite = rows.steps[span][final], rows.finite[span][final] & counted[final, None]
-        self._sums = self._sums + np.where(finite, steps, 0).sum(axis=0)
-        self._counts = self._counts + finite.sum(axis=0)
+        self._sums = (self._sums + np.where(finite, steps, 0).sum(axis=0)).tolist()
+        self._counts = (self._counts + finite.sum(axis=0)).tolist()
         self._offset = offsets[done - 1]
         self._set_shift()
         self._last_ms = int(at_ms[end - 1])
@@ -255,11 +267,20 @@ class AlarmTracker:
         """Begin a new hour of row time: the offset takes in what the last hour held."""
         if hour == self._hour:
             return
-        keep, pull = self._pull(self._sums, self._counts)
-        moved, reach = keep * self._offset + pull, self._reach
-        self._offset = np.where(moved > reach, reach, np.where(moved < -reach, -reach, moved))
-        self._sums = np.zeros_like(self._sums)
-        self._counts = np.zeros_like(self._counts)
+        reach, offset = self._reach, []
+        for start, total, count in zip(self._offset.tolist(), self._sums, self._counts, strict=True):
+            # As `_pull` and `_offsets`, operation by operation, a zero's sign included: the bits must be the same.
+            if count:
+                start = (1.0 - self._alpha) * start + self._alpha * (total / (_STEPS * count))
+            else:
+                start = start + 0.0
+            if start > reach:
+                start = reach
+            elif start < -reach:
+                start = -reach
+            offset.append(start)
+        self._offset = np.array(offset)
+        self._sums, self._counts = [0] * len(offset), [0] * len(offset)
         self._hour = hour
         self._set_shift()
 
@@ -314,7 +335,7 @@ class AlarmTracker:
                 "block": _fingerprint(self.block),
                 "head": np.array(head, np.int64),
                 "offset": self._offset,
-                "hour": np.array([self._sums, self._counts]),
+                "hour": np.array([self._sums, self._counts], np.int64),
             }
         )
 
@@ -342,7 +363,7 @@ class AlarmTracker:
         tracker._last_ms, tracker._hour = last_ms, hour
         tracker._streak = _Streak(bool(alarmed), above_ms, below_ms)
         tracker._offset = arrays["offset"].copy()
-        tracker._sums, tracker._counts = arrays["hour"][0].copy(), arrays["hour"][1].copy()
+        tracker._sums, tracker._counts = arrays["hour"].tolist()
         tracker._set_shift()
         return tracker
 
@@ -354,6 +375,7 @@ class _Rows:
     voted: Bools
     steps: Int64
     finite: Bools
+    guess: Bools
 
 
 def _blank(at_ms: Int64) -> AlarmTrace:

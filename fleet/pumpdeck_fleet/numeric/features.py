@@ -18,6 +18,7 @@ from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_rising
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
+_NOTHING = np.float32(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def window_means(at_ms: Int64, values: Float32, window_ms: int) -> tuple[Float32
     return _mean(total, counts), counts
 
 
-def _mean(total: Float64, counts: NDArray[np.int64]) -> Float32:
+def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.asarray(total / counts, np.float64).astype(np.float32)
 
@@ -105,9 +106,9 @@ class WindowMean:
         self._last_ms: int | None = None
         self._cell = -1
         self._rows_at: list[int] = []
-        self._rows: list[Float32] = []
-        self._prefix: Float64 = np.zeros(len(spec.channels))
-        self._count: NDArray[np.int64] = np.zeros(len(spec.channels), np.int64)
+        # Of a row: its values with 0 where missing, then 1 where present: sums and counts are one addition, float64 [2 c].
+        self._rows: list[Float64] = []
+        self._running: Float64 = np.zeros(2 * len(spec.channels))
         self._first_back = 0
         self._hold_back([], [])
 
@@ -125,19 +126,25 @@ class WindowMean:
         cell = at_ms // self._window_ms
         if cell != self._cell:
             self._turn(cell)
+        count = len(values)
         present = np.isfinite(values)
-        self._prefix = self._prefix + np.where(present, values, np.float32(0))
-        self._count = self._count + present
+        row = np.empty(2 * count)
+        row[:count] = np.where(present, values, _NOTHING)
+        row[count:] = present
+        self._running = self._running + row
         self._rows_at.append(at_ms)
-        self._rows.append(np.array(values, np.float32))
+        self._rows.append(row)
         self._last_ms = at_ms
         oldest_ms = at_ms - self._window_ms
         first = self._first_back
         while self._back_at[first] <= oldest_ms:
             first += 1
         self._first_back = first
-        total = self._prefix + self._back_sum[first]
-        return _mean(total, self._count + self._back_count[first])
+        total = self._running + self._back_sum[first]
+        if 0.0 in total[count:].tolist():
+            return _mean(total[:count], total[count:])
+        # `_mean` without its guard against empty windows, which costs as much as everything else here.
+        return np.asarray(total[:count] / total[count:]).astype(np.float32)
 
     def extend(self, at_ms: Int64, values: Float32) -> Float32:
         """The feature rows float32 [n, c] of many telemetry rows.
@@ -186,29 +193,27 @@ class WindowMean:
             )
 
     def _carried(self) -> _Carried:
-        first = self._first_back
+        first, count = self._first_back, len(self.spec.channels)
         at = [*self._back_at[first:-1], *self._rows_at]
-        rows = [*self._back_rows[first:], *self._rows]
-        shape = (len(at), len(self.spec.channels))
-        return _Carried(np.array(at, np.int64), np.array(rows, np.float32).reshape(shape))
+        rows = np.array([*self._back_rows[first:], *self._rows]).reshape(len(at), 2 * count)
+        values = np.where(rows[:, count:] > 0, rows[:, :count], np.nan)
+        return _Carried(np.array(at, np.int64), values.astype(np.float32))
 
     def _load(self, carried: _Carried) -> None:
         if not len(carried.at_ms):
             return
         self._last_ms = int(carried.at_ms[-1])
         self._cell = self._last_ms // self._window_ms
+        present = np.isfinite(carried.values)
+        rows = np.concatenate([np.where(present, carried.values, _NOTHING), present], axis=1).astype(np.float64)
         cells = carried.at_ms // self._window_ms
         back = cells == self._cell - 1
-        self._hold_back(carried.at_ms[back].tolist(), list(carried.values[back]))
+        self._hold_back(carried.at_ms[back].tolist(), list(rows[back]))
         now = cells == self._cell
         self._rows_at = carried.at_ms[now].tolist()
-        self._rows = list(carried.values[now])
-        self._prefix = np.zeros(len(self.spec.channels))
-        self._count = np.zeros(len(self.spec.channels), np.int64)
-        for values in self._rows:
-            present = np.isfinite(values)
-            self._prefix = self._prefix + np.where(present, values, np.float32(0))
-            self._count = self._count + present
+        self._rows = list(rows[now])
+        # The last running sum, not `sum`: numpy adds in pairs there, and the bits would differ.
+        self._running = np.cumsum(rows[now], axis=0)[-1]
 
     def _turn(self, cell: int) -> None:
         """Begin a new cell; the one that ends becomes the cell behind, if it is the neighbour."""
@@ -218,19 +223,13 @@ class WindowMean:
             self._hold_back([], [])
         self._cell = cell
         self._rows_at, self._rows = [], []
-        self._prefix = np.zeros(len(self.spec.channels))
-        self._count = np.zeros(len(self.spec.channels), np.int64)
+        self._running = np.zeros(2 * len(self.spec.channels))
 
-    def _hold_back(self, at: list[int], rows: list[Float32]) -> None:
-        channels = len(self.spec.channels)
-        values = np.array(rows, np.float32).reshape(len(rows), channels)
-        present = np.isfinite(values)
-        filled = np.where(present, values, np.float32(0)).astype(np.float64)
-        nothing = np.zeros((1, channels))
+    def _hold_back(self, at: list[int], rows: list[Float64]) -> None:
         self._back_rows = rows
         # A time that is never old ends the list, so that the search for the first young row needs no bound.
         self._back_at: list[int] = [*at, 2**63]
-        self._back_sum = np.concatenate([np.cumsum(filled[::-1], axis=0)[::-1], nothing])
-        counts = np.cumsum(present[::-1], axis=0)[::-1].astype(np.int64)
-        self._back_count = np.concatenate([counts, nothing.astype(np.int64)])
+        self._back_sum = np.zeros((len(rows) + 1, 2 * len(self.spec.channels)))
+        if rows:
+            np.cumsum(np.array(rows)[::-1], axis=0, out=self._back_sum[-2::-1])
         self._first_back = 0
