@@ -9,7 +9,7 @@ digest, unpacking, writing with sync, and reading back; its ratio is to writing 
 `export_verify_vs_cp_sha` writes a bundle of random packages (synced, read back past the cache) and then verifies it as its
 readers do, list and digests; the peer is `cp -r`, `sync -f`, dropping the copy from the cache and `sha256sum`, which is what a
 careful person does. `export_verify_vs_bare_cp_sha` is against `cp -r` and `sha256sum` of what is still in memory, which proves
-nothing about the stick. Taken in turns, best of the rounds. It runs where the temporary folder lies; `--on DIR` takes another disk.
+nothing about the stick. Taken in turns, best of the rounds, where the temporary folder lies; `--on DIR` takes another disk.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ READERS = {
     "runs.list": Entry(f"{_OPERATIONS}.runs:list_runs", "reader"),
     "runs.show": Entry(f"{_OPERATIONS}.runs:read_run", "reader"),
     "snapshots.list": Entry(f"{_OPERATIONS}.runs:list_snapshots", "reader"),
+    "explain": Entry(f"{_OPERATIONS}.explaining:explain", "reader"),
     "audit.list": Entry(f"{_OPERATIONS}.audit:list_audit", "reader"),
     "audit.verify": Entry(f"{_OPERATIONS}.audit:verify_audit", "reader"),
     "view.fleet": Entry(f"{_OPERATIONS}.fleet_view:fleet_view", "reader"),
