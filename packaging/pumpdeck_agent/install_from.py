@@ -17,12 +17,13 @@ from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
-from pumpdeck_packaging.bundle_index import assignment_file, package_file
+from pumpdeck_packaging.bundle_index import assignment_file, kept_file, package_file
+from pumpdeck_packaging.bundle_kept import KEPT_MAX_BYTES, DeviceName, verify_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 from pumpdeck_packaging.bundle_reader import BundleReader
 from pumpdeck_packaging.bundle_returns import MAX_ITEMS, write_page, write_return
 from pumpdeck_packaging.bundle_stick import Stick, stick_errors
-from pumpdeck_packaging.verify import verify_assignment
+from pumpdeck_packaging.verify import verify_assignment, verify_site
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
@@ -35,7 +36,8 @@ _SPARE_BYTES = 1024 * 1024
 class StickVisit:
     """What came of it. `outcome` is a receipt's, `waits` while staged, `none` without an assignment, or `refused`.
 
-    `returned` counts the items on the stick now, -1 when no whole return was written; `problem` says why.
+    `returned` counts the items on the stick now, -1 when no whole return was written; `problem` says why. `note` says why a
+    console's word on an earlier return was passed over.
     """
 
     device: str
@@ -47,6 +49,7 @@ class StickVisit:
     returned_bytes: int
     problem: str
     exit_code: int
+    note: str = ""
 
 
 def install_from(agent: Agent, stick: Stick) -> StickVisit:
@@ -69,6 +72,7 @@ def _take(agent: Agent, stick: Stick) -> StickVisit:
             visit = replace(visit, bundle=reader.index.id)
             if reader.has(assignment_file(agent.config.site, agent.config.device)):
                 visit = _install(agent, reader, visit)
+            visit = _let_go(agent, reader, visit)
     except PumpdeckError as error:
         visit = replace(visit, outcome="refused", reason=error.sentence(), exit_code=error.exit_code)
     return visit
@@ -106,6 +110,23 @@ def _bring_package(agent: Agent, reader: BundleReader, files: dict[str, bytes]) 
             for index in range(first, first + count):
                 incoming.write_chunk(package.sha256, index, pieces[index])
         incoming.seal(package.sha256, len(data))
+
+
+def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit:
+    """Take out of the outbox what a console's signed word says is safe; a word that does not hold is passed over, and said."""
+    config, platform = agent.config, agent.platform
+    path = kept_file(config.site, config.device)
+    if not reader.has(path):
+        return visit
+    try:
+        state = Accepted(platform.fs, agent.layout, config).load()
+        now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
+        site = verify_site(state, reader.metadata(config.site), now_ms=now_ms, clock_synced=synced)
+        name = DeviceName(config.site, config.device)
+        agent.ack(verify_kept(reader.read(path, KEPT_MAX_BYTES), name, site, agent.pen.signer.public))
+    except PumpdeckError as error:
+        return replace(visit, note=error.sentence())
+    return visit
 
 
 def _give(agent: Agent, stick: Stick, visit: StickVisit) -> StickVisit:

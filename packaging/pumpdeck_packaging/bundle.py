@@ -75,6 +75,7 @@ def claim(stick: Stick, workspace: str, new_id: str) -> str:
     """
     with stick_errors(stick.folder):
         stick.fs.mkdir(stick.folder)
+        stick.fs.fsync_dir(stick.folder.parent)
         names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
         if MARK_NAME in names:
             return _known_mark(stick, workspace)

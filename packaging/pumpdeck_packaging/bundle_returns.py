@@ -32,9 +32,7 @@ def write_return(stick: Stick, device: str, envelope: bytes, items: Sequence[tup
         StickFailedError: the stick gives back other bytes.
         OSError: use inside `stick_errors`.
     """
-    folder = return_folder(stick.folder, device)
-    stick.fs.mkdir(folder)
-    stick.fs.fsync_dir(folder.parent)
+    folder = _make_folder(stick, device)
     here = set(stick.fs.listdir(folder))
     for item, data in items:
         if item.digest not in here or not _is_there(stick, folder / item.digest, data):
@@ -50,8 +48,7 @@ def write_return(stick: Stick, device: str, envelope: bytes, items: Sequence[tup
 
 def write_page(stick: Stick, device: str, text: str) -> None:
     """The page for people beside the return. OSError: use inside `stick_errors`."""
-    folder = return_folder(stick.folder, device)
-    stick.fs.mkdir(folder)
+    folder = _make_folder(stick, device)
     write_proven(stick, folder / PAGE_NAME, text.encode("utf-8"), PAGE_NAME)
     stick.fs.fsync_dir(folder)
 
@@ -93,6 +90,14 @@ def read_item(fs: FileSystem, folder: Path, device: str, item: ReturnItem) -> by
         return fs.read_bytes(path, item.bytes)
     except FileNotFoundError as error:
         raise NotFoundError("is gone from the stick", which, hint="take the stick to the device again") from error
+
+
+def _make_folder(stick: Stick, device: str) -> Path:
+    folder = return_folder(stick.folder, device)
+    stick.fs.mkdir(folder)
+    for made_in in (stick.folder, folder.parent):
+        stick.fs.fsync_dir(made_in)
+    return folder
 
 
 def _is_there(stick: Stick, path: Path, data: bytes) -> bool:

@@ -82,7 +82,7 @@ def write_proven(stick: Stick, path: Path, data: bytes, what: str) -> None:
 
 
 class StickFileSystem(RealFileSystem):
-    """The port beneath one folder, which is trusted to be the stick; nothing below it is."""
+    """The port beneath one folder, which a person named; nothing below it is trusted. Of its parent only the sync is offered."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -146,9 +146,7 @@ class StickFileSystem(RealFileSystem):
         return sorted(names)
 
     def mkdir(self, path: Path) -> None:
-        if not self._root.is_dir():
-            self._root.mkdir(parents=True, exist_ok=True)
-            super().fsync_dir(self._root.parent)
+        self._root.mkdir(parents=True, exist_ok=True)
         here = self._root
         for part in path.relative_to(self._root).parts:
             here = here / part
@@ -174,6 +172,9 @@ class StickFileSystem(RealFileSystem):
         raise NotImplementedError("nothing on a stick is removed as a tree")
 
     def fsync_dir(self, path: Path) -> None:
+        if path == self._root.parent:
+            super().fsync_dir(path)
+            return
         if not _HAS_DIR_FD:
             return
         with self._folder(path) as folder, suppress_unsupported():

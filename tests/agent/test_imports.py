@@ -21,6 +21,7 @@ BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "br
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
     "bundle_index",
+    "bundle_kept",
     "bundle_layout",
     "bundle_reader",
     "bundle_returns",
