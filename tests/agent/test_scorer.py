@@ -419,7 +419,8 @@ def test_a_binary_segment_is_scored_like_a_file_of_text(bench: Bench) -> None:
 def test_a_binary_segment_that_is_none_is_put_aside(bench: Bench) -> None:
     frame = TelemetryFrame(NAMES, times(20), quiet_rows(20, 1), np.zeros(20, np.uint16))
     good = encode_segment("P-101A", frame)
-    bad = [good[:-1], good + b"x", good[:40], b"", b"{}\n", good.replace(b"P-101A", b"P 101A"), good + good[good.index(b"\n") + 1 :]]
+    twice = good + good[good.index(b"\n") + 1 :]
+    bad = [good[:-1], good + b"x", good[:40], b"", b"{}\n", good.replace(b"P-101A", b"P 101A"), twice]
     large = bytearray(good)
     large[good.index(b"PDC1") + 4 : good.index(b"PDC1") + 8] = (60_000).to_bytes(4, "little")
     for number, data in enumerate([*bad, bytes(large)]):
