@@ -11,6 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pumpdeck_agent.light_hashes import use_own_hashes
+
+if sys.argv[1:2] == ["serve"]:
+    # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
+    use_own_hashes()
+
 from pumpdeck_agent import AGENT_VERSION, commands
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError

@@ -1,4 +1,4 @@
-"""What the endpoint answers: scores with probability and contributions, health, model, metrics, retrain requests, 4xx with a sentence."""
+"""What the endpoint answers: scores, health, model, metrics, retrain requests; bad requests get 4xx and a sentence."""
 
 from __future__ import annotations
 
