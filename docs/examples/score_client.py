@@ -38,7 +38,7 @@ def main():
         except urllib.error.HTTPError as error:
             sys.exit("refused ({}): {}".format(error.code, json.load(error)["error"]))
         except OSError as error:
-            sys.stderr.write("not reached: {}\n".format(error))
+            sys.stderr.write(f"not reached: {error}\n")
             sys.exit(2)
         for row in answer["rows"]:
             sys.stdout.write(json.dumps(row) + "\n")

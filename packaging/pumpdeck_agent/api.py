@@ -1,4 +1,4 @@
-"""What the endpoint answers: `/score`, `/health`, `/model`, `/metrics`, `/retrain-request`. One request in, one response out.
+"""What the endpoint answers, path by path (docs/device.md, The endpoint). One request in, one response out.
 
 On loopback nobody needs a token, so a page in a browser on this computer must not be able to ask either: a POST needs
 `Content-Type: application/json`, which such a page may not send unasked, and `Host` must name this computer.
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pumpdeck_agent.config import Layout
 from pumpdeck_agent.http_wire import Head, HttpError, Response, refusal
 from pumpdeck_agent.metrics import Metrics, metrics_text
 from pumpdeck_agent.platform_port import Platform
@@ -18,6 +19,7 @@ from pumpdeck_agent.pump_scoring import RowResult
 from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.row_request import parse_object, parse_rows
 from pumpdeck_agent.scorer import Scorer
+from pumpdeck_agent.site_alarms import Acknowledgement, request_acknowledge
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, PumpdeckError, UsageError
@@ -32,11 +34,11 @@ class Api:
     """Answers requests for one device. `wake`: called when a row changed an alarm, so that it is announced at once."""
 
     def __init__(
-        self, scorer: Scorer, desk: RetrainDesk, platform: Platform, *, token: str, wake: Callable[[], None]
+        self, scorer: Scorer, desk: RetrainDesk, world: tuple[Platform, Layout], *, token: str, wake: Callable[[], None]
     ) -> None:
         self._scorer = scorer
         self._desk = desk
-        self._platform = platform
+        self._platform, self._layout = world
         self._token = token
         self._wake = wake
         self._answered: Counter[int] = Counter()
@@ -46,6 +48,7 @@ class Api:
             "/model": ("GET", self._model),
             "/metrics": ("GET", self._metrics),
             "/retrain-request": ("POST", self._retrain_request),
+            "/acknowledge": ("POST", self._acknowledge),
         }
 
     def answer(self, head: Head, body: bytes) -> Response:
@@ -161,6 +164,15 @@ class Api:
             raise HttpError(400, 'Send {"pump": tag, "reason": text}.')
         is_new = self._desk.ask(pump, reason, self._platform.clock.now_ms())
         return _json({"pump": pump, "state": "waits for the console" if is_new else "asked already"}, 202)
+
+    def _acknowledge(self, body: bytes) -> Response:
+        value = parse_object(body)
+        pump, by = value.get("pump"), value.get("by")
+        if set(value) != {"pump", "by"} or not isinstance(pump, str) or not isinstance(by, str):
+            raise HttpError(400, 'Send {"pump": tag, "by": name}.')
+        request_acknowledge(self._platform.fs, self._layout, Acknowledgement(pump, by))
+        self._wake()
+        return _json({"pump": pump, "by": by}, 202)
 
 
 def _host_name(host: str) -> str:

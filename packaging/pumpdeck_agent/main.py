@@ -63,12 +63,17 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--every-s", type=float, default=1.0, help="how often the spool is looked at (default 1)")
+    parser.add_argument("--every-s", type=float, default=0.5, help="how often the spool is looked at (default 0.5)")
     parser.add_argument("--once", action="store_true", help="score what waits, then end")
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or JSON lines as in the spool")
+
+
+def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pump", help="the pump's tag")
+    parser.add_argument("--by", required=True, help="who has seen the alarm")
 
 
 def _veto_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +88,8 @@ _SUBCOMMANDS = (
     ("status", "Print how the device stands.", commands.status, _no_options),
     ("score", "Score one file as if it had arrived in the spool.", commands.score, _score_options),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
+    ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
+    ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )

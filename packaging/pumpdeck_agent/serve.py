@@ -24,11 +24,13 @@ from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_tok
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
+from pumpdeck_agent.watch import SiteWatch
 from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 
 # A child for a package that waits is started at most this often.
 _RESUME_EVERY_S = 30.0
 _RESUME_TIMEOUT_S = 300.0
+_FILES_A_PASS = 8
 
 Failure = PumpdeckError | OSError
 
@@ -69,10 +71,12 @@ class Service:
         self._settings = settings
         self._config = read_config(platform.fs, self._layout)
         self._desk = RetrainDesk(self._config, scorer)
+        self._watch = SiteWatch(platform, self._layout, self._config, settings.alarms, _talk)
         self._stopping = threading.Event()
         self._waking = threading.Event()
         self._saved_at = self._resumed_at = time.monotonic()
         self._said = ""
+        self._has_backlog = False
 
     def stop(self) -> None:
         """End `run` after the pass it is at. May be called from a signal handler."""
@@ -83,6 +87,7 @@ class Service:
         """Serve until `stop`; what was scored is saved before it returns."""
         endpoint = None
         failure = _attempt(self._scorer.package)
+        failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
         while not self._stopping.is_set():
             if endpoint is None and self._settings.endpoint.is_on:
                 endpoint = self._listen(token)
@@ -90,24 +95,34 @@ class Service:
             self._report(failure)
             self._look_after(failure)
             failure = None
-            self._waking.wait(every_s)
+            if not self._has_backlog:
+                self._waking.wait(every_s)
             self._waking.clear()
         if endpoint is not None:
             endpoint.close()
+        self._watch.close()
         self._report(_attempt(self._scorer.flush))
 
     def _pass(self) -> Failure | None:
         """One look at everything. One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good."""
-        failure = _attempt(self._scorer.package) or _attempt(self._scorer.score_spool)
-        if self._scorer.take_changes() or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+        failure = _attempt(self._scorer.package) or _attempt(self._score_some)
+        changes = self._scorer.take_changes()
+        # Said first, saved second: a disk that hangs must not keep an alarm from the site.
+        failure = _attempt(lambda: self._watch.tick(changes)) or failure
+        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
         return failure
 
+    def _score_some(self) -> None:
+        # Not the whole spool at once: what these files raise is announced before the next are scored.
+        self._has_backlog = False
+        self._has_backlog = self._scorer.score_spool(_FILES_A_PASS).files == _FILES_A_PASS
+
     def _listen(self, token: str) -> Endpoint | None:
         """The endpoint; None while its port is taken: scoring goes on without it."""
         where = self._settings.endpoint
-        api = Api(self._scorer, self._desk, self._platform, token=token, wake=self._waking.set)
+        api = Api(self._scorer, self._desk, (self._platform, self._layout), token=token, wake=self._waking.set)
         try:
             endpoint = Endpoint(where.host, where.port, api.answer)
         except PumpdeckError as error:
@@ -115,8 +130,7 @@ class Service:
             return None
         endpoint.start()
         host, port = endpoint.address
-        sys.stderr.write(f"pumpdeck-agent: listening on http://{host}:{port}\n")
-        sys.stderr.flush()
+        _talk(f"listening on http://{host}:{port}")
         return endpoint
 
     def _look_after(self, failure: Failure | None) -> None:
@@ -142,8 +156,12 @@ def _attempt(work: Callable[[], object]) -> Failure | None:
 
 def _say(failure: Failure | None) -> None:
     if failure is not None:
-        sys.stderr.write(f"pumpdeck-agent: {failure}\n")
-        sys.stderr.flush()
+        _talk(str(failure))
+
+
+def _talk(text: str) -> None:
+    sys.stderr.write(f"pumpdeck-agent: {text}\n")
+    sys.stderr.flush()
 
 
 def _can_resume(platform: Platform, layout: Layout) -> bool:
@@ -159,4 +177,4 @@ def _resume(root: Path) -> None:
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=_RESUME_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        sys.stderr.write(f"pumpdeck-agent: resume: {error}\n")
+        _talk(f"resume: {error}")

@@ -13,6 +13,7 @@ from pumpdeck_fleet.core.errors import FormatError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import FileSystem
 
 SETTINGS_FORMAT = 1
+DAY_S = 86_400.0
 _MAX_BYTES = 64 * 1024
 _TOKEN_MIN_CHARACTERS = 32
 _TOKEN_MAX_BYTES = 1024
@@ -38,11 +39,31 @@ class EndpointSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmSettings:
+    """Where alarms are announced on site. `file`: under the root folder, or an absolute path; `hook`: a program and its first
+    arguments; `syslog`: a socket such as `/dev/log`, or `host:port` for UDP. Empty: not so.
+    """
+
+    file: str = "site-alarms.json"
+    hook: tuple[str, ...] = ()
+    syslog: str = ""
+    repeat_s: float = 300.0
+    heartbeat_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.repeat_s <= DAY_S and 0.1 <= self.heartbeat_s <= DAY_S):
+            raise FormatError("repeat_s must be 1 s to a day, heartbeat_s 0.1 s to a day", "serve.json.alarms")
+        if self.syslog and not self.syslog.startswith("/") and not self.syslog.rpartition(":")[2].isdigit():
+            raise FormatError("is neither a path nor host:port", "serve.json.alarms.syslog", found=self.syslog)
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSettings:
     """The whole file. `save_every_s`: rows that came by HTTP are on the disk after so long; an alarm is at once."""
 
     format: int = SETTINGS_FORMAT
     endpoint: EndpointSettings = EndpointSettings()
+    alarms: AlarmSettings = AlarmSettings()
     save_every_s: float = 5.0
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class Client:
         self.scorer.package()
         self.woken = 0
         desk = RetrainDesk(agent.config, self.scorer)
-        self.api = Api(self.scorer, desk, bench.platform, token=token, wake=self._wake)
+        self.api = Api(self.scorer, desk, (bench.platform, agent.layout), token=token, wake=self._wake)
 
     def _wake(self) -> None:
         self.woken += 1

@@ -189,6 +189,26 @@ def test_serve_does_without_openssl(bench: Bench) -> None:
     assert "_ssl" not in maps
 
 
+def test_an_alarm_reaches_the_site_by_itself_and_can_be_acknowledged(bench: Bench) -> None:
+    """File and heartbeat of a real `serve`, from rows in the spool, with no console anywhere."""
+    bench.install(package())
+    site = bench.root / "site-alarms.json"
+    rows = quiet_rows(30, 1)
+    rows[20:, 2] += np.float32(30)
+    at = NOW_MS + 60_000 * np.arange(30)
+    with serving(bench):
+        assert wait_for(lambda: site.exists() and json.loads(site.read_bytes())["heartbeat_ms"] > NOW_MS, 20)
+        for part in (slice(0, 20), slice(20, 30)):
+            bench.spool("rows.csv.part", {"P-101A": rows[part]}, at[part])
+            (bench.root / "spool/in/rows.csv.part").rename(bench.root / f"spool/in/{part.start:02d}.csv")
+        assert wait_for(lambda: [one["state"] for one in json.loads(site.read_bytes())["alarms"]] == ["raised"], 20)
+        assert wait_for(lambda: len(json.loads(run("alarms", "--root", bench.root).stdout)["alarms"]) == 1, 20)
+        assert run("acknowledge", "--root", bench.root, "p-101a", "--by", "Ada").returncode == 0
+        assert wait_for(lambda: json.loads(site.read_bytes())["alarms"][0]["state"] == "acknowledged", 20)
+    assert json.loads(run("alarms", "--root", bench.root).stdout)["alarms"][0]["by"] == "Ada"
+    assert run("acknowledge", "--root", bench.root, "P-101B", "--by", "Ada").returncode == 6
+
+
 def test_the_client_script_sends_a_file(bench: Bench, tmp_path: Path) -> None:
     bench.install(package())
     bench.spool("rows.csv", {"P-101A": quiet_rows(20, 1)}, NOW_MS + 60_000 * np.arange(20))

@@ -1,7 +1,7 @@
 """What scoring costs on a device: catch-up, one row, memory, start-up, sketch sizes.
 
-``python tests/bench/score.py [--json] [--quick]``. `added_p99_us` is what range check, window, baseline, our call, alarm logic and
-the record in the spool buffer add to one bare run of the graph, row by row, at the 99th percentile; the bare run is its peer.
+``python tests/bench/score.py [--json] [--quick]``. `added_p99_us`: what range check, window, baseline, our call, alarm logic and
+the record in the spool buffer add to one bare run of the graph, row by row, at the 99th percentile; that run is the peer.
 """
 
 from __future__ import annotations
