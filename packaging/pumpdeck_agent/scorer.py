@@ -103,6 +103,11 @@ class Scorer:
                     counts = counts.plus(self._score_file(package, name))
             return counts
 
+    def shrink_spool(self) -> int:
+        """While nothing can be scored: keep the spool within its limit, oldest files first. Returns how many went."""
+        with self._turn:
+            return self._spool.shrink()
+
     def package(self) -> LoadedPackage | None:
         """What runs now, loaded when it was not; None: NO_MODEL. Raises: DamagedError."""
         with self._turn:

@@ -106,6 +106,9 @@ class Service:
     def _pass(self) -> Failure | None:
         """One look at everything. One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good."""
         failure = _attempt(self._scorer.package) or _attempt(self._score_some)
+        if failure is not None:
+            # Nothing is taken from the spool now, and the data logger goes on writing.
+            _attempt(self._scorer.shrink_spool)
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
