@@ -70,9 +70,10 @@ class Installer:
         self._is_recovered = False
 
     def is_installed(self, digest: str) -> bool:
-        """True when the package stands in the store and the state knows it."""
+        """True when the state knows the package and every byte of it is sound: a damaged copy must be able to come again."""
         state = self._states.load()
-        return state is not None and digest in state.packages_in_use and self._fs.exists(self._layout.package(digest))
+        known = state.package(digest) if state else None
+        return known is not None and is_sound(self._fs, self._layout, known)
 
     def ready(self) -> DeviceState:
         """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox."""

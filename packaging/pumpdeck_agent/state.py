@@ -83,6 +83,11 @@ class DeviceState:
         """Receipts that have not reached the outbox yet."""
         return tuple(receipt for receipt in self.receipts if receipt.counter > self.receipted)
 
+    def package(self, digest: str) -> Installed | None:
+        """The active, previous or staged package of that digest."""
+        staged = self.candidate.package if self.candidate else None
+        return next((one for one in (self.active, self.previous, staged) if one and one.sha256 == digest), None)
+
     @property
     def packages_in_use(self) -> frozenset[str]:
         """What garbage collection must never take."""

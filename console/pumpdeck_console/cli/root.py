@@ -37,6 +37,7 @@ COMMANDS = {
         "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
     ),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
+    "drill": (f"{_CLI}.drill:drill", "Do to a device what a bad day does, and count what breaks."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.journal import Journal
 from pumpdeck_agent.state import DeviceState
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
@@ -49,21 +50,36 @@ class _Ground:
     waiting: frozenset[bytes]
 
 
-def drill_flips(stories: Stories, every: int = 1, retry_every: int = 16) -> Flips:
-    """D5 on a device with an active and a previous package, a package pushed, and a receipt that waits."""
+@dataclass(frozen=True)
+class Extent:
+    """Which bytes: every how many-th, of files whose path under the root begins so; every how many-th is also used again."""
+
+    every: int = 1
+    retry_every: int = 16
+    begins: str = ""
+    stop_at_first: bool = False
+
+
+def drill_flips(stories: Stories, extent: Extent) -> Flips:
+    """D5 on a device with an active and a previous package, and a receipt that waits."""
     flips = Flips()
-    scenario = next(one for one in stories.scenarios if one.name == "way back")
-    ground = _ground(stories, scenario)
-    for number, (path, at, image) in enumerate(_flipped(ground.image, every)):
+    scenario = stories.named("way back")
+    # A bad model was just rolled back: its receipt waits, and the previous package is the one that will be wanted next.
+    ground = _ground(stories, stories.named("bad model"))
+    for number, (path, at, image) in enumerate(_flipped(ground.image, extent)):
         flips.tried += 1
         where = f"byte {at} of {'/'.join(path[2:])[:60]}"
         try:
             how = _look(stories, ground, image)
-            if how not in FAILURES and number % retry_every == 0:
-                how = _retry(stories, scenario, image) or how
+            if path[-1] == "journal" and how not in FAILURES:
+                how = _rebuild(stories, ground, image) or how
+            if how not in FAILURES and number % extent.retry_every == 0:
+                how = _retry(stories, scenario, image, is_trust=path[2:3] == ("trust",)) or how
         except (PumpdeckError, OSError) as error:
             how, where = "bricked", f"{where}: {type(error).__name__}: {error}"
         flips.end(how, where)
+        if extent.stop_at_first and how in FAILURES:
+            break
     return flips
 
 
@@ -84,15 +100,17 @@ def _outbox(agent: Any) -> frozenset[bytes]:
     return frozenset(data for item, data in items if item.kind is ReturnKind.RECEIPT)
 
 
-def _flipped(image: Image, every: int) -> Iterator[tuple[tuple[str, ...], int, Image]]:
+def _flipped(image: Image, extent: Extent) -> Iterator[tuple[tuple[str, ...], int, Image]]:
     count = 0
     for path, data in sorted(image.items()):
         # What the device was told once at enrolment is not its store or state, and is not written again.
         if data is None or path[-1] in ("agent.json", "device.key", "device.pub"):
             continue
+        if not "/".join(path[2:]).startswith(extent.begins):
+            continue
         for at in range(len(data)):
             count += 1
-            if count % every == 0:
+            if count % extent.every == 0:
                 bad = bytes([data[at] ^ 1])
                 yield path, at, {**image, path: data[:at] + bad + data[at + 1 :]}
 
@@ -123,19 +141,32 @@ def _look(stories: Stories, ground: _Ground, image: Mapping[tuple[str, ...], byt
     return "unchanged"
 
 
+def _rebuild(stories: Stories, ground: _Ground, image: Image) -> str:
+    """With both copies of the state gone too, what the journal says must be one of its true lines, or nothing."""
+    layout = stories.maker.layout
+    copies = {layout.state_copy(which).parts for which in (0, 1)}
+    disk = RecordingDisk({path: data for path, data in image.items() if path not in copies})
+    stories.maker.agent(disk, stories.trials.on(disk)).resume()
+    state = StateFiles(disk, layout).load()
+    true = Journal(RecordingDisk(ground.image), layout.journal).lines()
+    said = {(line.active, line.seq) for line in true} | {("", 0)}
+    return "silent" if state is None or (state.active_sha256, state.seq) not in said else ""
+
+
 def _is_same(found: DeviceState, before: DeviceState) -> bool:
     return replace(found, record=0) == replace(before, record=0)
 
 
-def _retry(stories: Stories, scenario: Scenario, image: Image) -> str:
+def _retry(stories: Stories, scenario: Scenario, image: Image, *, is_trust: bool) -> str:
     """The way back to the previous package, which may be the damaged one, still leads there."""
     disk = RecordingDisk(image)
     agent = stories.maker.agent(disk, stories.trials.on(disk))
     agent.resume()
     try:
         install(agent, scenario.built, scenario.files)
-    except TrustError:
-        return ""
+    except PumpdeckError:
+        # Without what it trusts a device must not believe anybody; it goes on with what it runs.
+        return "refused" if is_trust else "cannot_retry"
     state = StateFiles(disk, agent.layout).load()
     is_there = state is not None and state.active_sha256 == scenario.after and stories.is_true(disk, scenario.after)
     return "" if is_there else "cannot_retry"

@@ -78,6 +78,10 @@ class Stories:
     scenarios: tuple[Scenario, ...]
     truth: Mapping[str, Mapping[str, bytes]]
 
+    def named(self, name: str) -> Scenario:
+        """The scenario of that name."""
+        return next(one for one in self.scenarios if one.name == name)
+
     def is_true(self, disk: RecordingDisk, digest: str) -> bool:
         """Is the unpacked package on the disk, byte for byte, and nothing else in its folder?"""
         return folder_of(disk, self.maker.layout.package(digest)) == self.truth.get(digest)
