@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentConfig, Layout
+from pumpdeck_agent.sealed import seal, unseal
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
@@ -40,7 +41,7 @@ class Accepted:
         """
         try:
             root = self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES)
-            floor = parse_floor(self._fs.read_bytes(self._layout.trust_floor, FLOOR_MAX_BYTES), "floor.json")
+            floor = self._floor()
         except (OSError, PumpdeckError) as error:
             raise TrustError("the trust folder is damaged", self._config.device, hint="enrol the device again") from error
         return TrustState(self._config.device, self._config.site, root, self._kept(), floor, self._config.min_seq)
@@ -53,7 +54,7 @@ class Accepted:
 
     def save_floor(self, floor: TrustFloor) -> None:
         """Never go below these numbers again."""
-        replace_file(self._fs, self._layout.trust_floor, encode_floor(floor))
+        replace_file(self._fs, self._layout.trust_floor, seal(encode_floor(floor)))
 
     def tidy(self) -> None:
         """Remove what a cut left beside the two files."""
@@ -68,6 +69,11 @@ class Accepted:
             return 1
         except TrustError:
             return 0
+
+    def _floor(self) -> TrustFloor:
+        data = self._fs.read_bytes(self._layout.trust_floor, FLOOR_MAX_BYTES)
+        # Devices enrolled before floors were sealed have a bare one; it is sealed when it is next written.
+        return parse_floor(data if data.startswith(b"{") else unseal(data, "floor.json"), "floor.json")
 
     def _kept(self) -> Mapping[str, bytes]:
         try:

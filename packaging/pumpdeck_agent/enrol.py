@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_agent.accepted import Accepted
 from pumpdeck_agent.config import AgentConfig, Layout
 from pumpdeck_agent.receipts import Returned
 from pumpdeck_agent.state import fresh_state
@@ -14,7 +15,7 @@ from pumpdeck_fleet.core.errors import ConflictError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_packaging.signing import generate_key
-from pumpdeck_packaging.trust_floor import TrustFloor, encode_floor
+from pumpdeck_packaging.trust_floor import TrustFloor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
     replace_file(fs, layout.device_key, key.private_pem())
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))
     replace_file(fs, layout.trust_root, trusted_root)
-    replace_file(fs, layout.trust_floor, encode_floor(TrustFloor()))
+    Accepted(fs, layout, config).save_floor(TrustFloor())
     replace_file(fs, layout.returned, canonical.encode(Returned(0)))
     StateFiles(fs, layout).save(fresh_state(config.min_seq))
     # Last: a folder without it is not a device, so a cut enrolment is simply begun again.

@@ -70,9 +70,10 @@ class Installer:
         self._is_recovered = False
 
     def is_installed(self, digest: str) -> bool:
-        """True when the package stands in the store and the state knows it."""
+        """True when the state knows the package and every byte of it is sound: a damaged copy must be able to come again."""
         state = self._states.load()
-        return state is not None and digest in state.packages_in_use and self._fs.exists(self._layout.package(digest))
+        known = state.package(digest) if state else None
+        return known is not None and is_sound(self._fs, self._layout, known)
 
     def is_damaged(self, state: DeviceState) -> bool:
         """True when the active package in the store is not what it was when it was verified."""
@@ -105,10 +106,12 @@ class Installer:
         synced = self._parts.platform.is_clock_synced()
         verified = verify_assignment(self._accepted.load(), files, now_ms=now_ms, clock_synced=synced)
         assignment = verified.assignment
-        receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
-        if receipt is not None:
-            return Installation(state, receipt)
         digest = assignment.package_sha256
+        receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
+        # Once committed, but lost since to a damaged disk: the same word brings it back.
+        was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
+        if receipt is not None and not was_lost:
+            return Installation(state, receipt)
         is_known = digest in state.failed or self.is_installed(digest)
         if not is_known and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
@@ -133,8 +136,11 @@ class Installer:
             return self._end(state, assignment, Outcome.ALREADY, "this package is active")
         if digest in state.failed:
             return self._end(state, assignment, Outcome.REFUSED, "this package failed on this device before")
+        installed = self._sound_copy(state, digest)
+        # Read outside: bytes that the disk lost or damaged are not the package's fault, and may be pushed again.
+        data = b"" if installed else self.incoming.read(digest)
         try:
-            installed = self._stage(state, digest, package)
+            installed = installed or self._stage(data, digest, package)
         except PumpdeckError as error:
             return self._end(state, assignment, Outcome.REFUSED, error.sentence())
         # Trials that were cut count on, however often the same package is assigned.
@@ -142,16 +148,12 @@ class Installer:
         candidate = Candidate(installed, assignment.task, assignment.seq, tries)
         return self._proceed(self._save(moves.stage(state, candidate)))
 
-    def _stage(self, state: DeviceState, digest: str, released: ReleasedPackage) -> Installed:
-        """Put the package into the store, unless a sound copy is there.
+    def _stage(self, data: bytes, digest: str, released: ReleasedPackage) -> Installed:
+        """Put the package into the store.
 
         Raises:
             DamagedError, RefusedError: the package is not what was signed for, or not for this device.
         """
-        known = self._sound_copy(state, digest)
-        if known is not None:
-            return known
-        data = self.incoming.read(digest)
         package = read_package(data, expected_sha256=digest, max_unpacked_bytes=released.words.unpacked_bytes)
         check_requirements(self._parts.config, package.manifest, self._parts.runtime_version)
         final = self._layout.package(digest)

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pumpdeck_agent.sealed import seal, unseal
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.ports import FileSystem
@@ -53,7 +54,7 @@ class Journal:
     def add(self, line: JournalLine) -> None:
         """Append one line behind the last sound one and sync it; `before` is set here."""
         lines, end, last = self._read()
-        data = canonical.encode(replace(line, reason=line.reason[:500], before=last))
+        data = seal(canonical.encode(replace(line, reason=line.reason[:500], before=last))).replace(b"\n", b" ", 1)
         handle = self._fs.open_write(self._path, truncate=False)
         try:
             handle.seek(end)
@@ -81,7 +82,7 @@ class Journal:
         while (stop := data.find(b"\n", end)) >= 0:
             raw = data[end:stop]
             try:
-                line = canonical.decode(JournalLine, raw, "journal", max_bytes=_LINE_MAX_BYTES)
+                line = canonical.decode(JournalLine, _body(raw), "journal", max_bytes=_LINE_MAX_BYTES)
             except PumpdeckError:
                 break
             if line.before != last:
@@ -89,3 +90,8 @@ class Journal:
             lines.append(line)
             end, last = stop + 1, canonical.digest(raw)
         return tuple(lines), end, last
+
+
+def _body(raw: bytes) -> bytes:
+    # The chain tells of every line but the last; its own digest tells of that one too. Early journals had bare lines.
+    return raw if raw.startswith(b"{") else unseal(raw.replace(b" ", b"\n", 1), "journal")

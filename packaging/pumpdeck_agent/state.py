@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
+from pumpdeck_agent.sealed import seal, unseal
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, IllegalMoveError
+from pumpdeck_fleet.core.errors import FormatError, IllegalMoveError
 from pumpdeck_fleet.core.receipts import Receipt
 
 STATE_FORMAT = 1
@@ -81,6 +82,11 @@ class DeviceState:
     def receipts_due(self) -> tuple[Receipt, ...]:
         """Receipts that have not reached the outbox yet."""
         return tuple(receipt for receipt in self.receipts if receipt.counter > self.receipted)
+
+    def package(self, digest: str) -> Installed | None:
+        """The active, previous or staged package of that digest."""
+        staged = self.candidate.package if self.candidate else None
+        return next((one for one in (self.active, self.previous, staged) if one and one.sha256 == digest), None)
 
     @property
     def packages_in_use(self) -> frozenset[str]:
@@ -209,8 +215,7 @@ def _with_receipt(state: DeviceState, receipt: Receipt) -> DeviceState:
 
 def encode_state(state: DeviceState) -> bytes:
     """One copy: the body's digest on the first line, then the body as canonical JSON."""
-    body = canonical.encode(state)
-    return canonical.digest(body).encode("ascii") + b"\n" + body
+    return seal(canonical.encode(state))
 
 
 def decode_state(data: bytes, what: str) -> DeviceState:
@@ -220,10 +225,7 @@ def decode_state(data: bytes, what: str) -> DeviceState:
         DigestMismatchError: it was cut or altered.
         FormatError, TooLargeError: it is not a state record, or not of a format we know.
     """
-    digest, newline, body = data.partition(b"\n")
-    if not newline or canonical.digest(body).encode("ascii") != digest:
-        raise DigestMismatchError("is cut or altered", what)
-    state = canonical.decode(DeviceState, body, what, max_bytes=STATE_MAX_BYTES)
+    state = canonical.decode(DeviceState, unseal(data, what), what, max_bytes=STATE_MAX_BYTES)
     if state.format != STATE_FORMAT:
         raise FormatError("has an unknown format", what, expected=STATE_FORMAT, found=state.format)
     return state

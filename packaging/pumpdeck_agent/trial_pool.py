@@ -16,7 +16,7 @@ from pumpdeck_fleet.core import canonical
 _LINE_MAX_BYTES = 16 * 1024
 
 
-def _tried(request: TrialRequest) -> TrialReport:
+def try_in_fork(request: TrialRequest) -> TrialReport:
     """One trial in a fork; what becomes of the fork becomes the report."""
     data, status = run_in_fork(lambda: canonical.encode(rounded(run_trial(request))), request.wall_s, REPORT_MAX_BYTES)
     if status is None:
@@ -29,7 +29,7 @@ def main() -> int:
     warm_up()
     while line := sys.stdin.buffer.readline(_LINE_MAX_BYTES):
         request = canonical.decode(TrialRequest, line, "trial request", max_bytes=_LINE_MAX_BYTES)
-        sys.stdout.buffer.write(canonical.encode(_tried(request)) + b"\n")
+        sys.stdout.buffer.write(canonical.encode(try_in_fork(request)) + b"\n")
         sys.stdout.buffer.flush()
     return 0
 

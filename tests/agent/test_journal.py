@@ -41,9 +41,20 @@ def test_an_altered_line_ends_what_is_believed(tmp_path: Path) -> None:
         journal(tmp_path).add(line(counter))
     path = tmp_path / "journal"
     path.write_bytes(path.read_bytes().replace(b'"counter":1', b'"counter":9'))
-    assert [one.counter for one in journal(tmp_path).lines()] == [0, 9]
+    assert [one.counter for one in journal(tmp_path).lines()] == [0]
     path.write_bytes(path.read_bytes().replace(b'"counter":0', b'"counter":8'))
-    assert len(journal(tmp_path).lines()) == 1
+    assert journal(tmp_path).lines() == ()
+
+
+def test_a_journal_of_bare_lines_is_still_read(tmp_path: Path) -> None:
+    for counter in range(2):
+        journal(tmp_path).add(line(counter))
+    path = tmp_path / "journal"
+    first = path.read_bytes().split(b"\n")[0].split(b" ", 1)[1]
+    path.write_bytes(first + b"\n")
+    assert [one.counter for one in journal(tmp_path).lines()] == [0]
+    journal(tmp_path).add(line(5))
+    assert [one.counter for one in journal(tmp_path).lines()] == [0, 5]
 
 
 def test_a_missing_journal_has_no_lines(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ COMMANDS = {
         f"{_CLI}.explaining:explain",
         "Say which model, limit and calibration judged PUMP at a moment, and what proves it.",
     ),
+    "drill": (f"{_CLI}.drill:drill", "Do to a device what a bad day does, and count what breaks."),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pumpdeck_agent.agent import Agent
-from pumpdeck_agent.config import CONFIG_FORMAT, AgentConfig, AgentLimits, PumpConfig
+from pumpdeck_agent.config import CONFIG_FORMAT, AgentConfig, AgentLimits, Layout, PumpConfig
 from pumpdeck_agent.enrol import DeviceIdentity, create_device
 from pumpdeck_agent.platform_port import Locks, Platform
 from pumpdeck_agent.rpc_server import Answer
@@ -130,6 +130,11 @@ class DeviceMaker:
     root: Path = ROOT
     limits: AgentLimits = LIMITS
     agent_type: type[Agent] = Agent
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything stands on the device."""
+        return Layout(self.root)
 
     def agent(self, fs: FileSystem, runner: TrialRunner, clock: Clock | None = None, locks: Locks | None = None) -> Agent:
         """The agent on this file system."""

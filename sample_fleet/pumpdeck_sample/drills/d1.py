@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from pumpdeck_agent.agent import Agent
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import PumpdeckError
-from pumpdeck_fleet.core.receipts import Outcome, Receipt
-from pumpdeck_sample.drills.bench import parse_receipt, receipts
+from pumpdeck_fleet.core.receipts import Outcome
+from pumpdeck_sample.drills.bench import parse_receipt
+from pumpdeck_sample.drills.checks import Finding, is_answered, leftovers, lost_bytes, lost_metadata, lost_receipt
 from pumpdeck_sample.drills.disk import Forgotten, Image, RecordingDisk, Step
 from pumpdeck_sample.drills.losses import Medium, Model
 from pumpdeck_sample.drills.scenarios import Said, Scenario, Stories, Word
 
 FAILURES = ("bricked", "wrong_model", "cannot_retry", "lost", "leaked")
-Key = frozenset[tuple[tuple[str, ...], bytes | None]]
 
 
 @dataclass(frozen=True)
 class Effort:
     """How hard to try: subsets of names at a point, subsets while it recovers, and every how many-th state is cut again."""
 
-    subsets: int = 24
-    again_subsets: int = 4
-    again_every: int = 4
+    subsets: int = 64
+    again_subsets: int = 6
+    again_every: int = 1
 
 
 QUICK = Effort(subsets=4, again_subsets=1, again_every=40)
@@ -64,8 +64,8 @@ class CrashDrill:
         self._effort = effort
         self._tally = tally
         self._forgotten = forgotten
-        self._seen: dict[object, tuple[str, str] | None] = {}
-        self._finished: dict[object, tuple[str, str] | None] = {}
+        self._seen: dict[object, Finding | None] = {}
+        self._finished: dict[object, Finding | None] = {}
 
     def run(self, scenario: Scenario, seed: int, *, stop_at_first: bool = False) -> None:
         """Record one good run, then look at each point of it."""
@@ -104,12 +104,13 @@ class CrashDrill:
         key = (scenario.name, len(said), frozenset(image.items()))
         if key not in self._seen:
             self._tally.distinct += 1
-            self._seen[key] = self._verdict(scenario, image, said)
+            self._seen[key] = self.verdict(scenario, image, said)
         found = self._seen[key]
         if found is not None:
             self._tally.blame(found[0], f"{where}: {found[1]}")
 
-    def _verdict(self, scenario: Scenario, image: Image, said: list[Word]) -> tuple[str, str] | None:
+    def verdict(self, scenario: Scenario, image: Image, said: list[Word]) -> Finding | None:
+        """Start the device on what is left: None when it is alive, true to its word, and can finish; else what failed."""
         disk = RecordingDisk(image, forgotten=self._forgotten)
         try:
             agent = self._agent(disk)
@@ -129,99 +130,65 @@ class CrashDrill:
         except PumpdeckError:
             agent.resume()
 
-    def _look(self, scenario: Scenario, agent: Agent, disk: RecordingDisk, said: list[Word]) -> tuple[str, str] | None:
+    def _look(self, scenario: Scenario, agent: Agent, disk: RecordingDisk, said: list[Word]) -> Finding | None:
         """Does it run what it should, and does all it ever answered still hold?"""
         state = StateFiles(disk, agent.layout).load()
         active = state.active_sha256 if state else ""
         if state is None or (scenario.before and not active):
             return "bricked", "nothing runs"
-        answer = next((word for word in said if word.said is Said.ANSWERED), None)
-        allowed = {scenario.after} if answer else {scenario.before, scenario.after}
-        if active not in allowed:
+        if active not in ({scenario.after} if is_answered(said) else {scenario.before, scenario.after}):
             return "wrong_model", f"{active[:12] or 'nothing'} runs"
-        if active and not self._is_true(disk, agent, active):
+        if active and not self._stories.is_true(disk, active):
             return "wrong_model", f"{active[:12]} is not what it was"
-        waiting = receipts(agent, self._stories.maker)
-        if any(receipt.outcome is Outcome.FAILED_INCONSISTENT for receipt in waiting):
-            return "lost", "the device found itself inconsistent"
-        kept = {word.said for word in said}
-        if answer and Said.ACKED not in kept and self._parsed(answer) not in waiting:
-            return "lost", "the receipt is not in the outbox"
-        return self._lost_bytes(scenario, agent, disk, said)
+        return (
+            lost_receipt(agent, self._stories.maker, said)
+            or lost_bytes(agent, disk, scenario, said)
+            or lost_metadata(agent, disk, scenario, said)
+            or self._lost_journal(disk, active)
+        )
 
-    def _lost_bytes(self, scenario: Scenario, agent: Agent, disk: RecordingDisk, said: list[Word]) -> tuple[str, str] | None:
-        kept = {word.said for word in said}
-        digest = scenario.built.sha256
-        if kept == {Said.SEALED} and not agent.installer.is_installed(digest):
-            sealed = disk.files.get(disk._find(agent.layout.incoming / digest) or 0)
-            state = StateFiles(disk, agent.layout).load()
-            if sealed != scenario.built.data and not (state and digest in state.failed):
-                return "lost", "the sealed package is gone"
-        return None
+    def _lost_journal(self, disk: RecordingDisk, active: str) -> Finding | None:
+        """With both copies of the state gone the journal alone must tell what runs."""
+        layout = self._stories.maker.layout
+        copies = {layout.state_copy(which).parts for which in (0, 1)}
+        bare = RecordingDisk({path: data for path, data in disk.image().items() if path not in copies})
+        self._recover(self._agent(bare))
+        rebuilt = StateFiles(bare, layout).load()
+        found = rebuilt.active_sha256 if rebuilt else ""
+        return None if found == active else ("lost", f"the journal says {found[:12] or 'nothing'} runs")
 
-    def _is_true(self, disk: RecordingDisk, agent: Agent, digest: str) -> bool:
-        top = agent.layout.package(digest).parts
-        found = {
-            "/".join(path[len(top) :]): data
-            for path, data in disk.image().items()
-            if path[: len(top)] == top and data is not None
-        }
-        return found == self._stories.truth.get(digest)
-
-    def _parsed(self, word: Word) -> Receipt:
-        return parse_receipt(word.data, self._stories.maker.identity)
-
-    def _finish(self, scenario: Scenario, disk: RecordingDisk, said: list[Word]) -> tuple[str, str] | None:
+    def _finish(self, scenario: Scenario, disk: RecordingDisk, said: list[Word]) -> Finding | None:
         """Ask for the same again: it must come to the same end, once, and leave nothing lying about."""
-        is_acked = any(word.said is Said.ACKED for word in said)
-        key: object = (scenario.name, len(said), frozenset(disk.image().items()))
+        key = (scenario.name, len(said), frozenset(disk.image().items()))
         if key not in self._finished:
-            self._finished[key] = self._retry(scenario, disk, is_acked, said)
+            self._finished[key] = self._retry(scenario, disk, said)
         return self._finished[key]
 
-    def _retry(
-        self, scenario: Scenario, disk: RecordingDisk, is_acked: bool, said: list[Word]
-    ) -> tuple[str, str] | None:
+    def _retry(self, scenario: Scenario, disk: RecordingDisk, said: list[Word]) -> Finding | None:
         try:
             words = {word.said: word for word in scenario.run(self._agent(disk))}
             agent = self._agent(disk)
             agent.resume()
         except (PumpdeckError, OSError) as error:
             return "cannot_retry", f"{type(error).__name__}: {error}"
-        receipt = self._parsed(words[Said.ANSWERED])
+        receipt = parse_receipt(words[Said.ANSWERED].data, self._stories.maker.identity)
         if (receipt.task, receipt.outcome) != (scenario.task, scenario.outcome):
             return "cannot_retry", f"ends with {receipt.outcome.value}: {receipt.reason}"
         for word in said:
             if word.said is Said.ANSWERED and word.data != words[Said.ANSWERED].data:
                 return "lost", "the same assignment got another receipt"
-            if word.said is Said.COLLECTED and not _counter(word) < _counter(words[Said.COLLECTED]):
+            if word.said is Said.COLLECTED and word.number >= words[Said.COLLECTED].number:
                 return "lost", "a return index's counter was given twice"
-        del is_acked
         return self._end(scenario, agent, disk)
 
-    def _end(self, scenario: Scenario, agent: Agent, disk: RecordingDisk) -> tuple[str, str] | None:
+    def _end(self, scenario: Scenario, agent: Agent, disk: RecordingDisk) -> Finding | None:
         state = StateFiles(disk, agent.layout).load()
-        if state is None or state.active_sha256 != scenario.after or not self._is_true(disk, agent, scenario.after):
+        if state is None or state.active_sha256 != scenario.after or not self._stories.is_true(disk, scenario.after):
             return "wrong_model", "another model runs in the end"
         if scenario.outcome is Outcome.COMMITTED and state.previous_sha256 != scenario.before:
             return "lost", "the way back is gone"
-        left = [path for path in disk.image() if path[-1].endswith(".part")]
-        stored = {path[3] for path in disk.image() if path[2:3] == ("store",) and len(path) > 3}
-        waiting = [path[-1] for path in disk.image() if path[2:3] in (("incoming",), ("outbox",)) and len(path) > 3]
-        if left or waiting or stored != state.packages_in_use:
-            return "leaked", f"{(*left, *waiting, *(stored - state.packages_in_use))[:2]}"
-        return None
-
-
-def _counter(word: Word) -> int:
-    from base64 import b64decode
-
-    from pumpdeck_fleet.core import canonical
-
-    size = int.from_bytes(word.data[:4], "big")
-    envelope = canonical.parse_json(word.data[4 : 4 + size], "index", max_bytes=1 << 24)
-    payload = canonical.parse_json(b64decode(envelope["payload"]), "index", max_bytes=1 << 24)
-    return int(payload["counter"])
+        left = leftovers(disk, agent.layout, state.packages_in_use)
+        return ("leaked", ", ".join(left[:2])) if left else None
 
 
 def drill_crashes(stories: Stories, effort: Effort, seed: int = 1) -> Tally:

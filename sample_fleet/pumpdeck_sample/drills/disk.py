@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pumpdeck_fleet.core.errors import TooLargeError
@@ -19,10 +19,7 @@ Image = Mapping[tuple[str, ...], bytes | None]
 
 
 class StepKind(enum.Enum):
-    """What a step does. LINK (a new file), MKDIR, UNLINK and RENAME change names, TRUNCATE and WRITE bytes.
-
-    The syncs make them last.
-    """
+    """What a step does. LINK (a new file) to RENAME change names, TRUNCATE and WRITE bytes; the syncs make them last."""
 
     LINK = "link"
     MKDIR = "mkdir"
@@ -58,7 +55,7 @@ class RecordingDisk:
         self.names: dict[tuple[int, str], int] = {}
         self.files: dict[int, bytes] = {}
         self.steps: list[Step] = []
-        self._fault = fault
+        self.fault = fault
         self._forgotten = forgotten
         self._next = TOP
         for path, data in sorted((image or {}).items()):
@@ -73,12 +70,23 @@ class RecordingDisk:
 
     def do(self, step: Step) -> None:
         """Carry out one step and write it down."""
-        if self._fault is not None:
-            self._fault(step)
+        if self.fault is not None:
+            self._ask(self.fault, step)
         if self._forgotten is not None and self._forgotten(step):
             return
         self.steps.append(step)
         apply(step, self.names, self.files)
+
+    def _ask(self, fault: Fault, step: Step) -> None:
+        try:
+            fault(step)
+        except BaseException:
+            if step.kind is StepKind.WRITE:
+                # A disk that is full, or a cut, takes part of what was to be written.
+                half = replace(step, data=step.data[: len(step.data) // 2])
+                self.steps.append(half)
+                apply(half, self.names, self.files)
+            raise
 
     def open_write(self, path: Path, *, truncate: bool = True) -> OpenFile:
         entry = self._entry(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from pumpdeck_agent.agent import Agent
 from pumpdeck_agent.veto import lift_veto, set_veto
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.device_status import Veto
-from pumpdeck_fleet.core.receipts import Outcome
+from pumpdeck_fleet.core.receipts import Outcome, ReturnIndex
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_sample.drills import bad_models
@@ -32,10 +34,11 @@ class Said(enum.Enum):
 
 @dataclass(frozen=True)
 class Word:
-    """One answer: what it says, its bytes or its number."""
+    """One answer: what it says, and its bytes (the receipt) or its number (the counter of the return index)."""
 
     said: Said
     data: bytes = b""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Scenario:
         yield Word(Said.SEALED)
         yield Word(Said.ANSWERED, agent.assign(self.files).body)
         answer = agent.collect(COLLECT_BYTES)
-        yield Word(Said.COLLECTED, answer.body)
+        yield Word(Said.COLLECTED, number=_index_counter(answer.body))
         agent.ack([item["digest"] for item in answer.fields["items"]])
         yield Word(Said.ACKED)
 
@@ -74,6 +77,31 @@ class Stories:
     trials: TrialBench
     scenarios: tuple[Scenario, ...]
     truth: Mapping[str, Mapping[str, bytes]]
+
+    def named(self, name: str) -> Scenario:
+        """The scenario of that name."""
+        return next(one for one in self.scenarios if one.name == name)
+
+    def is_true(self, disk: RecordingDisk, digest: str) -> bool:
+        """Is the unpacked package on the disk, byte for byte, and nothing else in its folder?"""
+        return folder_of(disk, self.maker.layout.package(digest)) == self.truth.get(digest)
+
+
+def folder_of(disk: RecordingDisk, folder: Path) -> dict[str, bytes]:
+    """The files under a folder of the disk by their path in it."""
+    top = folder.parts
+    return {
+        "/".join(path[len(top) :]): data
+        for path, data in disk.image().items()
+        if path[: len(top)] == top and data is not None
+    }
+
+
+def _index_counter(body: bytes) -> int:
+    size = int.from_bytes(body[:4], "big")
+    envelope = canonical.parse_json(body[4 : 4 + size], "return index", max_bytes=COLLECT_BYTES)
+    payload = base64.b64decode(dict(envelope)["payload"])
+    return canonical.decode(ReturnIndex, payload, "return index", max_bytes=COLLECT_BYTES).counter
 
 
 def make_stories(folder: Path, trials: TrialBench) -> Stories:
