@@ -137,6 +137,10 @@ class Layout:
         return self.root / "alarms.json"
 
     @cached_property
+    def schedule(self) -> Path:
+        return self.root / "schedule.json"
+
+    @cached_property
     def acknowledged(self) -> Path:
         return self.root / "acknowledged"
 
