@@ -65,6 +65,8 @@ class RetrainDesk:
                 asked += reasons
         for reason in asked:
             self.ask(reason.pump, reason.reason, platform.clock.now_ms(), reason.trigger)
+            if reason.trigger == "drift":
+                self._scorer.capture(reason.pump)
         # Outbox first: a cut in between asks twice, never not at all.
         if after != before:
             save_memories(platform.fs, layout, after)
