@@ -55,6 +55,11 @@ class Accepted:
         """Never go below these numbers again."""
         replace_file(self._fs, self._layout.trust_floor, encode_floor(floor))
 
+    def tidy(self) -> None:
+        """Remove what a cut left beside the two files."""
+        for path in (self._layout.trust_floor, self._layout.trust_kept):
+            self._fs.unlink(path.with_name(path.name + ".part"))
+
     def root_version(self) -> int:
         """The version of the newest root that was accepted; 0 when nothing can be read."""
         try:

@@ -56,6 +56,19 @@ def resume(options: argparse.Namespace) -> int:
     return 0
 
 
+def install_from(options: argparse.Namespace) -> int:
+    """Take what a stick brings, leave on it what this device has to say."""
+    from pumpdeck_agent.agent import Agent
+    from pumpdeck_agent.install_from import install_from as visit_stick
+    from pumpdeck_agent.trial import FreshChildRunner
+    from pumpdeck_packaging.bundle_stick import real_stick
+
+    agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
+    visit = visit_stick(agent, real_stick(options.folder.absolute()))
+    _say(visit)
+    return visit.exit_code
+
+
 def serve(options: argparse.Namespace) -> int:
     """The scoring loop."""
     from pumpdeck_agent.serve import serve_spool

@@ -5,7 +5,7 @@ What is there is known by hash, never by size: a cut may leave a file of the rig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,9 +137,14 @@ class Incoming:
         return self._fs.exists(self._layout.incoming / check_digest(digest, "blob"))
 
     def clear(self) -> None:
-        """Forget everything: what was committed stands in the store."""
+        """Forget every whole package: what was committed stands in the store. One that is still on its way in stays."""
+        self.forget({name for name in self._fs.listdir(self._layout.incoming) if not name.endswith(".part")})
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Remove these packages, whole or in part: they stand in the store, or failed for good."""
         for name in self._fs.listdir(self._layout.incoming):
-            self._fs.unlink(self._layout.incoming / name)
+            if name.removesuffix(".part") in digests:
+                self._fs.unlink(self._layout.incoming / name)
 
     def _part(self, digest: str) -> Path:
         return self._layout.incoming / f"{digest}.part"

@@ -86,6 +86,9 @@ class Installer:
             for record in recover(state, self._fs, self._layout, parts.receipts, parts.limits.max_tries):
                 state = self._save(record)
             self._is_recovered = True
+            if state is not None:
+                self._tidy(state)
+                self._accepted.tidy()
         if state is None:
             raise PumpdeckError("the device state could not be rebuilt", self._parts.config.device)
         return self._settle(state)
@@ -192,6 +195,7 @@ class Installer:
         receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, report.self_test)
         state = moves.commit(state, receipt) if report.passed else moves.roll_back(state, receipt)
         state = self._settle(self._save(state))
+        self._tidy(state)
         if report.passed:
             self.incoming.clear()
         return Installation(state, receipt)
@@ -231,6 +235,12 @@ class Installer:
                 reason=receipt.reason,
             )
         )
+
+    def _tidy(self, state: DeviceState) -> None:
+        """Remove what an install that came to its end, or a cut, left lying: also half-unpacked folders and pushed bytes."""
+        self._collect_garbage(state)
+        # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
+        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed})
 
     def _collect_garbage(self, state: DeviceState) -> None:
         """Remove from the store what is not active, previous or staged."""

@@ -71,6 +71,10 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or JSON lines as in the spool")
 
 
+def _stick_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+
+
 def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pump", help="the pump's tag")
     parser.add_argument("--by", required=True, help="who has seen the alarm")
@@ -87,6 +91,12 @@ _SUBCOMMANDS = (
     ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
     ("status", "Print how the device stands.", commands.status, _no_options),
     ("score", "Score one file as if it had arrived in the spool.", commands.score, _score_options),
+    (
+        "install-from",
+        "Install what a bundle on a stick brings; leave receipts and telemetry on it.",
+        commands.install_from,
+        _stick_options,
+    ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
     ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),

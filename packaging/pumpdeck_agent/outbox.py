@@ -105,7 +105,7 @@ class Outbox:
             self._shrink()
         return digests
 
-    def take(self, max_bytes: int) -> tuple[list[tuple[ReturnItem, bytes]], bool]:
+    def take(self, max_bytes: int, max_items: int = COLLECT_MAX_ITEMS) -> tuple[list[tuple[ReturnItem, bytes]], bool]:
         """The next items in the order they are handed over, and whether more wait behind them. Nothing is removed."""
         entries = sorted(self._entries(), key=lambda entry: (entry.rank, entry.order))
         taken: list[tuple[ReturnItem, bytes]] = []
@@ -114,7 +114,7 @@ class Outbox:
             loaded = self._load(entry)
             if loaded is None:
                 continue
-            if taken and (total + len(loaded[1]) > max_bytes or len(taken) == COLLECT_MAX_ITEMS):
+            if taken and (total + len(loaded[1]) > max_bytes or len(taken) >= max_items):
                 return taken, place < len(entries)
             taken.append(loaded)
             total += len(loaded[1])

@@ -25,7 +25,7 @@ from pumpdeck_fleet.core.receipts import AlarmNotice, ReturnKind
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
 from pumpdeck_fleet.numeric.columns import encode_chunk
-from pumpdeck_fleet.numeric.detectors import contributions, has_votes
+from pumpdeck_fleet.numeric.detectors import has_votes
 from pumpdeck_fleet.numeric.features import WindowMean
 from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16
 from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
@@ -311,7 +311,8 @@ class PumpScoring:
     def _guilty(self, features: Float32) -> str:
         # The baseline's offset stands still while a pump is alarmed, so the present one is that of the row.
         corrected = features - (self._tracker.offset * self._pump.block.width).astype(np.float32)
-        return self._pump.block.channels[int(contributions(self._pump.block, corrected)[0].argmax())]
+        answers = self._pump.model.answers(corrected, self._pump.parameters)
+        return self._pump.block.channels[int(answers["contributions"][0].argmax())]
 
     def _sketch_rows(self, at_ms: Int64, values: Float32) -> None:
         days = at_ms // DAY_MS

@@ -244,6 +244,11 @@ class SiteTrust:
             raise NotFoundError("is assigned nothing", device, hint="plan and start a rollout first")
         return [*self._files.current_files(since_root), (ASSIGNMENT_NAME, data)]
 
+    def current_files(self) -> list[tuple[str, bytes]]:
+        """The metadata that counts now with every root, verified: what a bundle carries for a site."""
+        self._verified()
+        return self._files.current_files(0)
+
     def all_files(self) -> dict[str, list[tuple[str, bytes]]]:
         """What `files_for` gives, for every device that is assigned something: the metadata is verified once for all."""
         deploy = self._verified().trusted.delegated(DEPLOY)

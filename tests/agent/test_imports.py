@@ -20,7 +20,12 @@ SIGNING = OURS | {"tuf", "securesystemslib", "cryptography", "urllib3", "_cffi_b
 BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "brotli", "zstandard", "OpenSSL", "idna"}
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
+    "bundle_index",
+    "bundle_kept",
     "bundle_layout",
+    "bundle_reader",
+    "bundle_returns",
+    "bundle_stick",
     "manifest",
     "metadata_form",
     "package_reader",
@@ -88,7 +93,8 @@ def test_serve_loads_only_what_is_allowed(scoring: set[str]) -> None:
 
 
 def test_the_agent_uses_only_the_agreed_parts_of_the_other_packages(scoring: set[str]) -> None:
-    rpc = loaded("import pumpdeck_agent.agent, pumpdeck_agent.rpc_server, pumpdeck_agent.enrol, pumpdeck_agent.trial")
+    modules = ("agent", "rpc_server", "enrol", "trial", "install_from")
+    rpc = loaded("import " + ", ".join(f"pumpdeck_agent.{name}" for name in modules))
     for name in scoring | rpc:
         parts = name.split(".")
         if parts[0] == "pumpdeck_fleet" and len(parts) > 1:

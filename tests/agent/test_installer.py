@@ -276,6 +276,20 @@ def test_a_damaged_active_package_falls_back_to_the_previous_and_says_so(bench: 
     assert (last["outcome"], last["active_sha256"], last["counter"]) == ("failed_inconsistent", FIRST.sha256, 3)
 
 
+def test_status_looks_at_what_runs_before_it_says_so(bench: Bench) -> None:
+    """An agent that has been up for long finds damage without a restart, and the receipt that tells of it waits."""
+    agent = bench.agent()
+    bench.install(FIRST)
+    assert agent.status().fields["state"]["active"] == FIRST.sha256
+    graph = bench.root / "store" / FIRST.sha256 / "model-esp.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    told = agent.status().fields["state"]
+    assert (told["state"], told["active"]) == ("FAILED_INCONSISTENT", "")
+    assert (receipts(bench)[-1]["outcome"], receipts(bench)[-1]["active_sha256"]) == ("failed_inconsistent", "")
+    counter = told["counter"]
+    assert agent.status().fields["state"]["counter"] == counter
+
+
 def test_with_active_and_previous_damaged_nothing_runs_and_a_new_package_heals_it(bench: Bench) -> None:
     bench.install(FIRST, "task-1")
     bench.install(SECOND, "task-2")

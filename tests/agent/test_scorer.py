@@ -136,7 +136,9 @@ def test_sketches_of_each_day_hold_each_row_once(bench: Bench) -> None:
         collected(bench)
     content = read_package(BUILT.data, expected_sha256=BUILT.sha256, max_unpacked_bytes=BUILT.unpacked_bytes)
     edges = decode_edges(content.files["pumps/p-101a.edges"], NAMES)
-    found = {item.start_ms: decode_sketch(data, edges) for item, data in collected(bench) if item.kind is ReturnKind.SKETCH}
+    found = {
+        item.start_ms: decode_sketch(data, edges) for item, data in collected(bench) if item.kind is ReturnKind.SKETCH
+    }
     assert sorted(found) == sorted({int(day) * DAY for day in at // DAY})
     for day_ms, sketch in found.items():
         here = at // DAY * DAY == day_ms
@@ -260,7 +262,9 @@ def test_a_new_package_scores_only_new_rows_and_clears_the_old_alarm(bench: Benc
     items = collected(bench)
     notices = [canonical.parse_json(data, "n", max_bytes=4096) for item, data in items if item.kind is ReturnKind.ALARM]
     assert [(n["raised"], n["package_sha256"]) for n in notices] == [(True, BUILT.sha256), (False, BUILT.sha256)]
-    heads = [canonical.parse_json(d.partition(b"\n")[0], "h", max_bytes=999) for i, d in items if i.kind is ReturnKind.SCORES]
+    heads = [
+        canonical.parse_json(d.partition(b"\n")[0], "h", max_bytes=999) for i, d in items if i.kind is ReturnKind.SCORES
+    ]
     assert {head["package_sha256"] for head in heads} == {BUILT.sha256, second.sha256}
 
 
@@ -345,7 +349,9 @@ def test_a_disk_that_takes_nothing_loses_no_pushed_row(bench: Bench, monkeypatch
     one = ready_scorer(bench)
     one.push(live("p-101a", at[:20], rows[:20]))
     with monkeypatch.context() as broken:
-        broken.setattr(bench.fs, "open_write", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left on device")))
+        broken.setattr(
+            bench.fs, "open_write", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left on device"))
+        )
         with pytest.raises(OSError, match="no space"):
             one.flush()
         one.push(live("p-101a", at[20:40], rows[20:40]))

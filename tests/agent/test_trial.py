@@ -14,7 +14,7 @@ from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.trial import FreshChildRunner, TrialRequest, TrialRunner, WarmPoolRunner
 from pumpdeck_packaging.package import BuiltPackage
-from support import bad_models
+from pumpdeck_sample.drills import bad_models
 from support.devices import NAMES, NOW_MS, Bench, block, golden, package, quiet_rows
 
 COUNT = len(NAMES)

@@ -5,6 +5,11 @@
 `cold_verify_ms` is the first `verify_assignment` of a fresh process, after its imports (`verify_import_ms`), best and median of
 several processes; its ratio is to the bare Ed25519 checks of the same metadata, which no verifier can do without. `install_ms` is
 digest, unpacking, writing with sync, and reading back; its ratio is to writing and syncing the same bytes as one file.
+
+`export_verify_vs_cp_sha` writes a bundle of random packages (synced, read back past the cache) and then verifies it as its
+readers do, list and digests; the peer is `cp -r`, `sync -f`, dropping the copy from the cache and `sha256sum`, which is what a
+careful person does. `export_verify_vs_bare_cp_sha` is against `cp -r` and `sha256sum` of what is still in memory, which proves
+nothing about the stick. Taken in turns, best of the rounds, where the temporary folder lies; `--on DIR` takes another disk.
 """
 
 from __future__ import annotations
@@ -12,17 +17,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_fleet.store.artifacts import ArtifactStore
+from pumpdeck_packaging.bundle import BundlePart, claim, write_bundle
+from pumpdeck_packaging.bundle_index import package_file
+from pumpdeck_packaging.bundle_reader import BundleReader
+from pumpdeck_packaging.bundle_stick import real_stick
 from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
 from pumpdeck_packaging.signing import generate_key
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
@@ -125,6 +140,62 @@ def measure_fleet(folder: Path, sites: int, devices: int) -> dict[str, float]:
     return {"fleet_sites": sites, "fleet_packages": sites * devices, "fleet_sign_s": time.perf_counter() - started}
 
 
+def measure_export(folder: Path, packages: int, total_mb: int, rounds: int) -> dict[str, float]:
+    """Export and verification of a bundle against a careful and a bare copy of the same bytes."""
+    source = folder / "artifacts"
+    source.mkdir()
+    artifacts = ArtifactStore(source, RealFileSystem())
+    size = total_mb * 1_000_000 // packages
+    rng = random.Random(5)
+    digests = [artifacts.put(rng.randbytes(size)) for _ in range(packages)]
+    parts = [BundlePart(package_file("gannet", one), size, one, partial(artifacts.get, one)) for one in digests]
+    ours, careful, bare = [], [], []
+    for number in range(rounds):
+        ours.append(_timed(partial(_export, folder / f"stick{number}", parts)))
+        careful.append(_timed(partial(_copy, source, folder / f"copy{number}", is_careful=True)))
+        bare.append(_timed(partial(_copy, source, folder / f"bare{number}", is_careful=False)))
+        for name in ("stick", "copy", "bare"):
+            shutil.rmtree(folder / f"{name}{number}")
+        os.sync()
+    return {
+        "export_packages": packages,
+        "export_mb": total_mb,
+        "export_verify_s": min(ours),
+        "export_mb_per_s": total_mb / min(ours),
+        "cp_sync_sha_s": min(careful),
+        "export_verify_vs_cp_sha": min(ours) / min(careful),
+        "export_verify_vs_bare_cp_sha": min(ours) / min(bare),
+    }
+
+
+def _export(folder: Path, parts: list[BundlePart]) -> None:
+    stick = real_stick(folder)
+    name = claim(stick, "ws-bench", "b-bench")
+    write_bundle(stick, name, parts, before_index=lambda: None, on_progress=lambda *_: None, workers=4)
+    reader = BundleReader(stick.fs, folder)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: len(reader.read(path, 1 << 30)), reader.index.files))
+
+
+def _copy(source: Path, target: Path, *, is_careful: bool) -> None:
+    subprocess.run(["cp", "-r", str(source), str(target)], check=True)
+    if is_careful:
+        subprocess.run(["sync", "-f", str(target)], check=True)
+        for path in target.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDONLY)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(fd)
+    command = f"find {shlex.quote(str(target))} -type f -print0 | xargs -0 sha256sum"
+    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def _best_ms(call: Callable[[], object], rounds: int) -> float:
     times = []
     for _ in range(rounds):
@@ -138,15 +209,17 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one flat object instead of a table")
-    parser.add_argument("--quick", action="store_true", help="few rounds, 3 sites")
+    parser.add_argument("--quick", action="store_true", help="few rounds, 3 sites, a bundle of 20 packages and 20 MB")
+    parser.add_argument("--on", type=Path, default=None, help="a folder on the disk to measure")
     options = parser.parse_args()
     rounds = 3 if options.quick else 15
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=options.on) as name:
         folder = Path(name)
         figures = {
             **measure_site(folder, rounds),
             **measure_package(folder, rounds * 3),
             **measure_fleet(folder, 3 if options.quick else 12, 20),
+            **(measure_export(folder, 20, 20, 2) if options.quick else measure_export(folder, 200, 1000, 3)),
         }
     rounded = {name: round(value, 3) for name, value in figures.items()}
     if options.json:

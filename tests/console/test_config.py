@@ -10,8 +10,11 @@ import tomli
 
 from pumpdeck_console import config
 from pumpdeck_console.config import Policies, load_policies, load_settings
+from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.errors import InputError
+from pumpdeck_fleet.core.files import RealFileSystem
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "policies.example.toml"
 
@@ -46,3 +49,12 @@ def test_a_wrong_policy_names_file_key_expected_and_found(tmp_path, text, words)
     sentence = caught.value.sentence()
     assert str(tmp_path / "policies.toml") in sentence
     assert all(word in sentence for word in words), sentence
+
+
+def test_a_relative_key_folder_is_seen_from_the_workspace(tmp_path):
+    workspace = tmp_path / "ws"
+    workspace.mkdir()
+    (workspace / "settings.toml").write_text('format = 1\n[keys]\nfolder = "../keys"\n', encoding="utf-8")
+    assert Workspace(workspace, FixedClock(0), RealFileSystem()).key_folder == (tmp_path / "keys").resolve()
+    (workspace / "settings.toml").write_text(f"format = 1\n[keys]\nfolder = '{tmp_path / 'other'}'\n", encoding="utf-8")
+    assert Workspace(workspace, FixedClock(0), RealFileSystem()).key_folder == (tmp_path / "other").resolve()

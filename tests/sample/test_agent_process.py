@@ -91,6 +91,18 @@ def test_closing_ends_the_scoring_process(tmp_path: Path) -> None:
     wait_gone(pid)
 
 
+def test_a_device_whose_process_was_killed_answers_nobody(agent: AgentProcess, tmp_path: Path) -> None:
+    pid = agent.start_scoring()
+    assert pid == pid_of(tmp_path, "serve")
+    read, write = io.BufferedReader(io.BytesIO(b"abc")), io.BufferedWriter(io.BytesIO())
+    assert agent.rpc(read, write) == 5
+    psutil.Process(pid).kill()
+    wait_gone(pid)
+    (tmp_path / "pid-rpc").unlink()
+    assert agent.rpc(read, write) == 4
+    assert not (tmp_path / "pid-rpc").exists()
+
+
 def test_no_thread_is_left_when_the_process_ends_first(agent: AgentProcess, tmp_path: Path) -> None:
     """The client's end stays open; once the channel is closed by the server its reader ends, and the feeder with it."""
     read_end, write_end = os.pipe()

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pumpdeck_fleet.core.errors import DamagedError
 from pumpdeck_fleet.core.files import RealFileSystem
-from pumpdeck_sample.hosting import SimulatedDevices
+from pumpdeck_sample.hosting import LostAgent, SimulatedDevices
 from pumpdeck_sample.plan import SimulationPlan, host_key_path, inbox_path
 from pumpdeck_sample.ssh_keys import make_host_key, public_line
 from support.ssh_client import connect, open_rpc
@@ -82,6 +82,26 @@ def test_a_conversation_marks_its_device_when_it_ends(devices, agents) -> None:
     transport.close()
     assert devices.score_marked(5.0) == 10
     assert (agents["gannet-d1"].scored, agents["gannet-d2"].scored) == (2, 1)
+
+
+def test_a_device_that_lost_its_folder_ends_conversations_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    fs = RealFileSystem()
+    for device in DEVICES:
+        make_host_key(fs, host_key_path(tmp_path, device))
+    fs.mkdir(inbox_path(tmp_path, "gannet-d2"))
+    other = CountingAgent()
+    devices = SimulatedDevices(PLAN, tmp_path, {"gannet-d1": LostAgent("is gone"), "gannet-d2": other}, fs)
+    devices.start()
+    try:
+        assert devices.present == ["gannet-d2"]
+        devices.mark_waiting()
+        assert devices.score_marked(0.01) == 10
+        assert devices.refusals == {"gannet-d1": "is gone"}
+        transport = connect(devices.endpoints["gannet-d1"][0], CLIENT_KEY)
+        assert open_rpc(transport).recv_exit_status() == 6
+        transport.close()
+    finally:
+        devices.close()
 
 
 def test_rows_that_nobody_announced_are_found(devices, agents, tmp_path: Path) -> None:

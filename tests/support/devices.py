@@ -19,92 +19,31 @@ from pumpdeck_agent.trial import TrialReport, TrialRequest
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
-from pumpdeck_fleet.core.inventory import Channel
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_fleet.core.receipts import RECEIPT_PAYLOAD_TYPE, SelfTest
 from pumpdeck_fleet.core.rpc import FrameDecoder, Op
-from pumpdeck_fleet.numeric.arrays import encode_arrays
-from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, encode_block, probability, to_float32
-from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
 from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
-from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
+from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.signing import verify_dsse
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
-from pumpdeck_trainer.export import maxz_onnx
-from support.packages import EDGE, lineage
-from support.trust import NOW_MS, SampleSite
-
-CHANNELS = (
-    Channel("suction_pressure_bar", "bar", 0.0, 250.0, 0.1),
-    Channel("motor_temperature_c", "degC", -20.0, 250.0, 0.1),
-    Channel("vibration_mm_s", "mm/s", 0.0, 50.0, 0.01),
-    Channel("speed_rpm", "rpm", 0.0, 4200.0, 1.0, False),
+from pumpdeck_sample.drills.packages import (
+    CENTRE,
+    CHANNELS,
+    LIMIT,
+    NAMES,
+    NOW_MS,
+    SCALE,
+    WINDOW_S,
+    block,
+    golden,
+    package,
+    quiet_rows,
 )
-NAMES = tuple(channel.name for channel in CHANNELS)
-CENTRE = np.array([40.0, 90.0, 3.0, 3000.0], np.float32)
-SCALE = np.array([2.0, 3.0, 0.4, 20.0], np.float32)
-LIMIT = 4.0
-WINDOW_S = 300.0
+from support.trust import SampleSite
+
+__all__ = ["CENTRE", "CHANNELS", "LIMIT", "NAMES", "NOW_MS", "SCALE", "WINDOW_S", "block", "golden", "package", "quiet_rows"]
+
 PASSED = TrialReport(True, "", SelfTest(24, 0.0, True, 20.0, 40.0, 60.0))
-
-
-def block(shift: float = 0.0) -> PumpBlock:
-    """Baseline of one pump."""
-    return PumpBlock(
-        channels=NAMES,
-        centre=CENTRE + np.float32(shift),
-        scale=SCALE,
-        floor=np.array([c.resolution for c in CHANNELS], np.float32),
-        votes=np.array([c.votes for c in CHANNELS]),
-        limit=to_float32(LIMIT),
-    )
-
-
-def quiet_rows(count: int, seed: int) -> np.ndarray:
-    """Ordinary rows around the baseline, float32 [n, c]."""
-    rng = np.random.default_rng(seed)
-    return (CENTRE + rng.standard_normal((count, len(NAMES))) * SCALE * 0.5).astype(np.float32)
-
-
-def golden(one: PumpBlock, **changes: np.ndarray) -> bytes:
-    """Golden inputs and answers; `changes` spoils some."""
-    rows = quiet_rows(24, 5)
-    rows[:3] += np.float32(40)
-    answers = contributions(one, rows)
-    score = answers.max(axis=1)
-    arrays = {
-        "x": rows,
-        "centre": one.centre,
-        "scale": one.width,
-        "votes": one.votes.astype(np.float32),
-        "limit": np.array([one.limit], np.float32),
-        "score": score,
-        "probability": probability(score, one.limit).astype(np.float32),
-        "contributions": answers,
-    }
-    return encode_arrays(arrays | changes)
-
-
-def package(
-    device: str = "gannet-d1",
-    tags: tuple[str, ...] = ("P-101A", "P-101B"),
-    *,
-    shift: float = 0.0,
-    onnx: bytes | None = None,
-    golden_bytes: bytes | None = None,
-    seed: int = 7,
-) -> BuiltPackage:
-    """A package whose graph, blocks, edges and golden answers are real. Another `shift` or `seed` gives another package."""
-    one = block(shift)
-    graph = maxz_onnx(len(NAMES)) if onnx is None else onnx
-    model = ModelContent(
-        "esp", "esp-health", "maxz", canonical.digest(graph), graph, golden_bytes or golden(one), b"# Card\n", 13, lineage(seed)
-    )
-    edges = encode_edges(fit_edges(NAMES, quiet_rows(2000, 11), np.maximum(SCALE, 0.1).astype(np.float64)))
-    pumps = tuple(
-        PumpContent(tag, "esp", encode_block(one), edges, CHANNELS, WINDOW_S, one.limit, 0.7, 120.0, 86_400.0) for tag in tags
-    )
-    return build_package(PackageContent(device, EDGE, (model,), pumps, NOW_MS - 86_400_000))
 
 
 class UnsyncedFileSystem(RealFileSystem):

@@ -17,10 +17,12 @@ DAY_MS = 24 * HOUR_MS
 
 
 class StoreRecount:
-    """Everything that can be counted again in one workspace. Opens the store read-only."""
+    """Everything that can be counted again in one workspace. Opens the store read-only and reads each chunk once."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
+        self._chunks: dict[tuple[str, str], list[tuple[int, int, Rows]]] = {}
+        self._psi: dict[tuple[str, str, tuple[int, int]], dict[str, float]] = {}
         self.sql = sqlite3.connect(f"file:{workspace / 'pumpdeck.db'}?mode=ro", uri=True)
 
     def close(self) -> None:
@@ -37,6 +39,11 @@ class StoreRecount:
 
     def chunks(self, kind: str, pump: str) -> list[tuple[int, int, Rows]]:
         """(start, end, rows) of each chunk of a pump, each proven by its digest."""
+        if (kind, pump) not in self._chunks:
+            self._chunks[kind, pump] = self._read_chunks(kind, pump)
+        return self._chunks[kind, pump]
+
+    def _read_chunks(self, kind: str, pump: str) -> list[tuple[int, int, Rows]]:
         query = (
             "SELECT chunk.place, chunk.hours, chunk.rows, channel_set.names, chunk.flagged, chunk.digest, chunk.data"
             " FROM chunk JOIN channel_set ON channel_set.id = chunk.channels JOIN series ON series.id = chunk.place >> 24"
@@ -153,12 +160,19 @@ class StoreRecount:
 
         The reference counts that travel in the edges must be those of the reference window's own rows.
         """
+        key = (pump, version["content_digest"], window)
+        if key not in self._psi:
+            self._psi[key] = self._psi_of(pump, version, window)
+        return self._psi[key]
+
+    def _psi_of(self, pump: str, version: dict[str, Any], window: tuple[int, int]) -> dict[str, float]:
         spec = self.json_artifact(version["lineage"]["pipeline_digest"])
         request = self.json_artifact(version["run_record_digest"])["request"]
         (held,) = [one for one in version["pumps"] if one["pump"] == pump]
         edges = parse_edges(self.artifact(held["edges_digest"]), [one["name"] for one in spec["channels"]])
         rows = self.rows("telemetry", pump)
-        learned = rows.between(request["start_ms"], request["end_ms"])
+        # What came in later, though it bears a time of the reference window, was not there to be learned from.
+        learned = rows.between(request["start_ms"], min(request["end_ms"], window[0]))
         for start_ms, end_ms, _ in self._faults(pump):
             keep = (learned.at_ms < start_ms) | (learned.at_ms >= end_ms)
             learned = Rows(learned.channels, learned.at_ms[keep], learned.values[keep], learned.flags[keep])

@@ -7,7 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from pumpdeck_fleet.numeric.detectors import score_rows
-from pumpdeck_trainer.estimators import MaxZDetector
+from pumpdeck_trainer.estimators import ForestDetector, GmmDetector, MaxZDetector, OcsvmDetector, PcaDetector
 from pumpdeck_trainer.parity import Session
 
 ROWS = np.random.default_rng(0).normal([10, 200, -3], [1, 5, 0.1], (500, 3))
@@ -16,6 +16,22 @@ ROWS = np.random.default_rng(0).normal([10, 200, -3], [1, 5, 0.1], (500, 3))
 @pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
 def test_scikit_learns_own_checks_pass() -> None:
     check_estimator(MaxZDetector())
+
+
+@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
+@pytest.mark.parametrize("kind", [PcaDetector, ForestDetector, OcsvmDetector, GmmDetector])
+def test_scikit_learns_checks_pass_for_shapes_too(kind: type[MaxZDetector]) -> None:
+    check_estimator(kind())
+
+
+@pytest.mark.parametrize("kind", [PcaDetector, ForestDetector, OcsvmDetector, GmmDetector])
+def test_a_shapes_scores_and_contributions_are_those_of_its_graph(kind: type[MaxZDetector]) -> None:
+    detector = kind(votes=[True, True, False], limit=3.5).fit(ROWS)
+    score, _, parts = Session(detector.to_onnx()).run(detector.block_, ROWS[:50].astype(np.float32))
+    np.testing.assert_allclose(score, detector.score_samples(ROWS[:50]), rtol=1e-4)
+    np.testing.assert_allclose(parts, detector.contributions(ROWS[:50]), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="too few rows"):
+        kind().fit(ROWS[:1])
 
 
 def test_scores_are_those_of_the_device_and_of_the_exported_graph() -> None:

@@ -14,6 +14,7 @@ from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, probabili
 from pumpdeck_trainer.export import INPUTS, OUTPUTS, maxz_onnx
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.parity import ParityResult, Session, compare, extreme_rows, parity_gate
+from pumpdeck_trainer.scorer import MaxZScorer
 from pumpdeck_trainer.spec import GateThresholds
 from support.pump_rows import small_block
 
@@ -111,7 +112,8 @@ def test_bytes_that_are_no_graph_are_our_own_error() -> None:
 
 def test_golden_answers_are_what_onnx_runtime_gives() -> None:
     block = typical_block([some_block(seed=seed) for seed in range(5)])
-    golden = decode_arrays(make_golden(block, seed=3), "golden", max_bytes=100_000)
+    data = make_golden(block, 3, MaxZScorer(8), Session(maxz_onnx(8)).run)
+    golden = decode_arrays(data, "golden", max_bytes=100_000)
     assert set(golden) == {*INPUTS, *OUTPUTS}
     score, chance, parts = Session(maxz_onnx(8)).run(block, golden["x"])
     assert np.array_equal(score, golden["score"])
@@ -119,7 +121,7 @@ def test_golden_answers_are_what_onnx_runtime_gives() -> None:
     np.testing.assert_allclose(chance, golden["probability"], rtol=1e-6)
     assert (golden["score"] > block.limit).any() and (golden["score"] < block.limit).any()
     assert np.isnan(golden["x"]).any()
-    assert make_golden(block, seed=3) == make_golden(block, seed=3)
+    assert data == make_golden(block, 3, MaxZScorer(8), Session(maxz_onnx(8)).run)
 
 
 def test_the_typical_pump_is_the_median() -> None:

@@ -7,6 +7,7 @@ because there the device begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from pumpdeck_trainer.limits import Scores
 
 ATOM_SHARE = 0.02
 MIN_ROWS = 30
-ROWS_A_PUMP = 100
+PARITY_ROWS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +72,7 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
     if not has_votes(first, features).any():
         raise GateRefusedError("has no voting channel with a value", "reference window")
     tracker = AlarmTracker(first, settings)
-    followed: list[Float32] = []
-
-    def follow(rows: Float32) -> Float32:
-        followed.append(rows)
-        return score_rows(first, rows)
-
-    tracker.extend(at_ms, features, follow)
-    # At a limit no score can pass nothing is ever left out, so the tracker asks once, for all rows.
-    (level,) = followed
+    level = _followed(tracker, at_ms, features)
     settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
     scale = _spread((level - centre)[settled])
     block = PumpBlock(inputs.channels, centre, scale, floor, inputs.votes, first.limit)
@@ -97,6 +90,33 @@ def feature_moments(features: Float32) -> tuple[Float32, Float32]:
     counts = np.maximum(present.sum(axis=0), 1)
     centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts
     return centre.astype(np.float32), _spread(features - centre)
+
+
+def _followed(tracker: AlarmTracker, at_ms: Int64, features: Float32) -> Float32:
+    """What is left of features after the baseline of a fresh tracker, whose limit no score passes, has followed them."""
+    seen: list[Float32] = []
+
+    def look(rows: Float32) -> Float32:
+        seen.append(rows)
+        return score_rows(tracker.block, rows)
+
+    tracker.extend(at_ms, features, look)
+    # At a limit no score can pass nothing is ever left out, so the tracker asks once, for all rows.
+    (level,) = seen
+    return level
+
+
+def scores_of(
+    block: PumpBlock,
+    at_ms: Int64,
+    features: Float32,
+    by: tuple[AlarmSettings, Callable[[PumpBlock, Float32], Float32]],
+) -> Scores:
+    """Scores of a reference window by a scorer, NaN until the adaptive baseline has settled. `block` has no limit to pass."""
+    settings, score = by
+    level = _followed(AlarmTracker(block, settings), at_ms, features)
+    settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
+    return Scores(at_ms, np.where(has_votes(block, level) & settled, score(block, level), np.float32(np.nan)))
 
 
 def _settling_ms(span_ms: int, settings: AlarmSettings) -> int:
@@ -150,4 +170,9 @@ def sensor_step(values: Float32) -> float:
 
 def spread_rows(features: Float32) -> Float32:
     """At most 100 feature rows, spread evenly over the window."""
-    return features[np.linspace(0, len(features) - 1, min(len(features), ROWS_A_PUMP)).astype(np.int64)]
+    return features[spread_places(len(features), PARITY_ROWS)]
+
+
+def spread_places(rows: int, most: int) -> Int64:
+    """At most that many places, spread evenly over the rows."""
+    return np.linspace(0, rows - 1, min(rows, most)).astype(np.int64)

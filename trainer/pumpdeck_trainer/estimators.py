@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, contributions, score_rows, to_float32
 from pumpdeck_fleet.numeric.frame import Float32
 from pumpdeck_trainer.baseline import feature_moments
+from pumpdeck_trainer.model_types import fit_scorer
+from pumpdeck_trainer.scorer import widths
 
 
 class MaxZDetector(BaseEstimator):  # type: ignore[misc]
@@ -79,3 +82,74 @@ class MaxZDetector(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+class _ShapeDetector(MaxZDetector):
+    """A detector with a shape, learned from one set of rows in widths from their own centre.
+
+    Parameters, input and the sense of scores are those of `MaxZDetector`; random_state: a whole number (None is 0, so
+    that a fit is repeatable in any case).
+    """
+
+    _model_type = ""
+
+    def __init__(
+        self,
+        *,
+        resolution: ArrayLike = 0.0,
+        votes: ArrayLike | None = None,
+        limit: float = 3.0,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(resolution=resolution, votes=votes, limit=limit)
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Learn centre, scale and shape. Raises: ValueError - a single row has no shape."""
+        super().fit(X, y)
+        block = self.block_
+        rows = widths(block, self._checked(X, reset=False))
+        try:
+            self.scorer_ = fit_scorer(self._model_type, rows, block.votes, self.random_state or 0, least=2)
+        except GateRefusedError as error:
+            raise ValueError(f"n_samples={len(rows)}: {error.sentence()}") from error
+        return self
+
+    def score_samples(self, X: ArrayLike) -> Float32:  # noqa: N803
+        """The score of each row, float32 [n]; higher is worse."""
+        check_is_fitted(self)
+        return self.scorer_.score(self.block_, self._checked(X, reset=False))
+
+    def contributions(self, X: ArrayLike) -> Float32:  # noqa: N803
+        """How much each channel tells, float32 [n, c]."""
+        check_is_fitted(self)
+        return self.scorer_.contributions(self.block_, self._checked(X, reset=False))
+
+    def to_onnx(self) -> bytes:
+        """The graph with the shape in it; centre, scale, votes and limit are its inputs."""
+        check_is_fitted(self)
+        return self.scorer_.onnx
+
+
+class PcaDetector(_ShapeDetector):
+    """T2 and Q of a principal-component plane, as one index (`pca.py`)."""
+
+    _model_type = "pca"
+
+
+class ForestDetector(_ShapeDetector):
+    """An isolation forest (`forest.py`)."""
+
+    _model_type = "iforest"
+
+
+class OcsvmDetector(_ShapeDetector):
+    """A one-class support vector machine (`kernels.py`)."""
+
+    _model_type = "ocsvm"
+
+
+class GmmDetector(_ShapeDetector):
+    """A Gaussian mixture (`kernels.py`)."""
+
+    _model_type = "gmm"

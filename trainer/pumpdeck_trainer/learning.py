@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,16 +13,20 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
-from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows, to_float32
+from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
-from pumpdeck_trainer.baseline import Baseline, Inputs, fit_baseline, spread_rows
+from pumpdeck_trainer.baseline import PARITY_ROWS, Baseline, Inputs, fit_baseline, scores_of, spread_places
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
+from pumpdeck_trainer.model_types import fit_scorer
+from pumpdeck_trainer.scorer import MaxZScorer, Scorer
+from pumpdeck_trainer.scorer import widths as widths_of
 from pumpdeck_trainer.source import CleanRows, Exclusion
 from pumpdeck_trainer.spec import PipelineSpec
 
 ENTRY_MAX_BYTES = 1_000_000
+SHAPE_ROWS = 400
 
 
 def inputs_of(spec: PipelineSpec) -> Inputs:
@@ -67,6 +71,10 @@ class Fit:
             limit.provisional,
         )
 
+    def plain_block(self, inputs: Inputs) -> PumpBlock:
+        """The block as at the start of the reference window, with a limit that no score passes."""
+        return PumpBlock(inputs.channels, self.centre, self.scale, self.floor, inputs.votes, to_float32(SCORE_CAP))
+
     def arrays(self, prefix: str) -> dict[str, Float32 | Float64]:
         """The fit as named arrays, for the cache."""
         return {
@@ -88,14 +96,15 @@ class Fit:
 class Learned:
     """Everything later steps need of one pump. early: the fit to the window without its held-out end (None: no hold-out).
 
-    edges: bytes of the reference edges. sample: feature rows for the parity gate. rows, used: before and after
-    cleaning.
+    edges: bytes of the reference edges. sample: feature rows for the shape and the parity gate, of which the first
+    `sample_early` lie before the held-out end. rows, used: before and after cleaning.
     """
 
     fit: Fit
     early: Fit | None
     edges: bytes
     sample: Float32
+    sample_early: int
     rows: int
     used: int
     excluded: Mapping[str, int]
@@ -105,6 +114,7 @@ class Learned:
     def to_bytes(self) -> bytes:
         """For the run cache; `from_bytes` gives an equal one."""
         told = [self.rows, self.used, self.first_ms, self.last_ms, self.excluded, self.early is not None]
+        told.append(self.sample_early)
         arrays: dict[str, np.ndarray] = {
             **self.fit.arrays("fit_"),
             **(self.early.arrays("early_") if self.early else {}),
@@ -119,12 +129,13 @@ class Learned:
         """Raises: FormatError, TooLargeError."""
         arrays = decode_arrays(data, "cached fit", max_bytes=ENTRY_MAX_BYTES)
         told = canonical.parse_json(arrays["told"].tobytes(), "cached fit", max_bytes=ENTRY_MAX_BYTES)
-        rows, used, first_ms, last_ms, excluded, has_early = told
+        rows, used, first_ms, last_ms, excluded, has_early, sample_early = told
         return cls(
             fit=Fit.from_arrays(arrays, "fit_"),
             early=Fit.from_arrays(arrays, "early_") if has_early else None,
             edges=arrays["edges"].tobytes(),
             sample=arrays["sample"],
+            sample_early=sample_early,
             rows=rows,
             used=used,
             excluded=excluded,
@@ -182,12 +193,14 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         before = at_ms < split_ms(at_ms, spec)
         early_values = frame.values[frame.at_ms < split_ms(at_ms, spec)]
         early = Fit.of(fit_baseline(at_ms[before], features[before], early_values, inputs, spec.alarm), rule)
+    spread = spread_places(len(features), SHAPE_ROWS if spec.model_type != "maxz" else PARITY_ROWS)
     widths = np.maximum(np.nanstd(frame.values, axis=0, dtype=np.float64), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
         early=early,
         edges=encode_edges(fit_edges(inputs.channels, frame.values, widths)),
-        sample=spread_rows(features),
+        sample=features[spread],
+        sample_early=int((at_ms[spread] < split_ms(at_ms, spec)).sum()) if spec.holdout else len(spread),
         rows=pump.rows.total,
         used=len(frame),
         excluded=pump.rows.excluded,
@@ -218,12 +231,13 @@ def judge(
     learned: Learned,
     limits: tuple[FittedLimit, FittedLimit | None],
     faults: Sequence[Exclusion],
-    spec: PipelineSpec,
+    shape: Shape,
 ) -> Judged:
-    """Replay the reference window under the limit, and the held-out end under the limit of what came before it."""
+    """Replay the reference window under the limit, and the held-out end under limit and shape of what came before it."""
+    spec = shape.spec
     inputs = inputs_of(spec)
     at_ms, features = pump.judged
-    spans = _replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, spec)
+    spans = _replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, (spec, shape.scorer))
     sought = [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
     met = [any(_meets(span, fault) for span in spans) for fault in sought]
     false = tuple(span for span in spans if not any(_meets(span, fault) for fault in sought))
@@ -231,7 +245,8 @@ def judge(
     if learned.early is not None and limits[1] is not None:
         # One window lies between fit and judgement: a window mean never holds rows from both sides.
         later = at_ms >= split_ms(pump.learned[0], spec) + spec.features.window_ms
-        early = _replay(learned.early.block(inputs, limits[1], shipped=True), at_ms[later], features[later], spec)
+        block = learned.early.block(inputs, limits[1], shipped=True)
+        early = _replay(block, at_ms[later], features[later], (spec, shape.early))
         holdout_alarms = sum(not any(_meets(span, fault) for fault in sought) for span in early)
         holdout_days = float(np.ptp(at_ms[later])) / DAY_MS if later.any() else 0.0
     return Judged(
@@ -244,8 +259,11 @@ def judge(
     )
 
 
-def _replay(block: PumpBlock, at_ms: Int64, features: Float32, spec: PipelineSpec) -> list[tuple[int, int | None]]:
-    trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: score_rows(block, rows))
+def _replay(
+    block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]
+) -> list[tuple[int, int | None]]:
+    spec, scorer = by
+    trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: scorer.score(block, rows))
     return alarm_spans(trace.at_ms, trace.alarmed)
 
 
@@ -254,6 +272,61 @@ def _meets(span: tuple[int, int | None], fault: Exclusion) -> bool:
     return raised < fault.end_ms and (cleared is None or cleared >= fault.start_ms)
 
 
-def own_limit(maxima: BlockMaxima, pooled: FittedLimit | None, spec: PipelineSpec) -> FittedLimit:
-    """`fit_limit` from what was learned."""
-    return limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What a model type learned from all pumps together: over the whole reference window, and without its held-out end."""
+
+    spec: PipelineSpec
+    scorer: Scorer
+    early: Scorer
+
+    @property
+    def digest(self) -> str:
+        """For keys of the run cache."""
+        return canonical.digest(f"{self.scorer.digest} {self.early.digest}".encode())
+
+
+def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
+    """The shape from the samples of all pumps, in the order given.
+
+    Raises:
+        GateRefusedError: too few rows.
+    """
+    inputs = inputs_of(spec)
+    full = [_sample_widths(one.sample, one.fit, inputs) for one in learned]
+    scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
+    before = [_sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
+    if not before or spec.model_type == MaxZScorer.model_type:
+        return Shape(spec, scorer, scorer)
+    return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
+
+
+def _sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
+    return widths_of(fit.plain_block(inputs), sample)
+
+
+def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
+    """The same pump with the block maxima of the shape's scores instead of those of `maxz`."""
+    spec = shape.spec
+    at_ms, features = pump.learned
+    early = learned.early
+    if early is not None:
+        before = at_ms < split_ms(at_ms, spec)
+        early = _rescored(early, at_ms[before], features[before], (spec, shape.early))
+    return replace(learned, fit=_rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
+
+
+def _rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
+    spec, scorer = by
+    scores = scores_of(fit.plain_block(inputs_of(spec)), at_ms, features, (spec.alarm, scorer.score))
+    return replace(fit, maxima=maxima_of(scores, spec.blocks))
+
+
+def own_limit(
+    maxima: BlockMaxima, pooled: FittedLimit | None, spec: PipelineSpec, scorer: Scorer | None = None
+) -> FittedLimit:
+    """`fit_limit` from what was learned, never above what a row of this scorer can pass."""
+    found = limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)
+    if scorer is None or scorer.ceiling is None or found.limit <= scorer.ceiling:
+        return found
+    return replace(found, limit=to_float32(scorer.ceiling))

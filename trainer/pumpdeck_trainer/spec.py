@@ -16,7 +16,7 @@ from pumpdeck_fleet.numeric.features import FeatureSpec
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
 
 FORMAT = 1
-MODEL_TYPES = ("maxz",)
+MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm")
 SPEC_MAX_BYTES = 65_536
 DAY_S = 86_400.0
 

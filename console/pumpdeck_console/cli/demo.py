@@ -150,7 +150,9 @@ def _rebuilt(said: dict[str, Any]) -> PumpdeckError:
 def _open(home: DemoHome, size: DemoSize, end_ms: int) -> ConsoleWanted:
     from pumpdeck_fleet.core.files import RealFileSystem
 
-    mark = home.read_mark(RealFileSystem())
+    fs = RealFileSystem()
+    mark = home.read_mark(fs)
+    is_ready = mark is not None and mark.is_ready and home.is_whole(mark, fs)
     keeper = _start_keeper(home, size, end_ms)
 
     def end() -> None:
@@ -158,7 +160,7 @@ def _open(home: DemoHome, size: DemoSize, end_ms: int) -> ConsoleWanted:
         keeper.close()
 
     try:
-        if mark is None or not mark.is_ready:
+        if not is_ready:
             say("Making a sample fleet. Its keys are throwaway keys in 0600 files: never use them for a real fleet.")
             keeper.wait_open()
     except BaseException:

@@ -23,9 +23,9 @@ COMMANDS = {
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
-    "runs": (f"{_CLI}.models:runs", "List training runs, or show one."),
+    "runs": (f"{_CLI}.models:runs", "List training runs, show or replay one."),
     "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
-    "models": (f"{_CLI}.models:models", "List model versions, show one, or promote one."),
+    "models": (f"{_CLI}.models:models", "List model versions, show, compare, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, or show how it stands."),
     "package": (f"{_CLI}.packages:package", "Build, list or show the signed packages of devices."),
     "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),
@@ -36,7 +36,12 @@ COMMANDS = {
         f"{_CLI}.delivering:collect",
         "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
     ),
+    "bundle": (f"{_CLI}.bundles:bundle", "Carry packages out and returns back on a stick."),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
+    "explain": (
+        f"{_CLI}.explaining:explain",
+        "Say which model, limit and calibration judged PUMP at a moment, and what proves it.",
+    ),
     "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
 }
 

@@ -91,8 +91,12 @@ class DemoHome:
         fs.mkdir(self.beside)
         replace_file(fs, self.mark_path, canonical.encode(mark))
 
+    def is_whole(self, mark: DemoMark | None, fs: FileSystem) -> bool:
+        """True when the demo was made to the end and its workspace still stands."""
+        return mark is not None and mark.is_made and fs.exists(self.workspace / FLEET_FILE)
+
     def make_room(self, fs: FileSystem) -> None:
-        """Remove an unfinished demo; leave everything else alone.
+        """Remove what is left of a demo that is not whole; leave everything else alone.
 
         Raises:
             ConflictError: the folder is a workspace of somebody else.
@@ -104,7 +108,7 @@ class DemoHome:
                     "is in use by something that is not a demo", str(self.workspace), hint="name another folder with -w"
                 )
             return
-        if mark.is_made:
+        if self.is_whole(mark, fs):
             raise ConflictError("holds a finished demo", str(self.workspace), hint="remove it first")
         for folder in (self.workspace, self.beside):
             if folder.exists():

@@ -39,7 +39,9 @@ def ingest(stage: Stage) -> Found:
     import_labels(stage.workspace, path=str(stage.home.history / "labels.csv"))
     store = stage.workspace.store
     truth = json.loads((stage.home.history / "truth.json").read_text(encoding="utf-8"))
-    rows = {pump.id: (store.telemetry.span(pump.id) or (0, 0, 0))[2] for pump in stage.workspace.fleet.pumps}
+    # Read back row by row: what an index says of itself is no evidence.
+    span = (int(truth["start_ms"]), int(truth["end_ms"]) + 1)
+    rows = {pump.id: len(store.telemetry.frame(pump.id, *span).at_ms) for pump in stage.workspace.fleet.pumps}
     listed: list[dict[str, Any]] = []
     for report in reports:
         with Path(report.path).open("rb") as stream:

@@ -38,7 +38,7 @@ class DemoOptions:
 def made_demo(home: DemoHome, options: DemoOptions, fs: FileSystem, clock: Clock, on_progress: Progress) -> DemoMark:
     """The demo of that home: the one that is there, or a new one."""
     mark = home.read_mark(fs)
-    if mark is not None and mark.is_made:
+    if mark is not None and home.is_whole(mark, fs):
         return mark
     return make_demo(home, options.size, options.end_ms or last_hour_ms(clock.now_ms()), fs, on_progress)
 

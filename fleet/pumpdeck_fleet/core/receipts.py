@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 RECEIPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.receipt.v1+json"
 RETURN_PAYLOAD_TYPE = "application/vnd.pumpdeck.return.v1+json"
+KEPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.kept.v1+json"
 RECEIPT_MAX_BYTES = 64 * 1024
 
 
@@ -87,6 +88,16 @@ class ReturnIndex:
     counter: int
     at_ms: int
     items: tuple[ReturnItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptWord:
+    """A deploy key's word that a device's return is safe: what `ack` is over SSH. `index` is the digest of its envelope."""
+
+    format: int
+    site: str
+    device: str
+    index: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,13 +171,14 @@ class AlarmTracker:
         trace, voted = _blank(at_ms), has_votes(self.block, features)
         finite = np.isfinite(features)
         steps, finite = self._deviations(features, finite)
-        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None])
+        guess = np.full(len(at_ms), not self._streak.alarmed)
+        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None], guess)
         hours = np.concatenate([np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1))), [len(at_ms)]])
         place, ahead = 0, len(hours)
         while place < len(hours) - 1:
             stop = min(place + ahead, len(hours) - 1)
             done = self._try(rows, hours[place : stop + 1], scorer, trace)
-            ahead = min(2 * ahead, len(hours)) if done == stop - place else 1
+            ahead = min(2 * ahead, len(hours)) if done == stop - place else max(ahead // 2, 1)
             place += done
         return trace
 
@@ -192,23 +193,23 @@ class AlarmTracker:
     def _try(self, rows: _Rows, hours: Int64, scorer: Scorer, trace: AlarmTrace) -> int:
         """Score the hours between the given rows on a guess, and accept as many of them as the guess held for (at least 1).
 
-        The guess: a pump in alarm stays so and its baseline stands still; any other stays quiet and every row
-        counts. The first hour in which a row behaves otherwise is still scored rightly (its offset was set before);
-        what follows is tried again.
+        The guess says which rows move the baseline: at first every one of a quiet pump and none of one in alarm, then
+        what the last try found. The first hour in which a row behaves otherwise is still scored rightly (its offset
+        was set before); what follows is tried again, with this try's findings as the guess.
         """
-        quiet = not self._streak.alarmed
         first, last = int(hours[0]), int(hours[-1])
         span = slice(first, last)
         at_ms, voted = rows.at_ms[span], rows.voted[span]
         self._turn(int(at_ms[0] // HOUR_MS))
-        sums, counts = self._hour_sums(rows, hours, np.full(last - first, quiet))
+        sums, counts = self._hour_sums(rows, hours, rows.guess[span])
         offsets = self._offsets(sums, counts)
         which = np.repeat(np.arange(len(hours) - 1), np.diff(hours))
         shifts = offsets * self._width
         score = scorer((rows.features[span] - shifts[which]).astype(np.float32))
         alarmed, _ = self._run(at_ms, score, voted)
         counted = voted & ~alarmed & ~(score > self._limit)
-        surprises = np.flatnonzero(voted & (counted != quiet))
+        surprises = np.flatnonzero(voted & (counted != rows.guess[span]))
+        rows.guess[span] = counted
         done = int(which[surprises[0]]) + 1 if len(surprises) else len(hours) - 1
         end = int(hours[done]) - first
         taken = slice(first, first + end)
@@ -374,6 +375,7 @@ class _Rows:
     voted: Bools
     steps: Int64
     finite: Bools
+    guess: Bools
 
 
 def _blank(at_ms: Int64) -> AlarmTrace:

@@ -139,7 +139,14 @@ def contributions(block: PumpBlock, features: Float32) -> Float32:
 
 def score_rows(block: PumpBlock, features: Float32) -> Float32:
     """The score, float32 [n]: the largest contribution. 0 when every voting channel is missing (`has_votes` tells)."""
-    return np.asarray(contributions(block, features).max(axis=1), np.float32)
+    parts = contributions(block, features)
+    if len(parts) < 256:
+        return np.asarray(parts.max(axis=1), np.float32)
+    # numpy's maximum over a short last axis is slow: channel by channel takes a quarter of the time, with the same result.
+    score: Float32 = parts[:, 0].copy()
+    for place in range(1, parts.shape[1]):
+        np.maximum(score, parts[:, place], out=score)
+    return score
 
 
 def has_votes(block: PumpBlock, features: Float32) -> Bools:

@@ -158,15 +158,18 @@ class Collector:
             raise TrustError("speaks for another device", "receipt", expected=identity.device, found=receipt.device)
         return VerifiedReceipt(receipt, envelope, identity.key_id)
 
-    def keep(self, verified: VerifiedReturn) -> CollectReport:
+    def keep(self, verified: VerifiedReturn, *, may_be_late: bool = False) -> CollectReport:
         """Store a verified return: items, counters, receipts into their rollouts, and the audit entry, in one transaction.
 
-        A return that was kept before, or is older than one that was, changes nothing but says so.
+        A return that was kept before, or is older than one that was, changes nothing but says so. With `may_be_late`, as sticks
+        are, it still brings what nobody has seen.
         """
         with self.store.atomic():
             try:
                 self.store.receipts.put_return_counter(verified.device, verified.key_id, verified.index.counter)
             except ReplayError as error:
+                if may_be_late:
+                    return self._keep_late(verified)
                 self._audit("return.ignored", verified, error.sentence())
                 return CollectReport(verified.device, problems=(error.sentence(),), is_replay=True)
             report = replace(self.keep_receipts(verified.receipts), device=verified.device)
@@ -176,6 +179,22 @@ class Collector:
             if verified.items:
                 self._audit("return.collect", verified, _summary(report))
             return report
+
+    def _keep_late(self, verified: VerifiedReturn) -> CollectReport:
+        """What an older return has that the store lacks. Its sketches never take the place of others: later ones are fuller."""
+        report = replace(self.keep_receipts(verified.receipts), device=verified.device, is_replay=True)
+        for item, data in verified.items:
+            if item.kind is ReturnKind.SKETCH and self._has_sketch(verified.device, item):
+                report = report.plus(CollectReport(verified.device, already={item.kind.value: 1}))
+            elif item.kind not in (ReturnKind.RECEIPT, ReturnKind.RETRAIN_REQUEST):
+                report = report.plus(self._keep_item(verified, item, data))
+        if report.stored:
+            self._audit("return.late", verified, _summary(report))
+        return report
+
+    def _has_sketch(self, device: str, item: ReturnItem) -> bool:
+        pumps = {pump.tag: pump.id for pump in self.fleet.pumps_by_device.get(device, ())}
+        return item.pump in pumps and self.store.sketches.get(pumps[item.pump], item.start_ms) is not None
 
     def keep_receipts(self, receipts: Sequence[VerifiedReceipt]) -> CollectReport:
         """Store verified receipts of one device and give them to their rollouts, in one transaction."""

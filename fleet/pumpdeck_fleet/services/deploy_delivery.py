@@ -188,10 +188,10 @@ class _Office:
 
     def _sign_site(self, site: str, entries: Sequence[_Due]) -> None:
         assigner = self._delivery.assigner
-        wanted = {entry.command.device: canonical.encode(_assignment(entry)) for entry in entries}
+        wanted = {entry.command.device: canonical.encode(assignment_of(entry.command, entry.rollout)) for entry in entries}
         missing = [e for e in entries if self._filed(site, e.command.device) != wanted[e.command.device]]
         if missing:
-            assigner.assign(site, [_assignment(entry) for entry in missing])
+            assigner.assign(site, [assignment_of(entry.command, entry.rollout) for entry in missing])
         for device in wanted:
             self._files[device] = tuple(assigner.files_for(site, device))
 
@@ -297,9 +297,8 @@ def is_retryable(error: PumpdeckError) -> bool:
     return not isinstance(error, RefusedError | UsageError | NotFoundError)
 
 
-def _assignment(entry: _Due) -> Assignment:
-    command = entry.command
-    task = entry.rollout.tasks[command.device]
+def assignment_of(command: ev.Deliver, rollout: Rollout) -> Assignment:
+    """What is to be signed for a command: the same every time."""
     return Assignment(
         format=ASSIGNMENT_FORMAT,
         device=command.device,
@@ -307,6 +306,6 @@ def _assignment(entry: _Due) -> Assignment:
         seq=command.seq,
         # The command's own time, so that signing again after a kill says the same.
         issued_at_ms=command.not_before_ms,
-        soft_until_ms=task.deadline_ms,
+        soft_until_ms=rollout.tasks[command.device].deadline_ms,
         task=command.id,
     )

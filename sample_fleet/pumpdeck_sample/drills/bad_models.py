@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto, helper
 
 FLOAT = TensorProto.FLOAT
 
 
-def graph(nodes: list[object], channels: int, initializers: list[object] = [], score_shape: list[object] = ["N"]) -> bytes:  # noqa: B006
+def graph(
+    nodes: Sequence[Any], channels: int, initializers: Sequence[Any] = (), score_shape: Sequence[Any] = ("N",)
+) -> bytes:
     """A model with the inputs and outputs of the real one and these nodes inside."""
     info = helper.make_tensor_value_info
     made = helper.make_graph(
-        nodes,
+        list(nodes),
         "bad",
         [info("x", FLOAT, ["N", channels])],
-        [info("score", FLOAT, score_shape), info("probability", FLOAT, None), info("contributions", FLOAT, None)],
-        initializers,
+        [info("score", FLOAT, list(score_shape)), info("probability", FLOAT, None), info("contributions", FLOAT, None)],
+        list(initializers),
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     data: bytes = model.SerializeToString()
     return data
 
 
-def _tail(score: str = "s") -> list[object]:
+def _tail(score: str = "s") -> list[Any]:
     node = helper.make_node
     return [
         node("Identity", [score], ["score"]),

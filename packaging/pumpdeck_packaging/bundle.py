@@ -1,0 +1,231 @@
+"""Write a bundle onto a stick: claimed first, each file read back past the cache, `bundle.json` last.
+
+A pulled stick is told by the missing `bundle.json`; writing again goes on where it stopped. Nothing that is not of a bundle is
+ever touched, returns that lie on the stick least of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.canonical import digest as digest_of
+from pumpdeck_fleet.core.errors import ConflictError, DamagedError, DigestMismatchError, PumpdeckError, RefusedError
+from pumpdeck_fleet.core.ids import is_name
+from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_packaging.bundle_index import (
+    BUNDLE_FORMAT,
+    INDEX_NAME,
+    MARK_MAX_BYTES,
+    MARK_NAME,
+    SITE_PARTS,
+    SITES,
+    BundleFile,
+    BundleIndex,
+    BundleMark,
+    parse_index,
+    parse_mark,
+    place_of,
+)
+from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_errors, write_proven
+
+SPARE_BYTES = 1024 * 1024
+BLOCK_BYTES = 32 * 1024
+"""What a small file takes on a large FAT stick."""
+
+# What operating systems leave on every stick without being asked.
+_OF_THE_SYSTEM = frozenset(
+    {"system volume information", "lost+found", ".spotlight-v100", ".fseventsd", ".trashes", "$recycle.bin"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePart:
+    """One file to go out; `load` gives its bytes when their turn has come."""
+
+    path: str
+    size: int
+    digest: str
+    load: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one export wrote: files and bytes that went out, and files that lay there already, whole."""
+
+    id: str
+    written: int
+    written_bytes: int
+    already: int
+
+
+def bytes_part(path: str, data: bytes) -> BundlePart:
+    """A part whose bytes are at hand."""
+    return BundlePart(path, len(data), digest_of(data), lambda: data)
+
+
+def claim(stick: Stick, workspace: str, new_id: str) -> str:
+    """Make the folder ours, or find that it is; the name of the stick, which stays with it.
+
+    Raises:
+        RefusedError: other things lie there. ConflictError: another workspace writes its bundles there.
+        StickFailedError.
+    """
+    with stick_errors(stick.folder):
+        stick.fs.mkdir(stick.folder)
+        stick.fs.fsync_dir(stick.folder.parent)
+        names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
+        if MARK_NAME in names:
+            return _known_mark(stick, workspace)
+        foreign = sorted(set(names) - {f"{MARK_NAME}.part"})
+        if foreign:
+            raise RefusedError(
+                "holds things that are not of a bundle",
+                str(stick.folder),
+                expected="an empty folder, or one with an earlier bundle",
+                found=", ".join(foreign[:5]),
+                hint="name a new folder on the stick",
+            )
+        mark = canonical.encode(BundleMark(BUNDLE_FORMAT, new_id, workspace))
+        write_proven(stick, stick.folder / MARK_NAME, mark, MARK_NAME)
+        stick.fs.fsync_dir(stick.folder)
+    return new_id
+
+
+def write_bundle(
+    stick: Stick,
+    bundle: str,
+    parts: Sequence[BundlePart],
+    *,
+    before_index: Callable[[], None],
+    on_progress: Progress,
+    workers: int = 1,
+) -> WriteReport:
+    """Bring the claimed folder to hold exactly these parts, and say so in `bundle.json`.
+
+    `before_index` is called when all parts lie on the stick and nothing says yet that the bundle is whole.
+
+    Raises:
+        StickFailedError: pulled, full, write-protected or lying; what lies there is not believed, and the next call goes on.
+        RefusedError: no room.
+    """
+    index = BundleIndex(
+        BUNDLE_FORMAT,
+        bundle,
+        tuple(sorted({part.path.split("/")[1] for part in parts})),
+        {part.path: BundleFile(part.size, part.digest) for part in parts},
+    )
+    data = canonical.encode(index)
+    parse_index(data)
+    with stick_errors(stick.folder):
+        stick.fs.unlink(stick.folder / INDEX_NAME)
+        stick.fs.fsync_dir(stick.folder)
+        for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
+            stick.fs.mkdir(folder)
+        _remove_unlisted(stick, index)
+        lacking = [part for part in parts if not _is_there(stick, part)]
+        _check_room(stick, lacking)
+        _write_all(stick, lacking, on_progress, workers)
+        for path in sorted(_folders(index), reverse=True):
+            stick.fs.fsync_dir(place_of(stick.folder, path))
+        stick.fs.fsync_dir(stick.folder)
+    before_index()
+    with stick_errors(stick.folder):
+        write_proven(stick, stick.folder / INDEX_NAME, data, INDEX_NAME)
+        stick.fs.fsync_dir(stick.folder)
+    return WriteReport(bundle, len(lacking), sum(part.size for part in lacking), len(parts) - len(lacking))
+
+
+def bytes_on_stick(parts: Iterable[BundlePart]) -> int:
+    """What the parts take on a stick whose blocks are large."""
+    return sum(-(-part.size // BLOCK_BYTES) * BLOCK_BYTES for part in parts)
+
+
+def _known_mark(stick: Stick, workspace: str) -> str:
+    mark = parse_mark(stick.fs.read_bytes(stick.folder / MARK_NAME, MARK_MAX_BYTES))
+    if mark.workspace != workspace:
+        raise ConflictError(
+            "holds a bundle of another workspace",
+            str(stick.folder),
+            expected=workspace,
+            found=mark.workspace,
+            hint="name a new folder on the stick",
+        )
+    return mark.id
+
+
+def _check_room(stick: Stick, lacking: Sequence[BundlePart]) -> None:
+    wanted = bytes_on_stick(lacking) + SPARE_BYTES
+    free = stick.fs.free_bytes(stick.folder)
+    if free < wanted:
+        raise RefusedError("has no room for this bundle", str(stick.folder), expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _is_there(stick: Stick, part: BundlePart) -> bool:
+    path = place_of(stick.folder, part.path)
+    try:
+        if not stick.fs.exists(path) or stick.fs.size(path) != part.size:
+            return False
+        return digest_of(stick.reread(path, part.size)) == part.digest
+    except DamagedError:
+        return False
+
+
+def _write_all(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress, workers: int) -> None:
+    done, total = 0, sum(part.size for part in parts)
+    on_progress("write to the stick", 0, total)
+
+    def one(part: BundlePart) -> int:
+        data = part.load()
+        if len(data) != part.size or digest_of(data) != part.digest:
+            raise DigestMismatchError("changed while it was exported", part.path, hint="export again")
+        write_proven(stick, place_of(stick.folder, part.path), data, part.path)
+        return part.size
+
+    if workers == 1:
+        for part in parts:
+            done += one(part)
+            on_progress("write to the stick", done, total)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="stick") as pool:
+        futures = [pool.submit(one, part) for part in parts]
+        try:
+            for future in futures:
+                done += future.result()
+                on_progress("write to the stick", done, total)
+        except (OSError, PumpdeckError):
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _remove_unlisted(stick: Stick, index: BundleIndex) -> None:
+    """Take away what an earlier bundle left here and this one does not name: room is scarce, and a site may have moved on."""
+    top = stick.folder / SITES
+    sites = stick.fs.listdir(top) if stick.fs.exists(top) else []
+    for site in filter(is_name, sites):
+        here = set(stick.fs.listdir(top / site))
+        for part in sorted(here & set(SITE_PARTS)):
+            for name in stick.fs.listdir(top / site / part):
+                if is_name(name.removesuffix(".part")) and f"{SITES}/{site}/{part}/{name}" not in index.files:
+                    stick.fs.unlink(top / site / part / name)
+
+
+def _folders(index: BundleIndex) -> set[str]:
+    found = {SITES}
+    for path in index.files:
+        _, site, part, _ = path.split("/")
+        found |= {f"{SITES}/{site}", f"{SITES}/{site}/{part}"}
+    return found
+
+
+__all__ = [
+    "BundlePart",
+    "StickFailedError",
+    "WriteReport",
+    "bytes_on_stick",
+    "bytes_part",
+    "claim",
+    "write_bundle",
+]

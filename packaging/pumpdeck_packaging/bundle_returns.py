@@ -1,0 +1,111 @@
+"""A device's return on a stick: `returns/<device>/`, one file an item, named by its digest, and `return.json`, signed, last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TooLargeError
+from pumpdeck_fleet.core.ids import check_digest, check_name, is_name
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.receipts import ReturnItem
+from pumpdeck_packaging.bundle_index import RETURNS
+from pumpdeck_packaging.bundle_stick import Stick, write_proven
+
+RETURN_NAME = "return.json"
+PAGE_NAME = "report.txt"
+ENVELOPE_MAX_BYTES = 1024 * 1024
+ITEM_MAX_BYTES = 4 * 1024 * 1024
+MAX_ITEMS = 3000
+"""So many entries of an index, base64 in its envelope, stay under `ENVELOPE_MAX_BYTES`."""
+
+
+def return_folder(folder: Path, device: str) -> Path:
+    """Where a device's return stands under the bundle's folder."""
+    return folder / RETURNS / check_name(device, "device")
+
+
+def write_return(stick: Stick, device: str, envelope: bytes, items: Sequence[tuple[ReturnItem, bytes]]) -> None:
+    """Put a return on the stick; the one before counts until `return.json` is replaced, and its items are removed after that.
+
+    Raises:
+        StickFailedError: the stick gives back other bytes.
+        OSError: use inside `stick_errors`.
+    """
+    folder = _make_folder(stick, device)
+    here = set(stick.fs.listdir(folder))
+    for item, data in items:
+        if item.digest not in here or not _is_there(stick, folder / item.digest, data):
+            write_proven(stick, folder / item.digest, data, item.digest)
+    stick.fs.fsync_dir(folder)
+    write_proven(stick, folder / RETURN_NAME, envelope, RETURN_NAME)
+    stick.fs.fsync_dir(folder)
+    kept = {RETURN_NAME, PAGE_NAME, *(item.digest for item, _ in items)}
+    for name in sorted(here - kept):
+        if _is_item_name(name.removesuffix(".part")):
+            stick.fs.unlink(folder / name)
+
+
+def write_page(stick: Stick, device: str, text: str) -> None:
+    """The page for people beside the return. OSError: use inside `stick_errors`."""
+    folder = _make_folder(stick, device)
+    write_proven(stick, folder / PAGE_NAME, text.encode("utf-8"), PAGE_NAME)
+    stick.fs.fsync_dir(folder)
+
+
+def returned_devices(fs: FileSystem, folder: Path) -> tuple[list[str], list[str]]:
+    """Names of devices with a return, and names under `returns/` that cannot be a device's."""
+    try:
+        names = fs.listdir(folder / RETURNS)
+    except FileNotFoundError:
+        return [], []
+    return [name for name in names if is_name(name)], [name for name in names if not is_name(name)]
+
+
+def read_envelope(fs: FileSystem, folder: Path, device: str) -> bytes:
+    """The signed index of a device's return, still to be verified.
+
+    Raises:
+        NotFoundError: the device did not finish writing it.
+        DamagedError: it cannot be one.
+    """
+    try:
+        return fs.read_bytes(return_folder(folder, device) / RETURN_NAME, ENVELOPE_MAX_BYTES)
+    except FileNotFoundError as error:
+        hint = "the stick was pulled too early: take it to the device again"
+        raise NotFoundError("its return is not finished", device, expected=RETURN_NAME, hint=hint) from error
+
+
+def read_item(fs: FileSystem, folder: Path, device: str, item: ReturnItem) -> bytes:
+    """The bytes of an item that a verified index names.
+
+    Raises:
+        NotFoundError, DamagedError: they are gone, or longer than the index says.
+    """
+    which = f"{item.kind} {item.digest[:12]} of {device}"
+    if not 0 <= item.bytes <= ITEM_MAX_BYTES:
+        raise TooLargeError("is too large", which, expected=f"at most {ITEM_MAX_BYTES} bytes", found=item.bytes)
+    path = return_folder(folder, device) / check_digest(item.digest, "return item")
+    try:
+        return fs.read_bytes(path, item.bytes)
+    except FileNotFoundError as error:
+        raise NotFoundError("is gone from the stick", which, hint="take the stick to the device again") from error
+
+
+def _make_folder(stick: Stick, device: str) -> Path:
+    folder = return_folder(stick.folder, device)
+    stick.fs.mkdir(folder)
+    for made_in in (stick.folder, folder.parent):
+        stick.fs.fsync_dir(made_in)
+    return folder
+
+
+def _is_there(stick: Stick, path: Path, data: bytes) -> bool:
+    try:
+        return stick.reread(path, len(data)) == data
+    except DamagedError:
+        return False
+
+
+def _is_item_name(name: str) -> bool:
+    return name in (RETURN_NAME, PAGE_NAME) or (len(name) == 64 and is_name(name))

@@ -1,0 +1,257 @@
+"""A stick is a stranger's file system: this adapter follows no link on it, waits for no pipe, opens no device.
+
+Every step from the bundle's folder down is opened by itself (`openat`, O_NOFOLLOW), so that what is checked is what is opened. On
+Windows, which has no such call, each part is looked at before the path is used. POSIX calls of this package stand here only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableError
+from pumpdeck_fleet.core.files import RealFileSystem, read_at_most
+from pumpdeck_fleet.core.ports import FileSystem, OpenFile
+
+_HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+MAX_NAMES = 20_000
+
+
+class StickFailedError(UnreachableError):
+    """The stick failed: pulled, full, write-protected, worn out. What it held before still counts; try again."""
+
+
+@contextmanager
+def stick_errors(folder: Path) -> Iterator[None]:
+    """Every OSError inside is the stick's, with its own text.
+
+    Raises:
+        StickFailedError.
+    """
+    try:
+        yield
+    except OSError as error:
+        text = error.strerror or str(error) or type(error).__name__
+        raise StickFailedError(f"the stick failed ({text})", str(folder), hint="check the stick and try again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Stick:
+    """A bundle's folder, how it is written, and how it is read back (past the cache where the system can)."""
+
+    fs: FileSystem
+    folder: Path
+    reread: Callable[[Path, int], bytes]
+
+
+def real_stick(folder: Path) -> Stick:
+    """The stick whose bundle stands, or shall stand, in that folder."""
+    fs = StickFileSystem(folder)
+    return Stick(fs, folder, fs.reread_bytes)
+
+
+def write_proven(stick: Stick, path: Path, data: bytes, what: str) -> None:
+    """Write a file beside its name, sync it, read it back and only then give it its name. The folder is not synced yet.
+
+    Raises:
+        StickFailedError: what comes back is not what was written.
+        OSError: the stick failed; use inside `stick_errors`.
+    """
+    beside = path.with_name(path.name + ".part")
+    handle = stick.fs.open_write(beside)
+    try:
+        handle.write(data)
+        handle.fsync()
+    finally:
+        handle.close()
+    try:
+        is_same = stick.reread(beside, len(data)) == data
+    except TooLargeError:
+        is_same = False
+    if not is_same:
+        raise StickFailedError("the stick gives back other bytes than were written", what, hint="use another stick")
+    stick.fs.rename(beside, path)
+
+
+class StickFileSystem(RealFileSystem):
+    """The port beneath one folder, which a person named; nothing below it is trusted. Of its parent only the sync is offered."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open_write(self, path: Path, *, truncate: bool = True) -> OpenFile:
+        """A new, empty file in the place of whatever had that name. `truncate` must stand."""
+        if not truncate:
+            raise NotImplementedError("a stick's files are written whole")
+        with self._at(path) as (folder, name):
+            # Removed, not emptied: the name may be a link or a device node by now.
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            return _StickFile(os.open(name, _MAKE | getattr(os, "O_BINARY", 0), 0o644, dir_fd=folder))
+
+    def read_bytes(self, path: Path, max_bytes: int) -> bytes:
+        return self._read(path, max_bytes, is_fresh=False)
+
+    def reread_bytes(self, path: Path, max_bytes: int) -> bytes:
+        """As `read_bytes`, from the medium and not from the cache, where the system offers that."""
+        return self._read(path, max_bytes, is_fresh=True)
+
+    def _read(self, path: Path, max_bytes: int, *, is_fresh: bool) -> bytes:
+        with self._at(path) as (folder, name):
+            try:
+                fd = os.open(name, _READ | getattr(os, "O_BINARY", 0), dir_fd=folder)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise FormatError("is a link", str(path)) from error
+                raise
+        with os.fdopen(fd, "rb", buffering=0) as stream:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise FormatError("is not a plain file", str(path))
+            if found.st_size > max_bytes:
+                raise TooLargeError("is too large", str(path), expected=f"at most {max_bytes} bytes", found=found.st_size)
+            if is_fresh and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            return read_at_most(stream, max_bytes, str(path))
+
+    def exists(self, path: Path) -> bool:
+        if path == self._root:
+            return path.is_dir()
+        try:
+            with self._at(path) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, path: Path) -> int:
+        with self._at(path) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+
+    def listdir(self, path: Path) -> list[str]:
+        names: list[str] = []
+        with self._folder(path) as folder, os.scandir(folder if _HAS_DIR_FD else path) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                if len(names) > MAX_NAMES:
+                    raise TooLargeError("holds too many names", str(path), expected=f"at most {MAX_NAMES}")
+        return sorted(names)
+
+    def mkdir(self, path: Path) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        here = self._root
+        for part in path.relative_to(self._root).parts:
+            here = here / part
+            with self._at(here) as (folder, name), suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=folder)
+        with self._folder(path):
+            pass
+
+    def rename(self, source: Path, target: Path) -> None:
+        if not _HAS_DIR_FD:
+            self._check_parts(source)
+            self._check_parts(target)
+            super().rename(source, target)
+            return
+        with self._at(source) as (old, old_name), self._at(target) as (new, new_name):
+            os.replace(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)
+
+    def unlink(self, path: Path) -> None:
+        with suppress(FileNotFoundError), self._at(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+
+    def remove_tree(self, path: Path) -> None:
+        raise NotImplementedError("nothing on a stick is removed as a tree")
+
+    def fsync_dir(self, path: Path) -> None:
+        if path == self._root.parent:
+            super().fsync_dir(path)
+            return
+        if not _HAS_DIR_FD:
+            return
+        with self._folder(path) as folder, suppress_unsupported():
+            os.fsync(folder if folder is not None else -1)
+
+    @contextmanager
+    def _at(self, path: Path) -> Iterator[tuple[int | None, str]]:
+        """The open folder of a path and the name in it; without such calls, None and the whole path, looked at part by part."""
+        if not _HAS_DIR_FD:
+            self._check_parts(path)
+            yield None, str(path)
+            return
+        with self._folder(path.parent) as folder:
+            yield folder, path.name
+
+    @contextmanager
+    def _folder(self, path: Path) -> Iterator[int | None]:
+        parts = path.relative_to(self._root).parts
+        if not _HAS_DIR_FD:
+            self._check_parts(path)
+            yield None
+            return
+        here = os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for part in parts:
+                inner = _open_folder(part, here, path)
+                os.close(here)
+                here = inner
+            yield here
+        finally:
+            os.close(here)
+
+    def _check_parts(self, path: Path) -> None:
+        here = self._root
+        for part in path.relative_to(self._root).parts:
+            here = here / part
+            if here.is_symlink() or getattr(here, "is_junction", lambda: False)():
+                raise FormatError("is a link", str(here))
+
+
+@contextmanager
+def suppress_unsupported() -> Iterator[None]:
+    """Some file systems cannot sync a folder; nothing better exists there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _open_folder(name: str, folder: int, path: Path) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        # A link gives one or the other, by system.
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise FormatError("is a link or not a folder", f"{name} of {path}") from error
+        raise
+
+
+class _StickFile:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        return len(data)
+
+    def seek(self, offset: int) -> int:
+        return os.lseek(self._fd, offset, os.SEEK_SET)
+
+    def fsync(self) -> None:
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)

@@ -1,0 +1,1 @@
+"""Fault drills: what is done to a device's agent on purpose, and the figures that come of it (`pumpdeck drill`)."""
