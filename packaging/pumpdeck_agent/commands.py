@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
@@ -98,6 +99,29 @@ def status(options: argparse.Namespace) -> int:
     config = read_config(platform.fs, layout)
     state = StateFiles(platform.fs, layout).load()
     _say(device_status(platform.fs, layout, config, state, platform.clock.now_ms()))
+    return 0
+
+
+def facts(options: argparse.Namespace) -> int:
+    """What this computer is."""
+    import platform as interpreter
+    import shutil
+
+    from pumpdeck_agent.facts import Computer, device_facts
+    from pumpdeck_agent.runtime import execution_providers, runtime_version
+
+    world = this_platform()
+    read_config(world.fs, Layout(options.root))
+    computer = Computer(
+        architecture=interpreter.machine(),
+        system=sys.platform,
+        python=interpreter.python_version(),
+        runtime=runtime_version(),
+        providers=execution_providers(),
+        is_clock_synced=world.is_clock_synced(),
+        find_program=shutil.which,
+    )
+    _say(device_facts(world.fs, Path(options.root.anchor or "/"), options.root, computer))
     return 0
 
 

@@ -52,12 +52,17 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentLimits:
-    """What bounds the agent. Bytes on disk unless the name says otherwise."""
+    """What bounds the agent. Bytes on disk unless the name says otherwise.
+
+    capture_around_s, capture_max_bytes: rows so long before and after an alarm are pinned, newest alarms first, up to so much.
+    """
 
     outbox_max_bytes: int = 64 * 1024 * 1024
     outbox_max_items: int = 20_000
     spool_max_bytes: int = 64 * 1024 * 1024
     spool_file_max_bytes: int = 32 * 1024 * 1024
+    capture_around_s: float = 900.0
+    capture_max_bytes: int = 8 * 1024 * 1024
     keep_free_bytes: int = 16 * 1024 * 1024
     open_rows: int = 256
     segment_rows: int = 4096
@@ -135,6 +140,10 @@ class Layout:
     @cached_property
     def alarms(self) -> Path:
         return self.root / "alarms.json"
+
+    @cached_property
+    def schedule(self) -> Path:
+        return self.root / "schedule.json"
 
     @cached_property
     def acknowledged(self) -> Path:

@@ -98,6 +98,7 @@ _SUBCOMMANDS = (
         _stick_options,
     ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
+    ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
     ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),

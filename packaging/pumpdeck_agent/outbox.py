@@ -1,7 +1,8 @@
 """The outbox: what a device has to say, kept until the console acknowledged it, within bounds.
 
-Drop policy of a full outbox: raw segments go first, oldest first, then scores, sketches, retrain requests. Receipts and alarms
-are never dropped. A file holds one JSON line (ReturnItem) and then the item's bytes; its name is `<order>-<kind>-<sha256>`.
+Drop policy of a full outbox: raw segments go first, oldest first, then scores, sketches, pinned segments (rows around an alarm),
+retrain requests. Receipts and alarms are never dropped. A file holds one JSON line (ReturnItem) and then the item's bytes; its
+name is `<order>-<kind>-<sha256>`, with `-pinned` behind it where it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _LINE_MAX_BYTES = 1024
 _KINDS = frozenset(kind.value for kind in ReturnKind)
 _RANK = {kind: rank for rank, kind in enumerate(ReturnKind)}
 _DROPPED_NAME = "dropped"
+_PINNED = "-pinned"
+# Of a pinned segment: after what says that something happened, before what describes ordinary days.
+_PINNED_RANK = _RANK[ReturnKind.RETRAIN_REQUEST] + 0.5
 _NEVER_DROPPED = (ReturnKind.RECEIPT, ReturnKind.ALARM)
 
 
@@ -34,6 +38,7 @@ class Outgoing:
     data: bytes
     pump: str = ""
     start_ms: int = 0
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,16 @@ class _Entry:
     kind: ReturnKind
     digest: str
     name: str
+
+    @property
+    def is_pinned(self) -> bool:
+        """True when it holds rows around an alarm."""
+        return self.name.endswith(_PINNED)
+
+    @property
+    def rank(self) -> float:
+        """Its worth: the lowest is handed over first and dropped last."""
+        return _PINNED_RANK if self.is_pinned else _RANK[self.kind]
 
 
 class Outbox:
@@ -85,12 +100,14 @@ class Outbox:
         if written:
             self._fs.fsync_dir(self._folder)
             self._supersede([item for item in items if item.kind is ReturnKind.SKETCH])
+            if any(item.is_pinned for item in items):
+                self._unpin_oldest()
             self._shrink()
         return digests
 
     def take(self, max_bytes: int, max_items: int = COLLECT_MAX_ITEMS) -> tuple[list[tuple[ReturnItem, bytes]], bool]:
         """The next items in the order they are handed over, and whether more wait behind them. Nothing is removed."""
-        entries = sorted(self._entries(), key=lambda entry: (_RANK[entry.kind], entry.order))
+        entries = sorted(self._entries(), key=lambda entry: (entry.rank, entry.order))
         taken: list[tuple[ReturnItem, bytes]] = []
         total = 0
         for place, entry in enumerate(entries):
@@ -102,6 +119,23 @@ class Outbox:
             taken.append(loaded)
             total += len(loaded[1])
         return taken, False
+
+    def pin(self, pump: str, from_ms: int) -> int:
+        """Pin the pump's segments that hold rows from `from_ms` on, and are here already. Returns how many became so."""
+        pinned = 0
+        for entry in sorted(self._entries(), key=lambda entry: -entry.order):
+            loaded = self._load(entry) if entry.kind is ReturnKind.SEGMENT else None
+            if loaded is None or loaded[0].pump != pump:
+                continue
+            if not entry.is_pinned:
+                self._fs.rename(self._folder / entry.name, self._folder / (entry.name + _PINNED))
+                pinned += 1
+            if loaded[0].start_ms <= from_ms:
+                break
+        if pinned:
+            self._fs.fsync_dir(self._folder)
+            self._unpin_oldest()
+        return pinned
 
     def remove(self, digests: Collection[str]) -> int:
         """Take these out; those that are not there are passed over. Returns how many were removed."""
@@ -135,7 +169,7 @@ class Outbox:
 
     def _write(self, order: int, digest: str, item: Outgoing) -> None:
         line = canonical.encode(ReturnItem(item.kind, digest, len(item.data), item.pump, item.start_ms))
-        name = f"{order:012d}-{item.kind.value}-{digest}"
+        name = f"{order:012d}-{item.kind.value}-{digest}{_PINNED if item.is_pinned else ''}"
         part = self._folder / f"{name}.part"
         handle = self._fs.open_write(part)
         try:
@@ -149,7 +183,7 @@ class Outbox:
         entries = []
         for name in self._fs.listdir(self._folder):
             order, _, rest = name.partition("-")
-            kind, _, digest = rest.partition("-")
+            kind, _, digest = rest.removesuffix(_PINNED).partition("-")
             if order.isdigit() and len(digest) == 64 and kind in _KINDS:
                 entries.append(_Entry(int(order), ReturnKind(kind), digest, name))
         return entries
@@ -183,7 +217,7 @@ class Outbox:
         sizes = {entry.name: self._size(entry) for entry in entries}
         total, count = sum(sizes.values()), len(entries)
         droppable = [entry for entry in entries if entry.kind not in _NEVER_DROPPED]
-        droppable.sort(key=lambda entry: (-_RANK[entry.kind], entry.order))
+        droppable.sort(key=lambda entry: (-entry.rank, entry.order))
         dropped = 0
         for entry in droppable:
             if total <= self._limits.outbox_max_bytes and count <= self._limits.outbox_max_items:
@@ -192,6 +226,15 @@ class Outbox:
             total, count, dropped = total - sizes[entry.name], count - 1, dropped + 1
         if dropped:
             self._count_dropped(dropped)
+
+    def _unpin_oldest(self) -> None:
+        """Keep what is pinned within its quota: the oldest are ordinary segments again."""
+        left = self._limits.capture_max_bytes
+        for entry in sorted(self._entries(), key=lambda entry: -entry.order):
+            if entry.is_pinned:
+                left -= self._size(entry)
+                if left < 0:
+                    self._fs.rename(self._folder / entry.name, self._folder / entry.name.removesuffix(_PINNED))
 
     def _dropped(self) -> int:
         try:

@@ -36,7 +36,7 @@ class ProcessState(enum.StrEnum):
 class PumpFigures:
     """The figures of one pump. `last_file`: digest of the last spool file whose rows are in here.
 
-    `open_start_ms`: time of the first row that is not in the outbox yet.
+    `open_start_ms`: time of the first row that is not in the outbox yet. `pin_*_ms`: rows in between are pinned.
     """
 
     format: int
@@ -53,6 +53,8 @@ class PumpFigures:
     open_start_ms: int | None = None
     sketch_day_ms: int | None = None
     is_sketch_sent: bool = False
+    pin_from_ms: int | None = None
+    pin_to_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

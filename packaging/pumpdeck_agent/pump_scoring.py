@@ -82,6 +82,7 @@ class PumpScoring:
         self._outgoing: list[Outgoing] = []
         self._buffer: list[_Pushed] = []
         self._changes: list[AlarmNotice] = []
+        self._pins: list[int] = []
         self._low = np.array([channel.low for channel in pump.entry.channels], np.float32)
         self._high = np.array([channel.high for channel in pump.entry.channels], np.float32)
 
@@ -153,6 +154,7 @@ class PumpScoring:
             notice = self._notice(at_ms, score, alarmed, self._guilty(features[None]))
             self._outgoing.append(_alarm_item(notice))
             self._changes.append(notice)
+            self.capture(at_ms)
         known = None if math.isnan(score) else score
         return RowResult(pump.entry.tag, at_ms, known, pump.block.limit, alarmed, tracker.drift_index, notice, answers)
 
@@ -160,6 +162,22 @@ class PumpScoring:
         """Alarms raised and cleared since the last call, for those who announce them on site."""
         changes, self._changes = self._changes, []
         return changes
+
+    def capture(self, at_ms: int) -> None:
+        """Rows around this time are worth more than others: pin them, those in the outbox and those to come."""
+        around_ms = round(self._limits.capture_around_s * 1000)
+        figures, from_ms = self.figures, at_ms - around_ms
+        open_ms = self._rows.start_ms()
+        if figures.pin_from_ms is not None and figures.pin_to_ms is not None and figures.pin_to_ms >= (open_ms or from_ms):
+            from_ms = min(from_ms, figures.pin_from_ms)
+        self.figures = replace(figures, pin_from_ms=from_ms, pin_to_ms=at_ms + around_ms)
+        if open_ms is None or open_ms > at_ms - around_ms:
+            self._pins.append(at_ms - around_ms)
+
+    def take_pins(self) -> list[int]:
+        """Segments with rows from these times on are to be pinned where they are in the outbox already."""
+        pins, self._pins = self._pins, []
+        return pins
 
     def owe(self, items: list[Outgoing]) -> None:
         """These go out with the next save."""
@@ -192,6 +210,8 @@ class PumpScoring:
         notices = self._notices(trace, features, was_alarmed)
         self._outgoing += [_alarm_item(notice) for notice in notices]
         self._changes += notices
+        for notice in notices:
+            self.capture(notice.at_ms)
         self._keep(frame, values, trace)
         return sum(notice.raised for notice in notices)
 

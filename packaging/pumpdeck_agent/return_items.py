@@ -27,8 +27,10 @@ class _ItemHead:
 
 
 def chunk_item(kind: ReturnKind, figures: PumpFigures, start_ms: int, chunk: bytes) -> Outgoing:
-    """Rows or scores, encoded as a column chunk, as an item for the outbox."""
-    return Outgoing(kind, _head(figures) + chunk, figures.tag, start_ms)
+    """Rows or scores up to the newest row, as a column chunk, as an item for the outbox; rows near an alarm are pinned."""
+    end_ms, from_ms, to_ms = figures.last_row_ms, figures.pin_from_ms, figures.pin_to_ms
+    is_near = None not in (end_ms, from_ms, to_ms) and (end_ms or 0) >= (from_ms or 0) and start_ms <= (to_ms or 0)
+    return Outgoing(kind, _head(figures) + chunk, figures.tag, start_ms, is_near and kind is ReturnKind.SEGMENT)
 
 
 def sketch_item(figures: PumpFigures, sketch: bytes) -> Outgoing:

@@ -132,3 +132,8 @@ def warm_up() -> None:
 def runtime_version() -> str:
     """The version of ONNX Runtime that is loaded."""
     return str(ort.__version__)
+
+
+def execution_providers() -> tuple[str, ...]:
+    """What ONNX Runtime could run on here, best first."""
+    return tuple(ort.get_available_providers())

@@ -157,6 +157,13 @@ class Scorer:
                 self._bound_unsaved(tag)
             return results
 
+    def capture(self, tag: str) -> None:
+        """Pin the newest rows of this pump, as around an alarm; with the next save."""
+        with self._turn:
+            live = self._live.get(tag.lower())
+            if live is not None and live[1].last_ms is not None:
+                live[1].capture(live[1].last_ms)
+
     def flush(self) -> None:
         """Save what was pushed. Raises: BusyError, OSError: it is kept, try again."""
         if not self._unsaved:
@@ -258,6 +265,8 @@ class Scorer:
         """The one order that loses and repeats nothing: outbox first, then the records."""
         self._outbox.add([item for scoring in touched for item in scoring.take_outgoing()])
         for scoring in touched:
+            for from_ms in scoring.take_pins():
+                self._outbox.pin(scoring.figures.tag, from_ms)
             tag = scoring.figures.tag.lower()
             digest = write_record(self._fs, self._layout.pump_state(tag), scoring.record())
             self._live[tag] = (digest, scoring)

@@ -31,6 +31,8 @@ from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 _RESUME_EVERY_S = 30.0
 _RESUME_TIMEOUT_S = 300.0
 _FILES_A_PASS = 8
+# Drift, age and volume change by the hour.
+_LOOK_EVERY_S = 60.0
 
 Failure = PumpdeckError | OSError
 
@@ -74,7 +76,7 @@ class Service:
         self._watch = SiteWatch(platform, self._layout, self._config, settings.alarms, _talk)
         self._stopping = threading.Event()
         self._waking = threading.Event()
-        self._saved_at = self._resumed_at = time.monotonic()
+        self._saved_at = self._resumed_at = self._looked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
 
@@ -115,6 +117,10 @@ class Service:
         if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+            self._looked_at = time.monotonic()
+            world = self._platform, self._layout
+            failure = _attempt(lambda: self._desk.look(world, self._settings.retrain)) or failure
         return failure
 
     def _score_some(self) -> None:

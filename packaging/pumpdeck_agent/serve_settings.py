@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pumpdeck_agent.config import Layout
+from pumpdeck_agent.local_schedule import RetrainRules
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import FileSystem
@@ -64,6 +65,7 @@ class ServeSettings:
     format: int = SETTINGS_FORMAT
     endpoint: EndpointSettings = EndpointSettings()
     alarms: AlarmSettings = AlarmSettings()
+    retrain: RetrainRules = field(default_factory=RetrainRules)
     save_every_s: float = 5.0
 
     def __post_init__(self) -> None:

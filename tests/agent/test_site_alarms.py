@@ -209,10 +209,11 @@ def test_an_output_that_hangs_or_fails_holds_up_no_other() -> None:
         announcer.say(STANDING)
         time.sleep(0.0005)
     assert wait_for(lambda: len(kept.said) >= 256, 10)
+    assert announcer.failed["full"] > 0
     hanging.go.set()
+    assert wait_for(lambda: announcer.failed["hanging"] > 200, 10)
     announcer.close(10)
     assert reported == ["alarm output hanging: broken"]
-    assert announcer.failed["hanging"] > 200
 
 
 def test_a_disk_that_takes_nothing_keeps_no_alarm_from_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
