@@ -9,7 +9,9 @@ therefore the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import GateRefusedError
@@ -20,6 +22,7 @@ from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.gates import data_gate, metrics_of, rate_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
+from pumpdeck_trainer.jobs import JudgeJob, LearnJob, Rows, SourceMaker, rows_of, run_judge, run_learn
 from pumpdeck_trainer.learning import (
     Judged,
     Learned,
@@ -35,11 +38,15 @@ from pumpdeck_trainer.learning import (
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.scorer import MaxZScorer
-from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, clean, take_snapshot
+from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
+from pumpdeck_trainer.workers import Workers
 
 JUDGED_MAX_BYTES = 1_000_000
+KEPT_PUMPS = 64
+PUMPS_A_JOB = 50
+_Item = TypeVar("_Item")
 
 
 def _no_progress(_step: str, _done: int, _total: int) -> None:
@@ -47,8 +54,17 @@ def _no_progress(_step: str, _done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Fleetwide:
+    """Other processes for runs of many pumps, and how they open the rows; below `fewest` pumps to do they are not asked."""
+
+    workers: Workers
+    source: SourceMaker
+    fewest: int = 200
+
+
+@dataclass(frozen=True)
 class RunContext:
-    """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache and progress."""
+    """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache, progress, workers."""
 
     code_digest: str
     lock_digest: str
@@ -56,6 +72,7 @@ class RunContext:
     git_dirty: bool = False
     cache: RunCache = field(default_factory=NoCache)
     on_progress: Progress = _no_progress
+    fleetwide: Fleetwide | None = None
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -84,6 +101,8 @@ class _Run:
         self._context = context
         self._rows: dict[str, PumpRows] = {}
         self._shape: Shape
+        self._ahead: dict[str, Learned | str] = {}
+        self._judged_ahead: dict[str, Judged] = {}
 
     def train(self) -> TrainedModel:
         self._say("snapshot", 0, 1)
@@ -103,26 +122,67 @@ class _Run:
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
         left_out: dict[str, str] = {}
+        self._learn_ahead(snapshot)
         for place, pump in enumerate(self._request.pumps):
             self._say("fit", place, len(self._request.pumps))
-            try:
-                learned[pump] = self._learn(pump, snapshot.pumps[pump])
-            except GateRefusedError as error:
-                left_out[pump] = error.sentence()
+            found = self._learn(pump, snapshot.pumps[pump])
+            if isinstance(found, str):
+                left_out[pump] = found
+            else:
+                learned[pump] = found
         self._say("fit", len(self._request.pumps), len(self._request.pumps))
         if not learned:
             why = next(iter(left_out.values()), "no pump was named")
             raise GateRefusedError("has no pump to learn from", self._spec.model, found=why, hint="collect more rows")
         return learned, left_out
 
-    def _learn(self, pump: str, inputs: str) -> Learned:
+    def _learn(self, pump: str, inputs: str) -> Learned | str:
+        """What was learned of a pump, or why nothing was."""
         key = self._key("fit", inputs)
         cached = self._context.cache.get(key)
         if cached is not None:
             return Learned.from_bytes(cached)
-        found = learn(self._rows_of(pump), self._spec)
+        found = self._ahead.pop(pump, None)
+        if found is None:
+            try:
+                found = learn(self._rows_of(pump), self._spec)
+            except GateRefusedError as error:
+                found = error.sentence()
+        if isinstance(found, str):
+            return found
         self._context.cache.put(key, found.to_bytes())
         return found
+
+    def _learn_ahead(self, snapshot: Snapshot) -> None:
+        """In a run of many pumps: what is not in the cache is learned in other processes first."""
+        cache = self._context.cache
+        missing = [
+            pump for pump in self._request.pumps if cache.get(self._key("fit", snapshot.pumps[pump])) is None
+        ]
+        rows = self._worth(len(missing))
+        if rows is None or self._context.fleetwide is None:
+            return
+        jobs = [LearnJob(rows, self._spec, tuple(chunk)) for chunk in _chunks(missing)]
+        for job, found in zip(jobs, self._context.fleetwide.workers.submit(run_learn, jobs), strict=True):
+            self._ahead |= dict(zip(job.pumps, found, strict=True))
+            self._say("fit", len(self._ahead), len(self._request.pumps))
+
+    def _judge_ahead(self, wanted: list[tuple[str, Learned, tuple[FittedLimit, FittedLimit | None]]]) -> None:
+        """The same for the replay."""
+        rows = self._worth(len(wanted))
+        if rows is None or self._context.fleetwide is None:
+            return
+        jobs = [JudgeJob(rows, self._shape, tuple(chunk)) for chunk in _chunks(wanted)]
+        for job, found in zip(jobs, self._context.fleetwide.workers.submit(run_judge, jobs), strict=True):
+            self._judged_ahead |= {one[0]: judged for one, judged in zip(job.pumps, found, strict=True)}
+            self._say("evaluate", len(self._judged_ahead), len(wanted))
+
+    def _worth(self, count: int) -> Rows | None:
+        """How jobs find their rows, where other processes are worth their start."""
+        fleetwide = self._context.fleetwide
+        if fleetwide is None or count < fleetwide.fewest:
+            return None
+        return Rows(fleetwide.source, self._request.start_ms, self._request.end_ms)
 
     def _rescore(self, snapshot: Snapshot, learned: dict[str, Learned]) -> dict[str, Learned]:
         found: dict[str, Learned] = {}
@@ -137,11 +197,13 @@ class _Run:
         return found
 
     def _rows_of(self, pump: str) -> PumpRows:
-        if pump not in self._rows:
-            frame = self._source.frame(pump, self._request.start_ms, self._request.end_ms)
-            chosen = frame.select(self._spec.features.channels)
-            self._rows[pump] = PumpRows(clean(chosen, self._source.exclusions(pump)), self._spec)
-        return self._rows[pump]
+        if pump in self._rows:
+            return self._rows[pump]
+        rows = rows_of(self._source, pump, self._spec, (self._request.start_ms, self._request.end_ms))
+        # A large run reads a pump's rows again for its replay instead of holding those of all pumps in memory.
+        if len(self._rows) < KEPT_PUMPS:
+            self._rows[pump] = rows
+        return rows
 
     def _limits(self, learned: dict[str, Learned]) -> tuple[dict[str, FittedLimit], dict[str, FittedLimit | None]]:
         """Each pump's limit, and the one of its early fit where there is ground for one."""
@@ -165,15 +227,19 @@ class _Run:
         early: dict[str, FittedLimit | None],
     ) -> dict[str, Judged]:
         judged: dict[str, Judged] = {}
+        cache, shape = self._context.cache, self._shape.digest
+        pairs = {pump: (limits[pump], early[pump]) for pump in learned}
+        inputs = {pump: canonical.encode([snapshot.pumps[pump], shape, *pair]) for pump, pair in pairs.items()}
+        keys = {pump: self._key("evaluate", canonical.digest(told)) for pump, told in inputs.items()}
+        self._judge_ahead([(pump, one, pairs[pump]) for pump, one in learned.items() if cache.get(keys[pump]) is None])
         for place, (pump, one) in enumerate(learned.items()):
             self._say("evaluate", place, len(learned))
-            pair = (limits[pump], early[pump])
-            inputs = [snapshot.pumps[pump], self._shape.digest, *pair]
-            key = self._key("evaluate", canonical.digest(canonical.encode(inputs)))
-            cached = self._context.cache.get(key)
+            pair, key = pairs[pump], keys[pump]
+            cached = cache.get(key)
             if cached is None:
                 faults = [item for item in self._source.exclusions(pump) if item.is_fault]
-                judged[pump] = judge(self._rows_of(pump), one, pair, faults, self._shape)
+                ahead = self._judged_ahead.pop(pump, None)
+                judged[pump] = ahead or judge(self._rows_of(pump), one, pair, faults, self._shape)
                 self._context.cache.put(key, canonical.encode(judged[pump]))
             else:
                 judged[pump] = canonical.decode(Judged, cached, "cached replay", max_bytes=JUDGED_MAX_BYTES)
@@ -257,6 +323,10 @@ class _Run:
             git_commit=context.git_commit,
             git_dirty=context.git_dirty,
         )
+
+
+def _chunks(items: Sequence[_Item]) -> list[Sequence[_Item]]:
+    return [items[start : start + PUMPS_A_JOB] for start in range(0, len(items), PUMPS_A_JOB)]
 
 
 def _trained(pump: str, learned: Learned, limit: FittedLimit, judged: Judged, block: PumpBlock) -> TrainedPump:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.session import Session
+from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_fleet.core.errors import DamagedError
 
 if TYPE_CHECKING:
-    from pumpdeck_console.operations.models import ModelRow
+    from pumpdeck_console.operations.models import ModelRow, PromoteReport
 
 _MODEL_COLUMNS = (
     Column("model"),
@@ -51,12 +53,21 @@ _SNAPSHOT_COLUMNS = (
     Column("pumps", right=True),
     Column("data_end"),
 )
+_COMPARE_COLUMNS = {
+    "figure": (Column("name"), Column("before", right=True), Column("after", right=True)),
+    "slice": (Column("slice"), *(Column(name, right=True) for name in ("pumps", "before", "after"))),
+    "pump": (
+        Column("pump"),
+        *(Column(name, right=True) for name in ("limit_before", "limit_after", "alarms_before", "alarms_after")),
+        *(Column(name, right=True) for name in ("appear", "vanish")),
+    ),
+}
 _EMPTY = "No model version yet. Make one with: pumpdeck train"
 
 
 @click.group(cls=LazyGroup, default="list")
 def models() -> None:
-    """List model versions, show one, or promote one."""
+    """List model versions, show, compare, promote or demote one."""
 
 
 @models.command("list")
@@ -82,7 +93,7 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
     from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
 
     workspace = session.workspace()
-    which = version.removeprefix("v") if version.removeprefix("v").isdecimal() else version
+    which = _which(version)
     if card:
         sys.stdout.write(operations.read_card(workspace, model=model, which=which))
         return
@@ -123,8 +134,58 @@ def promote(session: Session, model: str, version: str, reason: str, as_json: bo
     """
     from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
 
-    which = version.removeprefix("v") if version.removeprefix("v").isdecimal() else version
-    report = do_promote(session.workspace(), model=model, which=which, reason=reason)
+    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason)
+    _write_aliases(report, as_json)
+    if not report.changed:
+        say("It was the champion already; nothing changed.")
+
+
+@models.command("demote")
+@click.argument("model")
+@click.option("--reason", default="", help="Why; goes into the audit chain.")
+@json_option
+@click.pass_obj
+def demote(session: Session, model: str, reason: str, as_json: bool) -> None:
+    """Take the champion of MODEL back to the version before it; the two change places."""
+    from pumpdeck_console.operations.models import demote as do_demote  # deferred: help needs none of it
+
+    _write_aliases(do_demote(session.workspace(), model=model, reason=reason), as_json)
+
+
+@models.command("compare")
+@click.argument("model")
+@click.argument("before")
+@click.argument("after", default="")
+@click.option("--by", type=click.Choice(["figure", "slice", "pump"]), default="figure", show_default=True, help="A row each.")
+@json_option
+@click.pass_obj
+def compare(session: Session, model: str, before: str, after: str, by: str, as_json: bool) -> None:
+    """Compare two versions of MODEL: their figures, alarm rates of sites and makers, or each pump's limit and alarms.
+
+    BEFORE and AFTER are numbers or aliases; without AFTER the candidate, else the champion.
+    """
+    from pumpdeck_console.operations.comparing import compare_versions  # deferred: help needs none of it
+
+    found = compare_versions(session.workspace(), model=model, before=_which(before), after=_which(after))
+    kinds: dict[str, tuple[Any, ...]] = {"figure": found.figures, "slice": found.slices, "pump": found.pumps}
+    rows = [dataclasses.asdict(row) for row in kinds[by]]
+    write_rows(rows, _COMPARE_COLUMNS[by], as_json=as_json, empty="They have no pump in common.")
+    snapshot = "the same snapshot" if found.same_snapshot else "different snapshots"
+    appear, vanish = sum(one.appear for one in found.pumps), sum(one.vanish for one in found.pumps)
+    say(
+        f"{model} {found.before} against {found.after}: {snapshot}, common time {time_text(found.start_ms)} to "
+        f"{time_text(found.end_ms)}, {len(found.pumps)} common pumps; {appear} alarms appear, {vanish} vanish; "
+        f"only before {len(found.only_before)}, only after {len(found.only_after)}"
+    )
+
+
+def _which(version: str) -> str:
+    """A number with or without its `v`, or an alias."""
+    bare = version.removeprefix("v")
+    return bare if bare.isdecimal() else version
+
+
+def _write_aliases(report: PromoteReport, as_json: bool) -> None:
     write_object(
         {
             "model": report.model,
@@ -134,13 +195,11 @@ def promote(session: Session, model: str, version: str, reason: str, as_json: bo
         },
         as_json=as_json,
     )
-    if not report.changed:
-        say("It was the champion already; nothing changed.")
 
 
 @click.group(cls=LazyGroup, default="list")
 def runs() -> None:
-    """List training runs, or show one."""
+    """List training runs, show or replay one."""
 
 
 @runs.command("list")
@@ -178,6 +237,31 @@ def show_run(session: Session, run: str) -> None:
     from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
 
     sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+
+
+@runs.command("replay")
+@click.argument("run")
+@json_option
+@click.pass_obj
+def replay(session: Session, run: str, as_json: bool) -> None:
+    """Train RUN again from its record, without the cache, and tell whether the same bytes come out.
+
+    RUN is its digest or the first characters of it. Nothing is registered. Other bytes end with exit code 5.
+    """
+    from pumpdeck_console.operations.replaying import replay_run  # deferred: help needs none of it
+
+    with ProgressLine() as progress:
+        report = replay_run(session.workspace(), run=run, on_progress=progress)
+    write_object(dataclasses.asdict(report), as_json=as_json)
+    if not report.same:
+        changed = [name for name, same in (("code", report.same_code), ("packages", report.same_lock)) if not same]
+        raise DamagedError(
+            "gives other bytes than it did",
+            f"run {report.run[:12]}",
+            expected=report.content_digest[:12],
+            found=report.replayed_digest[:12],
+            hint=f"other since then: {', '.join(changed)}" if changed else "the same code and packages were used",
+        )
 
 
 @click.command(cls=WorkspaceCommand)

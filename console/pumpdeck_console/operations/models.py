@@ -129,3 +129,27 @@ def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = 
             digests={"content": version.content_digest},
         )
     return PromoteReport(model, version.number, champion or previous, changed=True)
+
+
+@operation("models.demote", runs_in="worker")
+def demote(workspace: Workspace, *, model: str, reason: str = "") -> PromoteReport:
+    """Take the champion back to the version before it; the two change places, so that repeating undoes it.
+
+    Raises:
+        NotFoundError: no such model, or no version was champion before.
+    """
+    champion = find_version(workspace, model, Alias.CHAMPION)
+    previous = find_version(workspace, model, Alias.PREVIOUS)
+    if champion.number == previous.number:
+        return PromoteReport(model, champion.number, previous.number, changed=False)
+    with workspace.store.atomic() as store:
+        store.registry.set_alias(model, Alias.CHAMPION, previous.number)
+        store.registry.set_alias(model, Alias.PREVIOUS, champion.number)
+        store.audit.append(
+            workspace.actor,
+            "model.demote",
+            f"{model} {champion.number}",
+            reason=reason,
+            digests={"content": previous.content_digest},
+        )
+    return PromoteReport(model, previous.number, champion.number, changed=True)

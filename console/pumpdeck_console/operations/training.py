@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.runs import TRAIN_ACTION
-from pumpdeck_console.wiring import Workspace
+from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
@@ -21,10 +24,11 @@ from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.lineage import code_digest, lock_digest
-from pumpdeck_trainer.pipeline import RunContext, train
+from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
+from pumpdeck_trainer.workers import LokyWorkers
 
 _GIT_TIMEOUT_S = 5.0
 
@@ -111,6 +115,13 @@ class StoreSource:
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 
+@contextmanager
+def open_source(root: Path) -> Iterator[StoreSource]:
+    """The rows of a workspace, in a process that knows only its folder."""
+    with open_workspace(root) as workspace:
+        yield StoreSource(workspace)
+
+
 def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
     """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
 
@@ -154,6 +165,7 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
+        fleetwide=Fleetwide(LokyWorkers(os.cpu_count() or 1), partial(open_source, workspace.root)),
     )
     trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
     return _register(workspace, trained, options)

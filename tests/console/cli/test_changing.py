@@ -91,6 +91,16 @@ def test_promoting_moves_the_champion_once_and_is_audited(own, run):
     assert audit_actions(own).count("model.promote") == 1
 
 
+def test_demoting_takes_the_champion_back_and_doing_it_twice_undoes_it(own, run):
+    assert run("models", "demote", "esp-health", at=own)[0] == 6
+    assert "model.demote" not in audit_actions(own)
+    run("models", "promote", "esp-health", "v2", at=own)
+    code, out, _ = run("models", "demote", "esp-health", "--reason", "too many alarms", "--json", at=own)
+    assert (code, json.loads(out)) == (0, {"model": "esp-health", "champion": 1, "previous": 2, "changed": True})
+    assert json.loads(run("models", "demote", "esp-health", "--json", at=own)[1])["champion"] == 2
+    assert audit_actions(own).count("model.demote") == 2
+
+
 def test_promoting_what_is_not_there_is_not_found(own, run):
     assert run("models", "promote", "esp-health", "v9", at=own)[0] == 6
     assert run("models", "promote", "nothing", at=own)[0] == 6

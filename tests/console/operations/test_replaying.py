@@ -1,0 +1,70 @@
+"""A run done again from its record: the same bytes, or a refusal that says what changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pumpdeck_console import main, wiring
+from pumpdeck_console.operations.replaying import replay_run
+from pumpdeck_console.operations.runs import list_runs
+from pumpdeck_console.operations.training import train_models
+from pumpdeck_console.wiring import Workspace, open_workspace
+from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, FixedClock
+from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
+from pumpdeck_fleet.core.telemetry import Label, Verdict
+from pumpdeck_fleet.numeric.frame import TelemetryFrame
+from support.seeded_workspace import seeded_workspace
+from support.small_fleet import NOW_MS
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace with a week of rows of one pump type and one training run over them."""
+    monkeypatch.setattr(wiring, "SystemClock", lambda: FixedClock(NOW_MS))
+    seeded_workspace(tmp_path / "workspace").close()
+    with open_workspace(tmp_path / "workspace") as workspace:
+        kind = workspace.fleet.pumps[0].type
+        channels = workspace.fleet.pump_types[kind].channels
+        at_ms = np.arange(NOW_MS - 8 * DAY_MS, NOW_MS - DAY_MS, 10 * MINUTE_MS, dtype=np.int64)
+        middle = np.array([(one.low + one.high) / 2 for one in channels])
+        width = np.array([(one.high - one.low) / 100 for one in channels])
+        with workspace.store.atomic() as store:
+            for number, pump in enumerate(pump for pump in workspace.fleet.pumps if pump.type == kind):
+                noise = np.random.default_rng(number).standard_normal((len(at_ms), len(channels)))
+                values = (middle + width * noise).astype(np.float32)
+                names = tuple(one.name for one in channels)
+                store.telemetry.append(pump.id, TelemetryFrame(names, at_ms, values, np.zeros(len(at_ms), np.uint16)))
+        train_models(workspace, pump_type=kind)
+        yield workspace
+
+
+def test_a_replay_gives_the_same_digest_and_registers_nothing(trained: Workspace) -> None:
+    (run,) = list_runs(trained)
+    versions = len(trained.store.registry.versions(run.model))
+    report = replay_run(trained, run=run.run[:10])
+    assert (report.same, report.same_code, report.same_lock) == (True, True, True)
+    assert report.replayed_digest == report.content_digest == run.content_digest
+    assert len(trained.store.registry.versions(run.model)) == versions and len(list_runs(trained)) == 1
+
+
+def test_the_command_says_so(trained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run = list_runs(trained)[0].run
+    assert main.main(["-w", str(trained.root), "runs", "replay", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] is True
+
+
+def test_a_run_whose_labels_changed_is_refused_and_one_that_is_not_there_not_found(trained: Workspace) -> None:
+    run = list_runs(trained)[0].run
+    pump = trained.fleet.pumps[0].id
+    label = Label(pump, NOW_MS - 3 * DAY_MS, NOW_MS - 3 * DAY_MS + HOUR_MS, Verdict.FAULT, "seal", trained.actor, NOW_MS)
+    with trained.store.atomic() as store:
+        store.labels.add(label)
+    with pytest.raises(RefusedError, match="have changed since"):
+        replay_run(trained, run=run)
+    with pytest.raises(NotFoundError):
+        replay_run(trained, run="feed")
