@@ -38,7 +38,10 @@ COMMANDS = {
     ),
     "bundle": (f"{_CLI}.bundles:bundle", "Carry packages out and returns back on a stick."),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
-    "explain": (f"{_CLI}.explaining:explain", "Say which model, limit and calibration judged PUMP at a moment, and what proves it."),
+    "explain": (
+        f"{_CLI}.explaining:explain",
+        "Say which model, limit and calibration judged PUMP at a moment, and what proves it.",
+    ),
     "audit": (f"{_CLI}.audit:audit", "List, verify, export or checkpoint the audit chain."),
 }
 
