@@ -11,6 +11,7 @@ from typing import Any
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
 from pumpdeck_agent.platform_here import FileLocks, is_clock_synced
 from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.site_alarms import Acknowledgement, AlarmBoard, load_alarms, request_acknowledge
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import device_status
 from pumpdeck_agent.veto import lift_veto, set_veto
@@ -97,6 +98,26 @@ def status(options: argparse.Namespace) -> int:
     config = read_config(platform.fs, layout)
     state = StateFiles(platform.fs, layout).load()
     _say(device_status(platform.fs, layout, config, state, platform.clock.now_ms()))
+    return 0
+
+
+def alarms(options: argparse.Namespace) -> int:
+    """The alarms that stand on site, as `serve` announced them."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    read_config(platform.fs, layout)
+    standing = AlarmBoard(load_alarms(platform.fs, layout), 0).standing()
+    _say({"alarms": standing})
+    return 0
+
+
+def acknowledge(options: argparse.Namespace) -> int:
+    """Leave word for `serve` that somebody has seen an alarm."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    read_config(platform.fs, layout)
+    request_acknowledge(platform.fs, layout, Acknowledgement(options.pump, options.by))
+    _say({"pump": options.pump, "by": options.by})
     return 0
 
 

@@ -133,6 +133,14 @@ class Layout:
         return self.root / "veto.json"
 
     @cached_property
+    def alarms(self) -> Path:
+        return self.root / "alarms.json"
+
+    @cached_property
+    def acknowledged(self) -> Path:
+        return self.root / "acknowledged"
+
+    @cached_property
     def install_lock(self) -> Path:
         return self.root / "install.lock"
 

@@ -21,7 +21,7 @@ from pumpdeck_packaging.package_reader import load_folder
 
 @dataclass(frozen=True, eq=False)
 class LoadedPump:
-    """What one pump is scored with."""
+    """What one pump is scored with. `places`: where each channel stands in a row."""
 
     entry: PumpEntry
     spec: FeatureSpec
@@ -30,6 +30,7 @@ class LoadedPump:
     settings: AlarmSettings
     model: Model
     parameters: Mapping[str, NDArray[Any]]
+    places: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,4 +78,5 @@ def _load_pump(entry: PumpEntry, files: Mapping[str, bytes], models: Mapping[str
         settings=AlarmSettings(entry.deadband, entry.persistence_s, entry.tau_s),
         model=model,
         parameters=model.parameters(block),
+        places={name: place for place, name in enumerate(channels)},
     )

@@ -11,6 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pumpdeck_agent.light_hashes import use_own_hashes
+
+if sys.argv[1:2] == ["serve"]:
+    # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
+    use_own_hashes()
+
 from pumpdeck_agent import AGENT_VERSION, commands
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError
@@ -57,7 +63,7 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--every-s", type=float, default=1.0, help="how often the spool is looked at (default 1)")
+    parser.add_argument("--every-s", type=float, default=0.5, help="how often the spool is looked at (default 0.5)")
     parser.add_argument("--once", action="store_true", help="score what waits, then end")
 
 
@@ -67,6 +73,11 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 def _stick_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+
+
+def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pump", help="the pump's tag")
+    parser.add_argument("--by", required=True, help="who has seen the alarm")
 
 
 def _veto_options(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +98,8 @@ _SUBCOMMANDS = (
         _stick_options,
     ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
+    ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
+    ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )

@@ -66,6 +66,8 @@ class Outbox:
 
         A day's sketch grows until the day ends: a newer one takes the place of an older one that nobody has fetched.
         """
+        if not items:
+            return []
         entries = self._entries()
         here = {entry.digest for entry in entries}
         order = max((entry.order for entry in entries), default=0)

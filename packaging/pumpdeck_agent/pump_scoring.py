@@ -124,6 +124,11 @@ class PumpScoring:
         """Time of the newest row; a row to be pushed must be later."""
         return self._buffer[-1][0] if self._buffer else self.figures.last_row_ms
 
+    def settled_figures(self) -> PumpFigures:
+        """The figures with every row so far in them."""
+        self._fold()
+        return self.figures
+
     def push(self, at_ms: int, values: Float32, *, is_explained: bool = False) -> RowResult:
         """Take one row: float32 [c] in the order of the pump's channels, NaN where missing; kept, not copied.
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.loaded import LoadedPackage, LoadedPump, load_package
-from pumpdeck_agent.outbox import Outbox, Outgoing
+from pumpdeck_agent.outbox import Outbox, OutboxCounts, Outgoing
 from pumpdeck_agent.platform_port import Platform
-from pumpdeck_agent.pump_record import PumpRecord, read_record, write_record
+from pumpdeck_agent.pump_record import PumpFigures, PumpRecord, read_record, write_record
 from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring, RowResult
 from pumpdeck_agent.return_items import finish_close
 from pumpdeck_agent.runtime import ModelCache
@@ -103,10 +103,20 @@ class Scorer:
                     counts = counts.plus(self._score_file(package, name))
             return counts
 
+    def shrink_spool(self) -> int:
+        """While nothing can be scored: keep the spool within its limit, oldest files first. Returns how many went."""
+        with self._turn:
+            return self._spool.shrink()
+
     def package(self) -> LoadedPackage | None:
         """What runs now, loaded when it was not; None: NO_MODEL. Raises: DamagedError."""
         with self._turn:
             return self._active_package()
+
+    @property
+    def loaded(self) -> LoadedPackage | None:
+        """What was loaded last, without a look at the disk; rows that come by themselves are scored with it."""
+        return self._package
 
     def pump(self, tag: str) -> LoadedPump | None:
         """What this pump is scored with, as loaded last; the tag in lower case."""
@@ -159,6 +169,28 @@ class Scorer:
                 touched = [self._restore(package, tag) for tag in self._unsaved]
                 self._save([scoring for scoring in touched if scoring is not None])
                 self._unsaved.clear()
+
+    def figures(self) -> dict[str, PumpFigures]:
+        """Figures by tag of the pumps that were scored so far, rows that are not saved yet included."""
+        with self._turn:
+            found = {}
+            for pump in self._config.pumps:
+                live = self._live.get(pump.tag.lower())
+                record = None if live else read_record(self._fs, self._layout.pump_state(pump.tag))
+                if live is not None:
+                    found[pump.tag] = live[1].settled_figures()
+                elif record is not None:
+                    found[pump.tag] = record[0].figures
+            return found
+
+    def put(self, items: Sequence[Outgoing]) -> None:
+        """Put something else into the outbox; scoring does so too, by turns."""
+        with self._turn:
+            self._outbox.add(items)
+
+    def outbox_counts(self) -> OutboxCounts:
+        """How full the outbox is."""
+        return self._outbox.counts()
 
     def take_changes(self) -> list[AlarmNotice]:
         """Alarms raised and cleared since the last call, for those who announce them on site; the outbox has them anyway."""

@@ -1,4 +1,7 @@
-"""The scoring loop of a device. It loads numpy and onnxruntime and nothing that signs or verifies: that is done by children."""
+"""The scoring service of a device. It loads numpy and onnxruntime and nothing that signs or verifies: that is done by children.
+
+One loop does everything that touches the disk; the endpoint's threads only score in memory and wake it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,30 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from pumpdeck_agent.api import Api
 from pumpdeck_agent.config import AgentLimits, Layout, read_config
+from pumpdeck_agent.endpoint import Endpoint
 from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
+from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_token
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
+from pumpdeck_agent.watch import SiteWatch
 from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 
 # A child for a package that waits is started at most this often.
 _RESUME_EVERY_S = 30.0
 _RESUME_TIMEOUT_S = 300.0
+_FILES_A_PASS = 8
+
+Failure = PumpdeckError | OSError
 
 
 def make_scorer(platform: Platform, layout: Layout, limits: AgentLimits | None = None) -> Scorer:
@@ -31,36 +44,127 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     """Score what arrives until SIGTERM or SIGINT, or until the spool is empty when `is_once`."""
     layout = Layout(root)
     scorer = make_scorer(platform, layout)
-    stopping = threading.Event()
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), lambda *_: stopping.set())
     # What a cut left behind is put right before the first row is scored.
+    if is_once:
+        _resume(root)
+        failure = _attempt(scorer.score_spool)
+        _say(failure)
+        return failure.exit_code if isinstance(failure, PumpdeckError) else int(failure is not None)
+    settings = read_settings(platform.fs, layout)
+    token = read_token(platform.fs, settings.endpoint) if settings.endpoint.is_on else ""
+    service = Service(root, platform, scorer, settings)
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), lambda *_: service.stop())
     _resume(root)
-    waited_s, said = 0.0, ""
-    while not stopping.is_set():
-        failure = _score(scorer)
-        if failure is not None and str(failure) != said:
-            sys.stderr.write(f"pumpdeck-agent: {failure}\n")
-            sys.stderr.flush()
-        said = str(failure) if failure is not None else ""
-        if is_once:
-            return failure.exit_code if isinstance(failure, PumpdeckError) else int(failure is not None)
-        is_due = isinstance(failure, DamagedError) or _can_resume(platform, layout)
-        if waited_s >= _RESUME_EVERY_S and is_due:
-            _resume(root)
-            waited_s = 0.0
-        stopping.wait(every_s)
-        waited_s += every_s
+    service.run(token, every_s)
     return 0
 
 
-def _score(scorer: Scorer) -> PumpdeckError | OSError | None:
-    """One pass over the spool. One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good."""
+class Service:
+    """The loop: load what is active, score the spool, save what came by HTTP, look after packages that wait."""
+
+    def __init__(self, root: Path, platform: Platform, scorer: Scorer, settings: ServeSettings) -> None:
+        self._root = root
+        self._layout = Layout(root)
+        self._platform = platform
+        self._scorer = scorer
+        self._settings = settings
+        self._config = read_config(platform.fs, self._layout)
+        self._desk = RetrainDesk(self._config, scorer)
+        self._watch = SiteWatch(platform, self._layout, self._config, settings.alarms, _talk)
+        self._stopping = threading.Event()
+        self._waking = threading.Event()
+        self._saved_at = self._resumed_at = time.monotonic()
+        self._said = ""
+        self._has_backlog = False
+
+    def stop(self) -> None:
+        """End `run` after the pass it is at. May be called from a signal handler."""
+        self._stopping.set()
+        self._waking.set()
+
+    def run(self, token: str, every_s: float) -> None:
+        """Serve until `stop`; what was scored is saved before it returns."""
+        endpoint = None
+        failure = _attempt(self._scorer.package)
+        failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
+        while not self._stopping.is_set():
+            if endpoint is None and self._settings.endpoint.is_on:
+                endpoint = self._listen(token)
+            failure = self._pass() or failure
+            self._report(failure)
+            self._look_after(failure)
+            failure = None
+            if not self._has_backlog:
+                self._waking.wait(every_s)
+            self._waking.clear()
+        if endpoint is not None:
+            endpoint.close()
+        self._watch.close()
+        self._report(_attempt(self._scorer.flush))
+
+    def _pass(self) -> Failure | None:
+        """One look at everything. One bad moment (a full disk, a busy lock, a damaged package) must not end scoring for good."""
+        failure = _attempt(self._scorer.package) or _attempt(self._score_some)
+        if failure is not None:
+            # Nothing is taken from the spool now, and the data logger goes on writing.
+            _attempt(self._scorer.shrink_spool)
+        changes = self._scorer.take_changes()
+        # Said first, saved second: a disk that hangs must not keep an alarm from the site.
+        failure = _attempt(lambda: self._watch.tick(changes)) or failure
+        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+            self._saved_at = time.monotonic()
+            failure = _attempt(self._scorer.flush) or failure
+        return failure
+
+    def _score_some(self) -> None:
+        # Not the whole spool at once: what these files raise is announced before the next are scored.
+        self._has_backlog = False
+        self._has_backlog = self._scorer.score_spool(_FILES_A_PASS).files == _FILES_A_PASS
+
+    def _listen(self, token: str) -> Endpoint | None:
+        """The endpoint; None while its port is taken: scoring goes on without it."""
+        where = self._settings.endpoint
+        api = Api(self._scorer, self._desk, (self._platform, self._layout), token=token, wake=self._waking.set)
+        try:
+            endpoint = Endpoint(where.host, where.port, api.answer)
+        except PumpdeckError as error:
+            self._report(error)
+            return None
+        endpoint.start()
+        host, port = endpoint.address
+        _talk(f"listening on http://{host}:{port}")
+        return endpoint
+
+    def _look_after(self, failure: Failure | None) -> None:
+        if time.monotonic() - self._resumed_at < _RESUME_EVERY_S:
+            return
+        if isinstance(failure, DamagedError) or _can_resume(self._platform, self._layout):
+            _resume(self._root)
+            self._resumed_at = time.monotonic()
+
+    def _report(self, failure: Failure | None) -> None:
+        if failure is not None and str(failure) != self._said:
+            _say(failure)
+            self._said = str(failure)
+
+
+def _attempt(work: Callable[[], object]) -> Failure | None:
     try:
-        scorer.score_spool()
+        work()
     except (PumpdeckError, OSError) as error:
         return error
     return None
+
+
+def _say(failure: Failure | None) -> None:
+    if failure is not None:
+        _talk(str(failure))
+
+
+def _talk(text: str) -> None:
+    sys.stderr.write(f"pumpdeck-agent: {text}\n")
+    sys.stderr.flush()
 
 
 def _can_resume(platform: Platform, layout: Layout) -> bool:
@@ -76,4 +180,4 @@ def _resume(root: Path) -> None:
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=_RESUME_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        sys.stderr.write(f"pumpdeck-agent: resume: {error}\n")
+        _talk(f"resume: {error}")

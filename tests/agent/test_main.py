@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import pytest
 from pumpdeck_agent import AGENT_VERSION
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.rpc import Op
+from pumpdeck_fleet.numeric.detectors import score_rows
+from pumpdeck_fleet.numeric.features import FeatureSpec, WindowMean
 from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
-from support.devices import NOW_MS, Bench, package, quiet_rows
+from support.devices import NAMES, NOW_MS, WINDOW_S, Bench, block, package, quiet_rows
 from support.sshd import wait_for
 
 COMMAND = [sys.executable, "-m", "pumpdeck_agent.main"]
@@ -125,6 +130,99 @@ def test_serve_scores_what_arrives_and_tries_what_waits_until_it_is_told_to_end(
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+@contextlib.contextmanager
+def serving(bench: Bench) -> Iterator[tuple[subprocess.Popen[bytes], HTTPConnection]]:
+    """A `serve` process with an endpoint on a free port, and a client of it."""
+    (bench.root / "serve.json").write_text('{"endpoint": {"port": 0}, "save_every_s": 0.2}', encoding="utf-8")
+    process = subprocess.Popen([*COMMAND, "serve", "--root", str(bench.root), "--every-s", "0.05"], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        said = process.stderr.readline().decode()
+        assert "listening on http://127.0.0.1:" in said
+        yield process, HTTPConnection("127.0.0.1", int(said.rpartition(":")[2]), timeout=20)
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stderr.close()
+
+
+def post_row(client: HTTPConnection, minute: int, values: np.ndarray) -> dict[str, Any]:
+    row = {"time": NOW_MS + 60_000 * minute, "pump": "P-101A", **dict(zip(NAMES, map(float, values), strict=True))}
+    client.request("POST", "/score", json.dumps(row), {"Content-Type": "application/json"})
+    return dict(json.loads(client.getresponse().read())["rows"][0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is a kill there")
+def test_serve_scores_rows_over_http_and_keeps_them_over_an_end_and_a_kill(bench: Bench) -> None:
+    bench.install(package())
+    rows = quiet_rows(60, 1)
+    with serving(bench) as (process, client):
+        for minute in range(20):
+            assert post_row(client, minute, rows[minute])["score"] > 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert _scored(bench) == 20
+    with serving(bench) as (process, client):
+        for minute in range(20, 40):
+            post_row(client, minute, rows[minute])
+        assert wait_for(lambda: _scored(bench) == 40, 20)
+        process.kill()
+    with serving(bench) as (_, client):
+        again = post_row(client, 40, rows[40])
+        client.request("GET", "/health", headers={"Host": "localhost"})
+        assert json.loads(client.getresponse().read())["state"] == "ACTIVE"
+    features = WindowMean(FeatureSpec(NAMES, WINDOW_S)).extend(NOW_MS + 60_000 * np.arange(41), rows[:41])
+    assert again["score"] == pytest.approx(float(score_rows(block(), features)[-1]), rel=1e-2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks the kernel which libraries a process has loaded")
+def test_serve_does_without_openssl(bench: Bench) -> None:
+    """The 3.4 MB of its libcrypto are what `serve` cannot spare."""
+    bench.install(package())
+    with serving(bench) as (process, client):
+        post_row(client, 0, quiet_rows(1, 1)[0])
+        maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    assert "onnxruntime" in maps
+    assert "libcrypto" not in maps
+    assert "_ssl" not in maps
+
+
+def test_an_alarm_reaches_the_site_by_itself_and_can_be_acknowledged(bench: Bench) -> None:
+    """File and heartbeat of a real `serve`, from rows in the spool, with no console anywhere."""
+    bench.install(package())
+    site = bench.root / "site-alarms.json"
+    rows = quiet_rows(30, 1)
+    rows[20:, 2] += np.float32(30)
+    at = NOW_MS + 60_000 * np.arange(30)
+    with serving(bench):
+        assert wait_for(lambda: site.exists() and json.loads(site.read_bytes())["heartbeat_ms"] > NOW_MS, 20)
+        for part in (slice(0, 20), slice(20, 30)):
+            bench.spool("rows.csv.part", {"P-101A": rows[part]}, at[part])
+            (bench.root / "spool/in/rows.csv.part").rename(bench.root / f"spool/in/{part.start:02d}.csv")
+        assert wait_for(lambda: [one["state"] for one in json.loads(site.read_bytes())["alarms"]] == ["raised"], 20)
+        assert wait_for(lambda: len(json.loads(run("alarms", "--root", bench.root).stdout)["alarms"]) == 1, 20)
+        assert run("acknowledge", "--root", bench.root, "p-101a", "--by", "Ada").returncode == 0
+        assert wait_for(lambda: json.loads(site.read_bytes())["alarms"][0]["state"] == "acknowledged", 20)
+    assert json.loads(run("alarms", "--root", bench.root).stdout)["alarms"][0]["by"] == "Ada"
+    assert run("acknowledge", "--root", bench.root, "P-101B", "--by", "Ada").returncode == 6
+
+
+def test_the_client_script_sends_a_file(bench: Bench, tmp_path: Path) -> None:
+    bench.install(package())
+    bench.spool("rows.csv", {"P-101A": quiet_rows(20, 1)}, NOW_MS + 60_000 * np.arange(20))
+    file = tmp_path / "rows.csv"
+    (bench.root / "spool/in/rows.csv").rename(file)
+    script = Path(__file__).parents[2] / "docs" / "examples" / "score_client.py"
+    with serving(bench) as (_, client):
+        command = [sys.executable, "-I", str(script), str(file), "--url", f"http://127.0.0.1:{client.port}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert [json.loads(line)["time"] for line in done.stdout.splitlines()] == [NOW_MS + 60_000 * n for n in range(20)]
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "409" in again.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
 
 
 def _scored(bench: Bench) -> int:

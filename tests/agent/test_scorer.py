@@ -15,7 +15,7 @@ from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import UNSAVED_MAX_ROWS, LiveRow, ScoreCounts, Scorer
 from pumpdeck_agent.spool_binary import encode_segment
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import ConflictError, NotFoundError
+from pumpdeck_fleet.core.errors import ConflictError, DamagedError, NotFoundError
 from pumpdeck_fleet.core.receipts import AlarmNotice, ReturnKind
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTrace, AlarmTracker
@@ -425,15 +425,8 @@ def test_a_binary_segment_is_scored_like_a_file_of_text(bench: Bench) -> None:
 def test_a_binary_segment_that_is_none_is_put_aside(bench: Bench) -> None:
     frame = TelemetryFrame(NAMES, times(20), quiet_rows(20, 1), np.zeros(20, np.uint16))
     good = encode_segment("P-101A", frame)
-    bad = [
-        good[:-1],
-        good + b"x",
-        good[:40],
-        b"",
-        b"{}\n",
-        good.replace(b"P-101A", b"P 101A"),
-        good + good[good.index(b"\n") + 1 :],
-    ]
+    twice = good + good[good.index(b"\n") + 1 :]
+    bad = [good[:-1], good + b"x", good[:40], b"", b"{}\n", good.replace(b"P-101A", b"P 101A"), twice]
     large = bytearray(good)
     large[good.index(b"PDC1") + 4 : good.index(b"PDC1") + 8] = (60_000).to_bytes(4, "little")
     for number, data in enumerate([*bad, bytes(large)]):
@@ -441,3 +434,39 @@ def test_a_binary_segment_that_is_none_is_put_aside(bench: Bench) -> None:
     (bench.root / "spool/in/z.pdc").write_bytes(good)
     counts = scorer(bench).score_spool()
     assert (counts.refused_files, counts.rows) == (8, 20)
+
+
+def test_a_spool_that_cannot_be_scored_stays_within_its_limit(tmp_path: Path) -> None:
+    """A damaged package, a full disk: the logger writes on, and the oldest files go first."""
+    bench = Bench(tmp_path, limits=AgentLimits(spool_max_bytes=3000, keep_free_bytes=0))
+    bench.install(BUILT)
+    (bench.root / "store" / BUILT.sha256 / "model-esp.onnx").write_bytes(b"x")
+    for number in range(9):
+        bench.spool(f"{number}.csv", {"P-101A": quiet_rows(20, 1)}, times(20))
+    one = scorer(bench)
+    with pytest.raises(DamagedError):
+        one.score_spool()
+    left = list((bench.root / "spool/in").iterdir())
+    gone = one.shrink_spool()
+    kept = sorted(path.name for path in (bench.root / "spool/in").iterdir())
+    assert gone == len(left) - len(kept) > 0
+    assert kept == [f"{number}.csv" for number in range(gone, 9)]
+    assert sum((bench.root / "spool/in" / name).stat().st_size for name in kept) <= 3000
+
+
+def test_a_full_outbox_goes_on_scoring_and_keeps_every_alarm(bench: Bench) -> None:
+    """At the bound to the byte: raw rows go, alarms and receipts stay, scoring notices nothing."""
+    limits = AgentLimits(keep_free_bytes=0, lock_wait_s=0.5, outbox_max_bytes=20_000, open_rows=32)
+    agent, expected = bench.agent(), 0
+    one = Scorer(bench.platform, agent.layout, agent.config, limits, ModelCache())
+    for number in range(12):
+        bench.spool(f"{number:02d}.csv", {"P-101A": faulty_rows(400, number)}, times(400, START + number * 400 * 60_000))
+        counts = one.score_spool()
+        expected += counts.alarms
+        assert counts.rows == 400
+        assert agent.outbox.counts().bytes <= 20_000
+    kinds = [item.kind for item, _ in agent.outbox.take(1 << 30)[0]]
+    assert expected >= 10
+    assert kinds.count(ReturnKind.ALARM) >= 2 * expected - 1
+    assert agent.outbox.counts().dropped > 0
+    assert bench.status()["pumps"]["P-101A"]["scored_rows"] == 4800

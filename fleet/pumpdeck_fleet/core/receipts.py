@@ -116,6 +116,22 @@ class AlarmNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrainRequest:
+    """A device asks for a new model of one pump (payload of `ReturnKind.RETRAIN_REQUEST`).
+
+    `trigger`: request (a person or a system on site), drift, schedule or data_volume.
+    """
+
+    format: int
+    device: str
+    pump: str
+    at_ms: int
+    trigger: str
+    reason: str
+    package_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """The signed word which package a device shall run. `seq` grows with every assignment of a device."""
 

@@ -19,7 +19,10 @@ Image = Mapping[tuple[str, ...], bytes | None]
 
 
 class StepKind(enum.Enum):
-    """What a step does. LINK (a new file), MKDIR, UNLINK and RENAME change names, TRUNCATE and WRITE bytes; the syncs make them last."""
+    """What a step does. LINK (a new file), MKDIR, UNLINK and RENAME change names, TRUNCATE and WRITE bytes.
+
+    The syncs make them last.
+    """
 
     LINK = "link"
     MKDIR = "mkdir"

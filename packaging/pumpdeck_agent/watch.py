@@ -1,0 +1,68 @@
+"""Keeps the site told: what scoring changed, what people acknowledged, repeats and heartbeats. One object per `serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pumpdeck_agent.alarm_outputs import Announcer, FileOutput, HookOutput, Output, Standing, SyslogOutput
+from pumpdeck_agent.config import AgentConfig, Layout
+from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.pump_record import PumpFigures
+from pumpdeck_agent.serve_settings import AlarmSettings
+from pumpdeck_agent.site_alarms import AlarmBoard, Announcement, load_alarms, save_alarms, take_acknowledgements
+from pumpdeck_fleet.core.receipts import AlarmNotice
+
+
+def make_outputs(platform: Platform, layout: Layout, settings: AlarmSettings) -> list[Output]:
+    """Those that the settings name."""
+    outputs: list[Output] = []
+    if settings.file:
+        outputs.append(FileOutput(platform.fs, layout.root / settings.file))
+    if settings.hook:
+        outputs.append(HookOutput(settings.hook))
+    if settings.syslog:
+        outputs.append(SyslogOutput(settings.syslog))
+    return outputs
+
+
+class SiteWatch:
+    """The board and the announcer together, driven by the service's loop: when the loop hangs, the heartbeat stops."""
+
+    def __init__(
+        self, platform: Platform, layout: Layout, config: AgentConfig, settings: AlarmSettings, report: Callable[[str], None]
+    ) -> None:
+        self._platform = platform
+        self._layout = layout
+        self._device = config.device
+        self._heartbeat_ms = round(settings.heartbeat_s * 1000)
+        self._board = AlarmBoard(load_alarms(platform.fs, layout), round(settings.repeat_s * 1000))
+        self._announcer = Announcer(make_outputs(platform, layout, settings), report)
+        self._beat_ms: int | None = None
+
+    def begin(self, figures: dict[str, PumpFigures]) -> None:
+        """Once, after a start: what changed meanwhile, and the first heartbeat."""
+        self._say(self._board.reconcile(figures, self._platform.clock.now_ms()))
+        self.tick(())
+
+    def tick(self, changes: Iterable[AlarmNotice]) -> None:
+        """One pass. Raises: OSError: the disk did not take the board; everything was announced."""
+        now_ms = self._platform.clock.now_ms()
+        said = self._board.change(changes, now_ms) + self._board.repeats(now_ms)
+        if self._beat_ms is None or not 0 <= now_ms - self._beat_ms < self._heartbeat_ms:
+            self._beat_ms = now_ms
+            self._announcer.say(Standing(self._device, now_ms, self._board.standing()))
+        self._say(said)
+        # Last, for it is all that needs the disk: a broken one must not keep an alarm from the site.
+        for seen in take_acknowledgements(self._platform.fs, self._layout):
+            self._say(self._board.acknowledge(seen, now_ms))
+
+    def close(self) -> None:
+        """Let the outputs finish."""
+        self._announcer.close()
+
+    def _say(self, said: list[Announcement]) -> None:
+        now_ms, standing = self._platform.clock.now_ms(), self._board.standing()
+        for announcement in said:
+            self._announcer.say(Standing(self._device, now_ms, standing, announcement))
+        if said:
+            save_alarms(self._platform.fs, self._layout, self._board)
