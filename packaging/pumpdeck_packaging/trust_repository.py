@@ -284,6 +284,11 @@ class SiteTrust:
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
 
+    def deploy_keys(self) -> dict[str, str]:
+        """Key id -> PEM of the deploy role: who may sign for this site in the field."""
+        targets = self._verified().trusted.targets
+        return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, DEPLOY).items()}
+
     def provenance(self) -> list[bytes]:
         """Every provenance envelope signed here, oldest release first."""
         return self._files.read_provenance()

@@ -101,10 +101,10 @@ class CourierFleet:
         return self.workspace.store.rollouts.load(name or sorted(self.workspace.store.rollouts.states())[-1])
 
 
-def courier_fleet(folder: Path, devices_per_site: int = 1) -> CourierFleet:
+def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS) -> CourierFleet:
     """Two sites with a released package for each device; nothing is assigned yet."""
     fleet = courier_sites(small_fleet(2, devices_per_site))
-    clock = FixedClock(NOW_MS)
+    clock = FixedClock(now_ms)
     small_workspace(folder / "workspace", clock, fleet).close()
     workspace = open_workspace(folder / "workspace", clock=clock)
     keys = folder / "keys"

@@ -43,7 +43,7 @@ COMMANDS = {
         "Say which model, limit and calibration judged PUMP at a moment, and what proves it.",
     ),
     "drill": (f"{_CLI}.drill:drill", "Do to a device what a bad day does, and count what breaks."),
-    "audit": (f"{_CLI}.audit:audit", "List, verify or export the audit chain."),
+    "audit": (f"{_CLI}.audit:audit", "List, verify, export or checkpoint the audit chain."),
 }
 
 

@@ -66,6 +66,8 @@ READERS = {
     "explain": Entry(f"{_OPERATIONS}.explaining:explain", "reader"),
     "audit.list": Entry(f"{_OPERATIONS}.audit:list_audit", "reader"),
     "audit.verify": Entry(f"{_OPERATIONS}.audit:verify_audit", "reader"),
+    "audit.checkpoint": Entry(f"{_OPERATIONS}.audit:sign_checkpoint", "reader"),
+    "audit.compare": Entry(f"{_OPERATIONS}.audit:compare_checkpoint", "reader"),
     "view.fleet": Entry(f"{_OPERATIONS}.fleet_view:fleet_view", "reader"),
     "view.pump": Entry(f"{_OPERATIONS}.fleet_view:pump_detail", "reader"),
     "view.models": Entry(f"{_OPERATIONS}.rollout_view:models_view", "reader"),

@@ -10,12 +10,15 @@ from pathlib import Path
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.starter import starter_files
 from pumpdeck_console.wiring import FLEET_FILE, Workspace, open_workspace
-from pumpdeck_fleet.core.clock import Clock, SystemClock
+from pumpdeck_fleet.core.clock import DAY_MS, Clock, SystemClock, format_ms
 from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 
 _FOLDERS = ("makers", "pipelines", "artifacts/sha256", "trust")
+# How long before its end a signature is named: a root ceremony takes months to arrange, an assignment a minute.
+_EXPIRY_WARNING_MS = {"root": 180 * DAY_MS, "targets": 180 * DAY_MS, "release": 90 * DAY_MS}
+_FIELD_WARNING_MS = 45 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("store", _store),
         ("trust", _trust),
         ("keys", _keys),
+        ("couriers", _couriers),
         ("audit chain", _audit),
         ("free space", _space),
     )
@@ -137,9 +141,29 @@ def _trust(workspace: Workspace) -> Finding:
     lacking = [site for site in sites if not workspace.trust(site).exists]
     if lacking:
         return Finding("trust", "warn", f"{len(lacking)} of {len(sites)} sites have none", "pumpdeck trust init")
-    for site in sites:
-        workspace.trust(site).status()
+    now_ms = workspace.clock.now_ms()
+    soon = [
+        f"{site} {role} until {format_ms(expires_ms)}"
+        for site in sites
+        for role, expires_ms in workspace.trust(site).status().expires_ms.items()
+        if expires_ms - now_ms < _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+    ]
+    if soon:
+        words = f"{len(soon)} signatures run out soon or have: {', '.join(soon[:3])}"
+        # Deploy, snapshot and timestamp are signed anew with every assignment; the others need their own key holders.
+        return Finding("trust", "warn", words, "bring the key holders together while devices still take their word")
     return Finding("trust", "ok", f"{len(sites)} sites verified")
+
+
+def _couriers(workspace: Workspace) -> Finding:
+    from pumpdeck_fleet.services.courier import awaited_returns  # deferred: rollouts
+
+    waits, now_ms = awaited_returns(workspace.store), workspace.clock.now_ms()
+    late = [one for one in waits if one.left_ms and one.deadline_ms - now_ms < 7 * DAY_MS]
+    if late:
+        words = f"{len(late)} of {len(waits)} receipts are due within a week, first {late[0].device}"
+        return Finding("couriers", "warn", words, "pumpdeck bundle awaited lists them")
+    return Finding("couriers", "ok", f"{len(waits)} receipts awaited")
 
 
 def _keys(workspace: Workspace) -> Finding:

@@ -13,6 +13,9 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError
 
 GENESIS = "0" * 64
+CHECKPOINT_PAYLOAD_TYPE = "application/vnd.pumpdeck.checkpoint.v1+json"
+CHECKPOINT_FORMAT = 1
+CHECKPOINT_MAX_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,17 @@ class AuditHead:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditCheckpoint:
+    """What a person signs and keeps elsewhere: up to `position` the chain was this. Who rewrites it all cannot match it."""
+
+    format: int
+    chain: str
+    position: int
+    digest: str
+    at_ms: int
+
+
 class AuditBrokenError(DamagedError):
     """The chain does not hold; `which` names the first bad position."""
 
@@ -70,3 +84,20 @@ def verify_chain(rows: Iterable[tuple[AuditEntry, str]], chain: str) -> AuditHea
             raise AuditBrokenError("was altered", where, expected=stored, found=entry.digest)
         previous = stored
     return AuditHead(chain, position, previous)
+
+
+def check_checkpoint(checkpoint: AuditCheckpoint, head: AuditHead, found: str | None) -> None:
+    """Compare a verified chain with a checkpoint; `found` is the digest of the chain's entry at that position.
+
+    Raises:
+        AuditBrokenError: the chain was cut or rewritten since, or it is another workspace's.
+    """
+    where = f"audit entry {checkpoint.position} of {head.chain}"
+    if checkpoint.chain != head.chain:
+        raise AuditBrokenError("the checkpoint is of another chain", where, expected=head.chain, found=checkpoint.chain)
+    if checkpoint.position > head.position:
+        raise AuditBrokenError(
+            "the chain is shorter than it was", where, expected=f"{checkpoint.position} entries", found=head.position
+        )
+    if found != checkpoint.digest:
+        raise AuditBrokenError("the chain was rewritten", where, expected=checkpoint.digest, found=found)

@@ -61,6 +61,13 @@ class AuditTable:
         row = self._sql.row("SELECT position, digest FROM audit_head WHERE chain = ?", (self._chain,))
         return AuditHead(self._chain, *row) if row else AuditHead(self._chain, 0, GENESIS)
 
+    def digest_at(self, position: int) -> str | None:
+        """The digest of the entry at that position, as stored; the genesis digest at 0, `None` behind the end."""
+        if position == 0:
+            return GENESIS
+        row = self._sql.row("SELECT digest FROM audit WHERE chain = ? AND position = ?", (self._chain, position))
+        return str(row[0]) if row else None
+
     def entries(self, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         """Up to `limit` entries behind position `after`, oldest first."""
         sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? ORDER BY position LIMIT ?"
