@@ -6,10 +6,12 @@ What is there is known by hash, never by size: a cut may leave a file of the rig
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_agent.config import AgentLimits, Layout
+from pumpdeck_agent.platform_port import Platform
 from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import (
     DigestMismatchError,
@@ -19,7 +21,6 @@ from pumpdeck_fleet.core.errors import (
     TooLargeError,
 )
 from pumpdeck_fleet.core.ids import check_digest
-from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 
 BLOB_MAX_BYTES = 64 * 1024 * 1024
@@ -39,9 +40,10 @@ class Incoming:
     """The incoming folder of one device."""
 
     def __init__(
-        self, fs: FileSystem, layout: Layout, limits: AgentLimits, is_installed: Callable[[str], bool]
+        self, platform: Platform, layout: Layout, limits: AgentLimits, is_installed: Callable[[str], bool]
     ) -> None:
-        self._fs = fs
+        self._fs = platform.fs
+        self._locks = platform.locks
         self._layout = layout
         self._limits = limits
         self._is_installed = is_installed
@@ -80,14 +82,15 @@ class Incoming:
         check_digest(digest, "blob")
         if not 0 <= index < BLOB_MAX_BYTES // CHUNK_BYTES or not 0 < len(data) <= CHUNK_BYTES:
             raise FormatError("is not a chunk", digest, expected=f"1-{CHUNK_BYTES} bytes", found=f"{index}: {len(data)}")
-        if self._is_here(digest):
-            return
-        handle = self._fs.open_write(self._part(digest), truncate=False)
-        try:
-            handle.seek(index * CHUNK_BYTES)
-            handle.write(data)
-        finally:
-            handle.close()
+        with self._alone():
+            if self._is_here(digest):
+                return
+            handle = self._fs.open_write(self._part(digest), truncate=False)
+            try:
+                handle.seek(index * CHUNK_BYTES)
+                handle.write(data)
+            finally:
+                handle.close()
 
     def seal(self, digest: str, size: int) -> None:
         """Check the whole blob, sync it and give it its final name. Repeating it is harmless.
@@ -98,8 +101,11 @@ class Incoming:
         """
         check_digest(digest, "blob")
         _check_size(digest, size)
-        if self._is_here(digest):
-            return
+        with self._alone():
+            if not self._is_here(digest):
+                self._seal(digest, size)
+
+    def _seal(self, digest: str, size: int) -> None:
         path = self._part(digest)
         if not self._fs.exists(path):
             raise NotFoundError("nothing of this was sent", digest, hint="send its chunks first")
@@ -145,6 +151,10 @@ class Incoming:
         for name in self._fs.listdir(self._layout.incoming):
             if name.removesuffix(".part") in digests:
                 self._fs.unlink(self._layout.incoming / name)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        # A console and a stick may bring the same package: one must not make anew what the other has just sealed.
+        return self._locks.hold(self._layout.incoming.with_name("incoming.lock"), self._limits.lock_wait_s)
 
     def _part(self, digest: str) -> Path:
         return self._layout.incoming / f"{digest}.part"

@@ -66,7 +66,7 @@ class Installer:
         self._states = StateFiles(self._fs, parts.layout)
         self._journal = Journal(self._fs, parts.layout.journal)
         self._accepted = Accepted(self._fs, parts.layout, parts.config)
-        self.incoming = Incoming(self._fs, parts.layout, parts.limits, self.is_installed)
+        self.incoming = Incoming(parts.platform, parts.layout, parts.limits, self.is_installed)
         self._is_recovered = False
 
     def is_installed(self, digest: str) -> bool:

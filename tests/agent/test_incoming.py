@@ -9,7 +9,10 @@ import pytest
 
 from pumpdeck_agent.config import AgentLimits, Layout
 from pumpdeck_agent.incoming import BLOB_MAX_BYTES, Incoming
+from pumpdeck_agent.platform_here import FileLocks
+from pumpdeck_agent.platform_port import Platform
 from pumpdeck_fleet.core.canonical import digest
+from pumpdeck_fleet.core.clock import FixedClock
 from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, NotFoundError, RefusedError, TooLargeError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
@@ -23,7 +26,8 @@ HASHES = b"".join(bytes.fromhex(digest(piece)) for piece in PIECES)
 def incoming(tmp_path: Path, *, installed: bool = False, keep_free_bytes: int = 0) -> Incoming:
     layout = Layout(tmp_path)
     layout.incoming.mkdir(exist_ok=True)
-    return Incoming(RealFileSystem(), layout, AgentLimits(keep_free_bytes=keep_free_bytes), lambda _: installed)
+    platform = Platform(RealFileSystem(), FixedClock(0), FileLocks(), lambda: False)
+    return Incoming(platform, layout, AgentLimits(keep_free_bytes=keep_free_bytes), lambda _: installed)
 
 
 def test_chunks_in_any_order_give_the_blob(tmp_path: Path) -> None:

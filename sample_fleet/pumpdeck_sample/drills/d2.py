@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pumpdeck_agent.platform_here import run_in_fork
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.trial import TrialReport, TrialRequest, TrialRunner
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -21,6 +22,7 @@ from pumpdeck_packaging.package_reader import load_folder
 from pumpdeck_sample.drills.bench import DeviceMaker, DrillSite, UnsyncedFileSystem, enrol, install, parse_receipt
 from pumpdeck_sample.drills.packages import package
 
+LIFE_S = 120.0
 SIZES = {"small": 0, "200_kb": 200_000, "3_mb": 3_000_000}
 
 
@@ -113,28 +115,15 @@ def _prepare(folder: Path, pool: TrialRunner, extra: int, chance: random.Random)
 
 def _in_child(size: _Size, kill_at: int | None, kill_s: float | None) -> tuple[int, float]:
     """Update in a fork that is killed at a step or after a time; returns the steps it counted (0 when killed) and its life."""
-    source, sink = os.pipe()
+
+    def update() -> bytes:
+        fs = _KillingFileSystem(kill_at)
+        install(size.maker.agent(fs, _ForkRunner()), size.second, size.files)
+        return str(fs.steps).encode()
+
     began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            fs = _KillingFileSystem(kill_at)
-            install(size.maker.agent(fs, _ForkRunner()), size.second, size.files)
-            os.write(sink, str(fs.steps).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(sink)
-    if kill_s is not None:
-        time.sleep(kill_s)
-        # It was not waited for, so its number cannot belong to somebody else yet.
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    took_s = time.monotonic() - began
-    data = os.read(source, 32)
-    os.close(source)
-    return int(data or 0), took_s
+    data, _ = run_in_fork(update, LIFE_S if kill_s is None else kill_s, 32)
+    return int(data or 0), time.monotonic() - began
 
 
 def _kill_once(
