@@ -9,7 +9,7 @@ from pumpdeck_agent.config import AgentConfig, Layout
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpFigures
 from pumpdeck_agent.serve_settings import AlarmSettings
-from pumpdeck_agent.site_alarms import AlarmBoard, Announcement, load_alarms, save_alarms, read_acknowledgements
+from pumpdeck_agent.site_alarms import AlarmBoard, Announcement, load_alarms, read_acknowledgements, save_alarms
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
 
