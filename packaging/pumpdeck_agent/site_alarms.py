@@ -9,6 +9,7 @@ import contextlib
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.pump_record import PumpFigures
@@ -184,14 +185,14 @@ def request_acknowledge(fs: FileSystem, layout: Layout, seen: Acknowledgement) -
     replace_file(fs, path, canonical.encode(Acknowledgement(alarm.pump, seen.by.strip())))
 
 
-def take_acknowledgements(fs: FileSystem, layout: Layout) -> list[Acknowledgement]:
-    """What people left word of; each once."""
-    found = []
+def read_acknowledgements(fs: FileSystem, layout: Layout) -> list[tuple[Path, Acknowledgement | None]]:
+    """What people left word of, and where; None: not to be read. It goes once the board is saved: a cut loses none."""
+    found: list[tuple[Path, Acknowledgement | None]] = []
     for name in fs.listdir(layout.acknowledged) if fs.exists(layout.acknowledged) else []:
+        path, seen = layout.acknowledged / name, None
         if not name.endswith(".json"):
             continue
-        path = layout.acknowledged / name
         with contextlib.suppress(OSError, PumpdeckError):
-            found.append(canonical.decode(Acknowledgement, fs.read_bytes(path, 4096), name, max_bytes=4096))
-        fs.unlink(path)
+            seen = canonical.decode(Acknowledgement, fs.read_bytes(path, 4096), name, max_bytes=4096)
+        found.append((path, seen))
     return found

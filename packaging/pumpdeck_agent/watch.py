@@ -9,7 +9,7 @@ from pumpdeck_agent.config import AgentConfig, Layout
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpFigures
 from pumpdeck_agent.serve_settings import AlarmSettings
-from pumpdeck_agent.site_alarms import AlarmBoard, Announcement, load_alarms, save_alarms, take_acknowledgements
+from pumpdeck_agent.site_alarms import AlarmBoard, Announcement, load_alarms, read_acknowledgements, save_alarms
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
 
@@ -53,8 +53,10 @@ class SiteWatch:
             self._announcer.say(Standing(self._device, now_ms, self._board.standing()))
         self._say(said)
         # Last, for it is all that needs the disk: a broken one must not keep an alarm from the site.
-        for seen in take_acknowledgements(self._platform.fs, self._layout):
-            self._say(self._board.acknowledge(seen, now_ms))
+        for path, seen in read_acknowledgements(self._platform.fs, self._layout):
+            if seen is not None:
+                self._say(self._board.acknowledge(seen, now_ms))
+            self._platform.fs.unlink(path)
 
     def close(self) -> None:
         """Let the outputs finish."""

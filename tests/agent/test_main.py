@@ -205,6 +205,7 @@ def test_an_alarm_reaches_the_site_by_itself_and_can_be_acknowledged(bench: Benc
         assert wait_for(lambda: len(json.loads(run("alarms", "--root", bench.root).stdout)["alarms"]) == 1, 20)
         assert run("acknowledge", "--root", bench.root, "p-101a", "--by", "Ada").returncode == 0
         assert wait_for(lambda: json.loads(site.read_bytes())["alarms"][0]["state"] == "acknowledged", 20)
+        assert wait_for(lambda: list((bench.root / "acknowledged").iterdir()) == [], 20)
     assert json.loads(run("alarms", "--root", bench.root).stdout)["alarms"][0]["by"] == "Ada"
     assert run("acknowledge", "--root", bench.root, "P-101B", "--by", "Ada").returncode == 6
 

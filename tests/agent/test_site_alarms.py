@@ -23,9 +23,9 @@ from pumpdeck_agent.site_alarms import (
     SiteAlarm,
     Word,
     load_alarms,
+    read_acknowledgements,
     request_acknowledge,
     save_alarms,
-    take_acknowledgements,
 )
 from pumpdeck_agent.watch import SiteWatch
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError, UsageError
@@ -120,8 +120,27 @@ def test_word_of_people_reaches_the_board_once(tmp_path: Path) -> None:
             request_acknowledge(fs, layout, Acknowledgement(TAG, nobody))
     request_acknowledge(fs, layout, Acknowledgement("p-101a", "Ada"))
     (layout.acknowledged / "spoilt.json").write_bytes(b"x")
-    assert take_acknowledgements(fs, layout) == [Acknowledgement(TAG, "Ada")]
-    assert take_acknowledgements(fs, layout) == []
+    assert [seen for _, seen in read_acknowledgements(fs, layout)] == [Acknowledgement(TAG, "Ada"), None]
+
+
+def test_a_cut_while_an_acknowledgement_is_taken_loses_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    layout = Layout(bench.root)
+    settings = AlarmSettings(file="")
+    watch = SiteWatch(bench.platform, layout, bench.config, settings, lambda _: None)
+    watch.tick([notice(10, True)])
+    request_acknowledge(bench.fs, layout, Acknowledgement(TAG, "Ada"))
+    with monkeypatch.context() as cut:
+        cut.setattr(bench.fs, "open_write", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "cut")))
+        with pytest.raises(OSError, match="cut"):
+            watch.tick(())
+    assert load_alarms(bench.fs, layout)[TAG].state is AlarmState.RAISED
+    again = SiteWatch(bench.platform, layout, bench.config, settings, lambda _: None)
+    again.tick(())
+    assert load_alarms(bench.fs, layout)[TAG].state is AlarmState.ACKNOWLEDGED
+    assert read_acknowledgements(bench.fs, layout) == []
+    watch.close()
+    again.close()
 
 
 RAISED = Announcement(Word.RAISED, SiteAlarm(TAG, AlarmState.RAISED, 10, NOW_MS, 7.5, 4.0, "vibration_mm_s"))
