@@ -28,6 +28,7 @@ from pumpdeck_sample.drills.disk import Forgotten, RecordingDisk, Step, StepKind
 from pumpdeck_sample.drills.scenarios import Stories
 
 _SYNCS = (StepKind.FSYNC, StepKind.FSYNC_DIR)
+_CONTROL_EVERY = 29
 Look = Callable[[Stories], bool]
 Patch = tuple[tuple[Any, str, Any], ...]
 
@@ -76,7 +77,10 @@ def drill_seeded_bugs(stories: Stories, every: int = 1) -> dict[str, Any]:
         tried += 1
         if not bug.is_caught(stories):
             missed.append(bug.name)
-    return {"tried": tried, "missed": len(missed), "evidence": missed}
+    # Without any defect the same looks must see nothing, or what they caught says nothing.
+    controls = (_crashes(None), _endless(Installer), _flips("", (), _CONTROL_EVERY))
+    false = sum(look(stories) for look in controls[: 3 if every == 1 else 1])
+    return {"tried": tried, "missed": len(missed), "false_alarms": false, "evidence": missed}
 
 
 def _forget(kind: str) -> Forgotten:
@@ -105,10 +109,10 @@ def _endless(installer: type[Installer]) -> Look:
     return look
 
 
-def _flips(begins: str, patch: Patch) -> Look:
+def _flips(begins: str, patch: Patch, every: int = 3) -> Look:
     def look(stories: Stories) -> bool:
         with _patched(patch):
-            flips = drill_flips(stories, Extent(3, 1, begins, stop_at_first=True))
+            flips = drill_flips(stories, Extent(every, 1, begins, stop_at_first=True))
         return any(flips.ends[end] for end in FAILURES)
 
     return look
