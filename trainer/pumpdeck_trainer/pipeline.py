@@ -96,6 +96,7 @@ class _Run:
         self, spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext
     ) -> None:
         self._spec = spec
+        self._spec_digest = spec.digest
         self._request = request
         self._source = source
         self._context = context
@@ -250,7 +251,7 @@ class _Run:
     def _key(self, step: str, inputs: str) -> str:
         context, spec = self._context, self._spec
         return run_key(
-            step, inputs=inputs, spec=spec.digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
+            step, inputs=inputs, spec=self._spec_digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
         )
 
     def _export(
@@ -316,7 +317,7 @@ class _Run:
         context = self._context
         return Lineage(
             snapshot_digest=snapshot.digest,
-            pipeline_digest=self._spec.digest,
+            pipeline_digest=self._spec_digest,
             code_digest=context.code_digest,
             lock_digest=context.lock_digest,
             seed=self._spec.seed,

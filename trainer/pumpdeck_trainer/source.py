@@ -97,7 +97,7 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion]) -> CleanRows:
         keep &= ~inside
         if not one.is_fault:
             judged &= ~inside
-    learned = frame.take(keep)
+    learned = frame if keep.all() else frame.take(keep)
     same = bool(np.array_equal(keep, judged))
     excluded = {reason: rows for reason, rows in counts.items() if rows}
     return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded)
