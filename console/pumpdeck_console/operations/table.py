@@ -29,6 +29,7 @@ WORKERS = {
     "bundle.export": Entry(f"{_OPERATIONS}.bundles:export_bundle", "worker"),
     "bundle.intake": Entry(f"{_OPERATIONS}.bundles:intake_bundle", "worker"),
     "drift.judge": Entry(f"{_OPERATIONS}.drift:judge", "worker"),
+    "package.agent": Entry(f"{_OPERATIONS}.agent_releases:build_agent_release", "worker"),
     "package.build": Entry(f"{_OPERATIONS}.packages:build_packages", "worker"),
     "rollout.start": Entry(f"{_OPERATIONS}.rollouts:start", "worker"),
     "rollout.approve": Entry(f"{_OPERATIONS}.rollouts:approve", "worker"),
