@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pumpdeck_agent.light_hashes import use_own_hashes
 
+# One thread scores; a pool for each processor would only take memory. Whoever set it knows better.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if sys.argv[1:2] == ["serve"]:
     # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
     use_own_hashes()

@@ -5,6 +5,7 @@ One loop does everything that touches the disk; the endpoint's threads only scor
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -91,6 +92,9 @@ class Service:
         endpoint = None
         failure = _attempt(self._scorer.package)
         failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
+        # What is loaded now stays for months: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         while not self._stopping.is_set():
             if endpoint is None and self._settings.endpoint.is_on:
                 endpoint = self._listen(token)
@@ -115,7 +119,8 @@ class Service:
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
-        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+        is_due = self._scorer.is_save_due or time.monotonic() - self._saved_at >= self._settings.save_every_s
+        if changes or is_due:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
         if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:

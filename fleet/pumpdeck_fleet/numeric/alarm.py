@@ -35,6 +35,7 @@ Scorer = Callable[[Float32], Float32]
 STATE_MAX_BYTES = 65_536
 _STEPS = 4096
 _FURTHEST = 64.0
+_FURTHEST_STEPS = _FURTHEST * _STEPS
 _NEVER = -1
 
 
@@ -99,7 +100,8 @@ class AlarmTracker:
         self._streak = _Streak()
         self._offset: Float64 = np.zeros(count)
         self._votes = block.votes.tolist()
-        self._baseline = list(zip(self._centre.tolist(), self._width.tolist(), strict=True))
+        self._shifted: Float64 = np.zeros(count)
+        self._baseline = list(zip(self._centre.tolist(), (self._width / _STEPS).tolist(), strict=True))
         # Of the hour so far: sums of deviations and numbers of values. Whole numbers in lists: rows come one by one.
         self._sums = [0] * count
         self._counts = [0] * count
@@ -125,7 +127,7 @@ class AlarmTracker:
         hour = at_ms // HOUR_MS
         if hour != self._hour:
             self._turn(hour)
-        return (features - self._shift).astype(np.float32)
+        return np.subtract(features, self._shift, self._shifted).astype(np.float32)
 
     def push(self, at_ms: int, features: Float32, score: float) -> bool:
         """Take one row (uncorrected features and the score of the corrected ones) and say whether the pump is alarmed.
@@ -141,18 +143,22 @@ class AlarmTracker:
         values = features.tolist()
         if not any(map(math.isfinite, compress(values, self._votes))):
             return self._streak.alarmed
-        self._streak = self._step(at_ms, score)
-        if not (self._streak.alarmed or score > self._limit):
+        streak = self._streak = self._step(at_ms, score)
+        if not (streak.alarmed or score > self._limit):
             self._count(values)
-        return self._streak.alarmed
+        return streak.alarmed
 
     def _count(self, values: list[float]) -> None:
         """`_deviations` of one row, added up: plain floats, because numpy calls on 8 numbers cost several times as much."""
         sums, counts = self._sums, self._counts
-        for place, (value, (centre, width)) in enumerate(zip(values, self._baseline, strict=True)):
-            if math.isfinite(value):
-                away = (value - centre) / width
-                sums[place] += round(min(max(away, -_FURTHEST), _FURTHEST) * _STEPS)
+        # The factor 4096 is a power of two: where it is applied changes no bit.
+        for place, (value, (centre, step)) in enumerate(zip(values, self._baseline, strict=True)):
+            away = (value - centre) / step
+            if -_FURTHEST_STEPS <= away <= _FURTHEST_STEPS:
+                sums[place] += round(away)
+                counts[place] += 1
+            elif math.isfinite(value):
+                sums[place] += round(math.copysign(_FURTHEST_STEPS, away))
                 counts[place] += 1
 
     def extend(self, at_ms: Int64, features: Float32, scorer: Scorer) -> AlarmTrace:
@@ -287,7 +293,7 @@ class AlarmTracker:
 
     def _set_shift(self) -> None:
         self._shift = self._offset * self._width
-        self._drift_index = float(np.float32(np.abs(self._offset[self._voting]).max()))
+        self._drift_index = to_float32(max(map(abs, compress(self._offset.tolist(), self._votes))))
 
     def _deviations(self, features: Float32) -> tuple[Int64, Bools]:
         """Distance from the reference centre in 1/4096 width, int64 [c, n], 0 where missing; where it is not, bool [c, n].
@@ -308,6 +314,8 @@ class AlarmTracker:
             alarmed = True
         elif below_ms != _NEVER and at_ms - below_ms >= self._wait_ms:
             alarmed = False
+        if alarmed == before.alarmed and above_ms == before.above_ms and below_ms == before.below_ms:
+            return before
         return _Streak(alarmed, above_ms, below_ms)
 
     def _run(self, at_ms: Int64, score: Float32, voted: Bools) -> tuple[Bools, _Streak]:
