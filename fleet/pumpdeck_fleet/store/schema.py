@@ -79,3 +79,8 @@ RETURN_COUNTERS: tuple[str, ...] = (
     """CREATE TABLE return_counter (
         device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
 )
+
+# Which stick went out with what, and how its story went on.
+STICKS: tuple[str, ...] = (
+    "CREATE TABLE stick (id TEXT PRIMARY KEY, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, body TEXT NOT NULL)",
+)
