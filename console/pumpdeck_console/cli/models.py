@@ -114,6 +114,7 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
             "run": found.run_record_digest,
             "onnx_digest": found.onnx_digest,
             "provisional": sum(pump.provisional for pump in found.pumps),
+            "judged_against": found.judged_against or None,
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
             **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
         },
@@ -125,19 +126,25 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
 @click.argument("model")
 @click.argument("version", default="")
 @click.option("--reason", default="", help="Why; goes into the audit chain.")
+@click.option("--override", is_flag=True, help="Although a quality gate refused it; takes two people, each with a --reason.")
 @json_option
 @click.pass_obj
-def promote(session: Session, model: str, version: str, reason: str, as_json: bool) -> None:
+def promote(session: Session, model: str, version: str, reason: str, override: bool, as_json: bool) -> None:
     """Make a version of MODEL the champion; the one before becomes previous.
 
     VERSION is a number or an alias; without it the candidate.
     """
     from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
 
-    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason)
+    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason, override=override)
     _write_aliases(report, as_json)
-    if not report.changed:
+    if report.missing_people:
+        say(f"Noted. Nothing changed yet: {report.missing_people} more must say the same with --override and a reason.")
+    elif not report.changed:
         say("It was the champion already; nothing changed.")
+    elif report.was and report.judged_against != report.was:
+        against = f"v{report.judged_against}" if report.judged_against else "no champion"
+        say(f"It was judged against {against}, not v{report.was}: pumpdeck models compare {model} {report.was} {report.champion}")
 
 
 @models.command("demote")
@@ -192,6 +199,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
             "champion": report.champion,
             "previous": report.previous or None,
             "changed": report.changed,
+            **({"missing_people": report.missing_people} if report.missing_people else {}),
         },
         as_json=as_json,
     )
