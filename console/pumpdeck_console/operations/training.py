@@ -13,6 +13,7 @@ from pathlib import Path
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
+from pumpdeck_console.operations.profiling import profile_gate
 from pumpdeck_console.operations.quality_gates import fleet_gates, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace, open_workspace
@@ -190,7 +191,8 @@ def register(
     workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
-    gates = (*trained.gates, *fleet_gates(workspace, trained, champion))
+    fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
+    gates = (*trained.gates, *fleet_gates(workspace, trained, champion), fits)
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
     for data in (*trained.artifacts(), canonical.encode(trained.spec)):
         workspace.artifacts.put(data)

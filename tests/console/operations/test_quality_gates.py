@@ -48,7 +48,7 @@ def test_every_gate_is_stored_with_the_version(workspace: Workspace) -> None:
     row = trained_row(workspace, STRICT)
     found = gates_of(workspace, row.version)
     assert list(found) == [
-        "parity", "replay", "holdout", "backtest", "training_data", "champion", "slices", "coverage"
+        "parity", "replay", "holdout", "backtest", "training_data", "champion", "slices", "coverage", "profile"
     ]  # fmt: skip
     assert found["champion"] == (GateVerdict.WARN, "files of the champion v1 are missing or altered: nothing was compared")
     assert "seasons held:" in found["coverage"][1]
