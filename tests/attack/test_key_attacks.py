@@ -34,6 +34,7 @@ from pumpdeck_packaging.trust_proposal import (
 )
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
 from support.ceremony import changed, proposed, signed, tree
+from support.devices import Bench, package
 from support.forge import edited, refitted, refused
 from support.packages import built_package
 from support.trust import SampleKeys, SampleSite, verify
@@ -429,3 +430,50 @@ def test_a_thief_of_targets_and_laptop_who_ran_up_the_numbers_is_undone(own: Sam
     own.deliver(onnx=b"honest again", laptop=1)
     after = verify(device, own.files())
     assert all(entry.number < far for entry in after.floor.roles.values())
+
+
+# -- devices take a change at their next contact ----------------------------------------------------------------------
+
+
+def standing(bench: Bench) -> dict[str, object]:
+    """What runs on the device, and by which number."""
+    state = bench.agent().status().fields["state"]
+    return {key: state.get(key) for key in ("state", "active", "previous", "seq", "pumps")}
+
+
+def assign_files(bench: Bench, files: dict[str, bytes]) -> str:
+    """What a console sends; the outcome the device answers."""
+    return str(bench.agent().assign(files).fields["outcome"])
+
+
+@pytest.mark.parametrize("with_assignment", [True, False])
+def test_a_device_takes_a_revocation_without_a_new_package(tmp_path: Path, with_assignment: bool) -> None:
+    """Nothing is due on the device when a laptop is stolen: the next contact brings the new keys all the same."""
+    bench = Bench(tmp_path)
+    bench.install(package(), "task-1")
+    stolen = dict(bench.site.trust.files_for(bench.device))
+    runs = standing(bench)
+    changed(bench.site, [lost_laptop(bench.site)], [*bench.site.keys.root[:2], bench.site.keys.targets])
+    news = dict(bench.site.trust.files_for(bench.device) if with_assignment else bench.site.trust.current_files())
+    for _ in range(2):
+        # An assignment of the revoked key is taken anew from the honest one, and answered with a receipt of its own.
+        assert assign_files(bench, news) == ("already" if with_assignment else "")
+    assert bench.agent().hello("test", "ws").fields["root_version"] == 2
+    with pytest.raises(TrustError):
+        assign_files(bench, stolen)
+    assert standing(bench) == runs
+
+
+def test_metadata_without_an_assignment_is_verified_as_strictly(tmp_path: Path) -> None:
+    """A stranger sends metadata alone, or yesterday's: refused and unchanged."""
+    bench = Bench(tmp_path)
+    bench.install(package(), "task-1")
+    old = dict(bench.site.trust.current_files())
+    changed(bench.site, [lost_laptop(bench.site)], [*bench.site.keys.root[:2], bench.site.keys.targets])
+    assign_files(bench, dict(bench.site.trust.current_files()))
+    before = tree(bench.root)
+    stranger = SampleSite(tmp_path / "stranger")
+    for bad in (old, dict(stranger.trust.current_files()), {}):
+        with pytest.raises(PumpdeckError):
+            assign_files(bench, bad)
+    assert tree(bench.root) == before

@@ -19,6 +19,7 @@ WORKERS = {
     "label": Entry(f"{_OPERATIONS}.labels:add_label", "worker"),
     "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
+    "models.profile": Entry(f"{_OPERATIONS}.profiling:profile_version", "worker"),
     "models.demote": Entry(f"{_OPERATIONS}.models:demote", "worker"),
     "runs.replay": Entry(f"{_OPERATIONS}.replaying:replay_run", "worker"),
     "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),

@@ -110,7 +110,10 @@ class AuditTable:
             yield _entry(row), row[9]
 
     def take(self, other: AuditTable) -> int:
-        """Take in what `other` has of every chain beyond what stands here; how many entries. Each is proven on the way.
+        """Take in what `other` has of every chain beyond what stands here; how many entries tell of more than of syncs.
+
+        Each is proven on the way.
+
 
         Raises:
             ForkedError: one chain goes on in two ways: a workspace was copied and both copies were written to.
@@ -137,7 +140,10 @@ class AuditTable:
         sql = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._sql.write_many(sql, other.raw_after(mine))
         self._put_head(theirs)
-        return theirs.position - mine.position
+        row = self._sql.row(
+            "SELECT count(*) FROM audit WHERE chain = ? AND position > ? AND action NOT LIKE 'sync.%'", (chain, mine.position)
+        )
+        return int(row[0]) if row else 0
 
     def _stored_after(self, head: AuditHead) -> Iterator[tuple[AuditEntry, str]]:
         for row in self.raw_after(head):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout import Rollout
     from pumpdeck_fleet.store.store import Store
 
+Doubt = Callable[[Key, Row], str]
+"""Why the row of a receipt is not believed; empty when it is."""
+
 _ENDED_UNSEEN = frozenset({TaskState.CANCELLED, TaskState.SUPERSEDED, TaskState.REFUSED, TaskState.UNKNOWN})
 
 
@@ -45,6 +48,7 @@ class StoreMerge:
     conflicts: list[MergeConflict] = field(default_factory=list)
     receipts: list[tuple[str, int]] = field(default_factory=list)
     approvals: dict[str, list[str]] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def is_news(self) -> bool:
@@ -52,8 +56,10 @@ class StoreMerge:
         return any(self.taken.values())
 
 
-def merge_store(mine: Store, theirs: Store, scope: Scope = ALL) -> StoreMerge:
+def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, doubt: Doubt | None = None) -> StoreMerge:
     """Take in the part `scope` of another store. Call inside `mine.atomic()`; raising undoes everything.
+
+    `doubt` says why a receipt is not believed; such a one stays out.
 
     Audit chains and names of persons come along only when everything does: a part of a chain proves nothing.
 
@@ -75,6 +81,10 @@ def merge_store(mine: Store, theirs: Store, scope: Scope = ALL) -> StoreMerge:
             continue
         here.know_versions()
         for key, row in table.rows(there, scope):
+            is_asked = table.name == "receipt" and doubt is not None and table.get(here, key) is None
+            if is_asked and doubt is not None and (why := doubt(key, row)):
+                done.refused.append((f"receipt {key[1]} of {key[0]}", why))
+                continue
             _take(done, table, here, (key, row))
     _point_aliases(done, here, moves_before, _moves(there))
     for kind in ("telemetry", "scores"):

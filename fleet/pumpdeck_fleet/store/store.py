@@ -120,7 +120,7 @@ class Store:
         """Rollouts as they stand."""
         from pumpdeck_fleet.core.rollout import Rollout  # deferred: lists of pumps need no rollout
 
-        return RolloutTable(self._sql, self.clock, Rollout)
+        return RolloutTable(self._sql, self.clock, Rollout, self.workspace)
 
     @cached_property
     def outbox(self) -> OutboxTable[Command]:
