@@ -19,6 +19,7 @@ from pumpdeck_agent.api import Api, ApiSettings
 from pumpdeck_agent.config import AgentLimits, Layout, read_config
 from pumpdeck_agent.endpoint import Endpoint
 from pumpdeck_agent.mqtt_service import SiteMqtt
+from pumpdeck_agent.own_command import MAIN, own_command
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
@@ -195,7 +196,7 @@ def _can_resume(platform: Platform, layout: Layout) -> bool:
 
 
 def _resume(root: Path) -> None:
-    command = [sys.executable, "-m", "pumpdeck_agent.main", "resume", "--root", str(root)]
+    command = [*own_command(MAIN), "resume", "--root", str(root)]
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=_RESUME_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -175,10 +175,9 @@ class AlarmTracker:
         if len(at_ms) == 1:
             return self._one(at_ms, features, scorer)
         trace, voted = _blank(at_ms), has_votes(self.block, features)
-        finite = np.isfinite(features)
-        steps, finite = self._deviations(features, finite)
+        steps, finite = self._deviations(features)
         guess = np.full(len(at_ms), not self._streak.alarmed)
-        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None], guess)
+        rows = _Rows(at_ms, features, voted, steps, finite & voted, guess)
         hours = np.concatenate([np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1))), [len(at_ms)]])
         place, ahead = 0, len(hours)
         while place < len(hours) - 1:
@@ -212,7 +211,7 @@ class AlarmTracker:
         which = np.repeat(np.arange(len(hours) - 1), np.diff(hours))
         shifts = offsets * self._width
         score = scorer((rows.features[span] - shifts[which]).astype(np.float32))
-        alarmed, _ = self._run(at_ms, score, voted)
+        alarmed, streak = self._run(at_ms, score, voted)
         counted = voted & ~alarmed & ~(score > self._limit)
         surprises = np.flatnonzero(voted & (counted != rows.guess[span]))
         rows.guess[span] = counted
@@ -220,15 +219,17 @@ class AlarmTracker:
         end = int(hours[done]) - first
         taken = slice(first, first + end)
         trace.score[taken] = np.where(voted[:end], score[:end], np.float32(np.nan))
-        trace.alarmed[taken], self._streak = self._run(at_ms[:end], score[:end], voted[:end])
+        if end < len(at_ms):
+            alarmed, streak = self._run(at_ms[:end], score[:end], voted[:end])
+        trace.alarmed[taken], self._streak = alarmed, streak
         drift = np.abs(offsets[:, self._voting]).max(axis=1)
         trace.drift_index[taken] = drift[which[:end]].astype(np.float32)
         if done > 1:
             self._sums, self._counts = [0] * len(self._sums), [0] * len(self._counts)
         final = slice(int(hours[done - 1]) - first, end)
-        steps, finite = rows.steps[span][final], rows.finite[span][final] & counted[final, None]
-        self._sums = (self._sums + np.where(finite, steps, 0).sum(axis=0)).tolist()
-        self._counts = (self._counts + finite.sum(axis=0)).tolist()
+        steps, finite = rows.steps[:, span][:, final], rows.finite[:, span][:, final] & counted[final]
+        self._sums = (self._sums + np.where(finite, steps, 0).sum(axis=1)).tolist()
+        self._counts = (self._counts + finite.sum(axis=1)).tolist()
         self._offset = offsets[done - 1]
         self._set_shift()
         self._last_ms = int(at_ms[end - 1])
@@ -238,10 +239,10 @@ class AlarmTracker:
     def _hour_sums(self, rows: _Rows, hours: Int64, counted: Bools) -> tuple[Int64, Int64]:
         """Sums of deviations and numbers of values of each hour, int64 [hours, c], with what the first hour already holds."""
         span = slice(int(hours[0]), int(hours[-1]))
-        finite = rows.finite[span] & counted[:, None]
+        finite = rows.finite[:, span] & counted
         starts = hours[:-1] - hours[0]
-        sums = np.add.reduceat(np.where(finite, rows.steps[span], 0), starts, axis=0)
-        counts = np.add.reduceat(finite.astype(np.int64), starts, axis=0)
+        sums = np.add.reduceat(np.where(finite, rows.steps[:, span], 0), starts, axis=1).T
+        counts = np.add.reduceat(finite.astype(np.int64), starts, axis=1).T
         sums[0] += self._sums
         counts[0] += self._counts
         return sums, counts
@@ -294,9 +295,14 @@ class AlarmTracker:
         self._shift = self._offset * self._width
         self._drift_index = to_float32(max(map(abs, compress(self._offset.tolist(), self._votes))))
 
-    def _deviations(self, features: Float32, finite: Bools) -> tuple[Int64, Bools]:
-        """Distance from the reference centre in 1/4096 width, int64; 0 where missing."""
-        away = np.where(finite, (features - self._centre) / self._width, 0.0)
+    def _deviations(self, features: Float32) -> tuple[Int64, Bools]:
+        """Distance from the reference centre in 1/4096 width, int64 [c, n], 0 where missing; where it is not, bool [c, n].
+
+        By channel: numpy runs along the last axis, and rows are far more than channels.
+        """
+        columns = np.ascontiguousarray(features.T)
+        finite = np.isfinite(columns)
+        away = np.where(finite, (columns - self._centre[:, None]) / self._width[:, None], 0.0)
         return np.rint(np.clip(away, -_FURTHEST, _FURTHEST) * _STEPS).astype(np.int64), finite
 
     def _step(self, at_ms: int, score: float) -> _Streak:
@@ -318,7 +324,11 @@ class AlarmTracker:
         chosen = np.flatnonzero(voted)
         if not len(chosen):
             return np.full(len(at_ms), before.alarmed), before
-        times, values = at_ms[chosen], score[chosen]
+        times, values = (at_ms, score) if len(chosen) == len(at_ms) else (at_ms[chosen], score[chosen])
+        if not (before.alarmed or (values > self._limit).any()):
+            # A quiet stretch: nothing can change but since when the score has been low.
+            low = _since_last(times, values < self._clear, before.below_ms)
+            return np.zeros(len(at_ms), np.bool_), _Streak(False, _NEVER, low)
         above = _since(times, values > self._limit, before.above_ms)
         below = _since(times, values < self._clear, before.below_ms)
         up = (above != _NEVER) & (times - above >= self._wait_ms)
@@ -399,6 +409,14 @@ def _since(times: Int64, holds: Bools, before_ms: int) -> Int64:
     if before_ms != _NEVER:
         start = np.where(broken < 0, before_ms, start)
     return np.where(holds, start, _NEVER)
+
+
+def _since_last(times: Int64, holds: Bools, before_ms: int) -> int:
+    """`_since` of the last row alone."""
+    breaks = np.flatnonzero(~holds)
+    if not len(breaks):
+        return before_ms if before_ms != _NEVER else int(times[0])
+    return int(times[breaks[-1] + 1]) if breaks[-1] + 1 < len(times) else _NEVER
 
 
 def _fingerprint(block: PumpBlock) -> NDArray[np.uint8]:

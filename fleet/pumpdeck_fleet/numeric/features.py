@@ -20,6 +20,7 @@ from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_r
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
 _NOTHING = np.float32(0)
+_FEW_RUNS = 64
 # A block of rows begins with room for so many and doubles.
 _FEWEST_ROWS = 16
 
@@ -57,19 +58,21 @@ def window_means(at_ms: Int64, values: Float32, window_ms: int) -> tuple[Float32
     rows, channels = values.shape
     if not rows:
         return np.zeros((0, channels), np.float32), np.zeros((0, channels), np.int64)
-    present = np.isfinite(values)
-    filled = np.where(present, values, np.float32(0)).astype(np.float64)
+    # Channel by channel from here on: numpy runs along the last axis, and rows are far more than channels.
+    columns = np.ascontiguousarray(values.T)
+    present = np.isfinite(columns)
+    filled = np.where(present, columns, _NOTHING).astype(np.float64)
     cells = at_ms // window_ms
     starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
     lengths = np.diff(starts, append=rows)
     prefix, suffix = _cell_sums(filled, starts, lengths)
     oldest = np.searchsorted(at_ms, at_ms - window_ms, side="right")
     reaches_back = oldest < np.repeat(starts, lengths)
-    total = prefix + np.where(reaches_back[:, None], suffix[oldest], 0.0)
-    seen = np.zeros((rows + 1, channels), np.int64)
-    np.cumsum(present, axis=0, out=seen[1:])
-    counts = seen[1:] - seen[oldest]
-    return _mean(total, counts), counts
+    total = prefix + np.where(reaches_back, np.take(suffix, oldest, axis=1), 0.0)
+    seen = np.zeros((channels, rows + 1), np.int64)
+    np.cumsum(present, axis=1, out=seen[:, 1:])
+    counts = seen[:, 1:] - np.take(seen, oldest, axis=1)
+    return np.ascontiguousarray(_mean(total, counts).T), counts.T
 
 
 def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
@@ -78,24 +81,34 @@ def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
 
 
 def _cell_sums(filled: Float64, starts: Int64, lengths: Int64) -> tuple[Float64, Float64]:
-    """Running sums inside each cell from its first row and from its last row, both [n, c]."""
+    """Running sums inside each cell from its first row and from its last row, both [c, n]."""
     prefix, suffix = np.empty_like(filled), np.empty_like(filled)
+    runs = np.flatnonzero(np.diff(lengths, prepend=-1))
+    if len(runs) <= _FEW_RUNS:
+        # A steady cadence: cells of one length stand side by side and are a block as they lie.
+        for first, last in zip(runs.tolist(), [*runs[1:].tolist(), len(lengths)], strict=True):
+            size, cells = int(lengths[first]), last - first
+            span, shape = slice(int(starts[first]), int(starts[first]) + size * cells), (len(filled), cells, size)
+            block = filled[:, span].reshape(shape)
+            prefix[:, span] = np.cumsum(block, axis=2).reshape(len(filled), -1)
+            suffix[:, span] = np.cumsum(block[:, :, ::-1], axis=2)[:, :, ::-1].reshape(len(filled), -1)
+        return prefix, suffix
     # Cells of like length are padded to one block: no Python loop over cells, at most twice the memory.
     sizes = np.int64(1) << np.ceil(np.log2(lengths)).astype(np.int64)
     for size in np.unique(sizes):
         chosen = sizes == size
         place = starts[chosen, None] + np.arange(size)
         inside = np.arange(size) < lengths[chosen, None]
-        block = np.where(inside[:, :, None], filled[np.minimum(place, len(filled) - 1)], 0.0)
+        block = np.where(inside, filled[:, np.minimum(place, filled.shape[1] - 1)], 0.0)
         where = place[inside]
-        prefix[where] = np.cumsum(block, axis=1)[inside]
-        suffix[where] = np.cumsum(block[:, ::-1], axis=1)[:, ::-1][inside]
+        prefix[:, where] = np.cumsum(block, axis=2)[:, inside]
+        suffix[:, where] = np.cumsum(block[:, :, ::-1], axis=2)[:, :, ::-1][:, inside]
     return prefix, suffix
 
 
 def has_full_window(counts: NDArray[np.int64]) -> Bools:
     """Rows whose window holds nine tenths of the usual number of values, or more, in some channel: what training takes."""
-    most = counts.max(axis=1, initial=0)
+    most = counts.T.max(axis=0, initial=0)
     usual = np.median(most) if len(most) else 0.0
     return np.asarray(most >= 0.9 * usual)
 
