@@ -147,7 +147,7 @@ def verify_metadata(
         As `verify_assignment`.
     """
     verified = verify_site(state, files, now_ms=now_ms, clock_synced=clock_synced)
-    floor = _raised_floor(state, verified)
+    floor = raised_floor(state, verified)
     keep = {form.name: form.data for form in verified.forms.values()}
     if ASSIGNMENT_NAME in state.kept:
         keep[ASSIGNMENT_NAME] = state.kept[ASSIGNMENT_NAME]
