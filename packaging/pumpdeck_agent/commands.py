@@ -63,15 +63,22 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def install_from(options: argparse.Namespace) -> int:
-    """Take what a stick brings, leave on it what this device has to say."""
+    """Take what a stick or a file brings; leave on the stick, or in another file, what this device has to say."""
     from pumpdeck_agent.agent import Agent
     from pumpdeck_agent.install_from import install_from as visit_stick
+    from pumpdeck_agent.install_from_tar import install_from_tar
     from pumpdeck_agent.trial import FreshChildRunner
     from pumpdeck_packaging.bundle_stick import real_stick
 
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
     _confirm(agent)
-    visit = visit_stick(agent, real_stick(options.folder.absolute()))
+    source: Path = options.folder.absolute()
+    if source.is_file():
+        visit = install_from_tar(agent, source, options.answer.absolute() if options.answer else None)
+    elif options.answer:
+        raise UsageError("is for a bundle in one file; the answer to a stick lies on the stick", "--answer")
+    else:
+        visit = visit_stick(agent, real_stick(source))
     _say(visit)
     return visit.exit_code
 

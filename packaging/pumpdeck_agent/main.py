@@ -75,7 +75,8 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _stick_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick, or a bundle in one file")
+    parser.add_argument("--answer", type=Path, help="where the answer to a file goes (default: <file>.<device>.tar beside it)")
 
 
 def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
