@@ -56,9 +56,13 @@ class AwaitedReturn:
 def courier_tasks(store: Store, devices: Collection[str]) -> tuple[list[CourierTask], list[tuple[str, str]]]:
     """What may leave for these devices, and which commands must not, with the reason."""
     tasks, problems = [], []
+    retired = store.devices.retired()
     for row in store.outbox.waiting():
         command = row.command
         if not isinstance(command, ev.Deliver) or command.link is not Link.COURIER or command.device not in devices:
+            continue
+        if command.device in retired:
+            problems.append((command.device, "it is retired"))
             continue
         rollout = store.rollouts.load(command.rollout)
         if rollout.state is not RolloutState.RUNNING:

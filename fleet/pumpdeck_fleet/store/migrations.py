@@ -26,6 +26,7 @@ class Migration:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "first schema", schema.FIRST),
     Migration(2, "counters of returns", schema.RETURN_COUNTERS),
+    Migration(3, "keys of devices", schema.DEVICE_KEYS),
 )
 
 
