@@ -68,7 +68,7 @@ def verify_downgrade(envelope: bytes, trusted: TrustedSet, site: str) -> Downgra
     holders = keys_of_role(trusted.targets, DEPLOY) | keys_of_role(trusted.root, ROOT)
     keys = {key_id: pem_of_key(key) for key_id, key in holders.items()}
     payload = verify_dsse(envelope, DOWNGRADE_PAYLOAD_TYPE, keys, DOWNGRADE_MAX_BYTES)
-    signers = _signers(envelope)
+    signers = signers_of(envelope)
     # The material counts, not the name it goes by: one key under two ids is one person.
     people = {public_key_of(keys[key_id]).keyval["public"] for key_id in signers}
     if len(people) < DOWNGRADE_SIGNERS:
@@ -120,6 +120,7 @@ def _word(payload: bytes) -> DowngradeWord:
     return word
 
 
-def _signers(envelope: bytes) -> tuple[str, ...]:
+def signers_of(envelope: bytes) -> tuple[str, ...]:
+    """The key ids under which an envelope is signed; whether the signatures hold is `verify_downgrade`'s to say."""
     plain = canonical.parse_json(envelope, "downgrade word", max_bytes=DOWNGRADE_MAX_BYTES)
     return tuple(signature["keyid"] for signature in plain["signatures"])

@@ -193,6 +193,14 @@ class Terms:
         """True when nothing is said."""
         return self == NO_TERMS
 
+    @property
+    def words(self) -> str:
+        """For people and the audit chain; empty when nothing is said."""
+        permit = f"permit {self.permit}" if self.permit else ""
+        retry = "tried again where it failed before" if self.retry else ""
+        shadow = f"{self.shadow_s / 3600:g} h of shadow scoring" if self.shadow_s else ""
+        return ", ".join(word for word in (permit, retry, shadow) if word)
+
 
 NO_TERMS = Terms()
 
