@@ -30,6 +30,7 @@ PACKAGING_PARTS = {
     "bundle_stick",
     "bundle_tar",
     "bundle_tar_writer",
+    "downgrade",
     "manifest",
     "metadata_form",
     "package_reader",

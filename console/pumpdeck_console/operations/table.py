@@ -60,6 +60,7 @@ READERS = {
     "bundle.sticks": Entry(f"{_OPERATIONS}.sticks:list_sticks", "reader"),
     "bundle.awaited": Entry(f"{_OPERATIONS}.bundles:awaited", "reader"),
     "drift.list": Entry(f"{_OPERATIONS}.drift:list_drift", "reader"),
+    "downgrade.list": Entry(f"{_OPERATIONS}.downgrading:waiting", "reader"),
     "trust.status": Entry(f"{_OPERATIONS}.trust:trust_status", "reader"),
     "trust.root": Entry(f"{_OPERATIONS}.trust:root_bytes", "reader"),
     "rollout.plan": Entry(f"{_OPERATIONS}.rollouts:plan_new", "reader"),

@@ -9,6 +9,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
@@ -27,6 +28,7 @@ class PlanRequest:
     versions: Mapping[str, int]
     devices: tuple[str, ...]
     policy: RolloutPolicy
+    terms: Terms = NO_TERMS
 
 
 def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
@@ -61,7 +63,8 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
-    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    plan = plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    return plan if request.terms.are_ordinary else replace(plan, terms=request.terms)
 
 
 def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:
