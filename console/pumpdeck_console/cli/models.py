@@ -102,17 +102,18 @@ def list_models(session: Session, query: str, as_json: bool) -> None:
 @models.command("show")
 @click.argument("model")
 @click.argument("version", default="")
-@click.option("--card", is_flag=True, help="Write the model card (Markdown) and nothing else.")
+@click.option("--card", is_flag=True, help="Write the full model card (Markdown) and nothing else.")
+@click.option("--shipped-card", is_flag=True, help="Write the short card that packages hold.")
 @json_option
 @click.pass_obj
-def show_model(session: Session, model: str, version: str, card: bool, as_json: bool) -> None:
+def show_model(session: Session, model: str, version: str, card: bool, shipped_card: bool, as_json: bool) -> None:
     """Show one version of MODEL: its number, an alias, or nothing for the candidate, else the champion."""
     from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
 
     workspace = session.workspace()
     which = _which(version)
-    if card:
-        sys.stdout.write(operations.read_card(workspace, model=model, which=which))
+    if card or shipped_card:
+        sys.stdout.write(operations.read_card(workspace, model=model, which=which, shipped=shipped_card))
         return
     found = operations.find_version(workspace, model, which)
     row = next(row for row in operations.list_models(workspace) if row.version == found)
