@@ -72,6 +72,7 @@ READERS = {
     "models.compare": Entry(f"{_OPERATIONS}.comparing:compare_versions", "reader"),
     "models.card": Entry(f"{_OPERATIONS}.models:read_card", "reader"),
     "runs.list": Entry(f"{_OPERATIONS}.runs:list_runs", "reader"),
+    "runs.diff": Entry(f"{_OPERATIONS}.run_diff:diff_runs", "reader"),
     "runs.show": Entry(f"{_OPERATIONS}.runs:read_run", "reader"),
     "snapshots.list": Entry(f"{_OPERATIONS}.runs:list_snapshots", "reader"),
     "explain": Entry(f"{_OPERATIONS}.explaining:explain", "reader"),
