@@ -16,7 +16,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError
@@ -47,7 +47,7 @@ def encode(value: Any) -> bytes:
 
 def to_plain(value: Any) -> Any:
     """The value as dicts, lists, strings, numbers, booleans and None; dataclass fields that are None are left out."""
-    kind: Hashable = type(value)
+    kind: Any = type(value)
     # What nearly all values are, by exact type; their subclasses, enums above all, take the longer way below.
     if kind is str or kind is bool:
         return value
