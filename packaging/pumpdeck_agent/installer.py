@@ -30,7 +30,7 @@ from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, PumpdeckErro
 from pumpdeck_fleet.core.receipts import Assignment, Outcome, Receipt, ReturnKind
 from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
 from pumpdeck_packaging.trust_rules import ReleasedPackage
-from pumpdeck_packaging.verify import VerifiedAssignment, verify_assignment
+from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, verify_assignment, verify_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Installer:
             TrustError: the assignment is not to be believed, or its downgrade word was used before; nothing changed.
             NotFoundError: the package was not pushed yet; nothing changed.
         """
-        verified = self._verified(files)
+        before, verified = self._verified(files)
         assignment = verified.assignment
         digest = assignment.package_sha256
         state = self.ready(digest if assignment.retry else "")
@@ -119,6 +119,8 @@ class Installer:
         # Once committed, but lost since to a damaged disk: the same word brings it back.
         was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
         if receipt is not None and not was_lost:
+            # The word is an old one, but the metadata around it may revoke a key.
+            self._accepted.save_news(before, verified)
             return Installation(state, receipt)
         used = check_token(state, verified)
         refusal = "" if digest == state.active_sha256 else why_refused(self._parts.config, state, verified)
@@ -126,18 +128,19 @@ class Installer:
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         if verified.repeated and self._is_staged(state, assignment):
             # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.
-            self._accepted.save(verified)
+            self._accepted.save_news(before, verified)
             return self._proceed(state)
         state = self._accept(state, verified, used)
         if refusal:
             return self._end(state, assignment, Outcome.REFUSED, refusal)
         return self._carry_out(state, verified)
 
-    def _verified(self, files: Mapping[str, bytes]) -> VerifiedAssignment:
+    def _verified(self, files: Mapping[str, bytes]) -> tuple[TrustState, VerifiedAssignment]:
         platform = self._parts.platform
         now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
         try:
-            return verify_assignment(self._accepted.load(), files, now_ms=now_ms, clock_synced=synced)
+            before = self._accepted.load()
+            return before, verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
         except PumpdeckError:
             # Whoever asks, and whatever for: a device that was cut is put right first.
             self.ready()
@@ -148,6 +151,18 @@ class Installer:
         if candidate is None or (candidate.task, candidate.seq) != (assignment.task, assignment.seq):
             return False
         return is_sound(self._fs, self._layout, candidate.package)
+
+    def take_metadata(self, files: Mapping[str, bytes]) -> Installation:
+        """Believe newer metadata that brings no assignment; what runs stays as it is.
+
+        Raises:
+            TrustError, DamagedError: it is not to be believed; nothing changed.
+        """
+        state = self.ready()
+        before = self._accepted.load()
+        now_ms, synced = self._parts.platform.clock.now_ms(), self._parts.platform.is_clock_synced()
+        self._accepted.save_news(before, verify_metadata(before, files, now_ms=now_ms, clock_synced=synced))
+        return Installation(state, None)
 
     def resume(self) -> Installation:
         """Go on with a package that is staged and waited for something."""

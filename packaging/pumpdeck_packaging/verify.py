@@ -91,6 +91,15 @@ class VerifiedAssignment:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedMetadata:
+    """A site's metadata without an assignment. `keep` and `floor` replace the device's own."""
+
+    keep: Mapping[str, bytes]
+    floor: TrustFloor
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedSite:
     """A site's metadata as far as TUF and our rules go, before any device's assignment is looked at."""
 
@@ -117,7 +126,7 @@ def verify_assignment(
         raise DamagedError("is missing", ASSIGNMENT_NAME, expected=f"an assignment for {state.device}")
     metadata = {name: data for name, data in files.items() if name != ASSIGNMENT_NAME}
     verified = verify_site(state, metadata, now_ms=now_ms, clock_synced=clock_synced)
-    floor = _raised_floor(state, verified)
+    floor = raised_floor(state, verified)
     assignment, data = _assignment(state, verified, files[ASSIGNMENT_NAME])
     release = verified.trusted.delegated(RELEASE)
     package = released_package(release, state.device, assignment.package_sha256)
@@ -131,6 +140,22 @@ def verify_assignment(
     )
     keep = {form.name: form.data for form in verified.forms.values()} | {ASSIGNMENT_NAME: data}
     return VerifiedAssignment(assignment, package, keep, floor, repeated, tuple(warnings), token)
+
+
+def verify_metadata(
+    state: TrustState, files: Mapping[str, bytes], *, now_ms: int, clock_synced: bool
+) -> VerifiedMetadata:
+    """Verify a site's metadata that brings no assignment for this device: a revoked key must not wait for the next package.
+
+    Raises:
+        As `verify_assignment`.
+    """
+    verified = verify_site(state, files, now_ms=now_ms, clock_synced=clock_synced)
+    floor = raised_floor(state, verified)
+    keep = {form.name: form.data for form in verified.forms.values()}
+    if ASSIGNMENT_NAME in state.kept:
+        keep[ASSIGNMENT_NAME] = state.kept[ASSIGNMENT_NAME]
+    return VerifiedMetadata(keep, floor, verified.warnings)
 
 
 def verify_site(
@@ -275,7 +300,12 @@ def _expiry_warnings(forms: Mapping[str, MetadataForm], now_ms: int, clock_synce
     return [f"{form.name} ran out on {format_ms(form.expires_ms)}, but this clock is not proven" for form in late]
 
 
-def _raised_floor(state: TrustState, verified: VerifiedSite) -> TrustFloor:
+def raised_floor(state: TrustState, verified: VerifiedSite) -> TrustFloor:
+    """The floor after this metadata.
+
+    Raises:
+        ReplayError: a role's version is below what this device has accepted.
+    """
     roles: dict[str, FloorEntry] = {}
     for role, form in verified.forms.items():
         entry = state.floor.roles.get(role)

@@ -16,6 +16,7 @@ RECEIPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.receipt.v1+json"
 RETURN_PAYLOAD_TYPE = "application/vnd.pumpdeck.return.v1+json"
 DOWNGRADE_PAYLOAD_TYPE = "application/vnd.pumpdeck.downgrade.v1+json"
 KEPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.kept.v1+json"
+AGENT_RECEIPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.agent-receipt.v1+json"
 RECEIPT_MAX_BYTES = 64 * 1024
 
 
@@ -88,6 +89,24 @@ class Receipt:
     permit: str | None = None
     token: str | None = None
     shadow: Mapping[str, ShadowSketch] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReceipt:
+    """What became of one release of the agent itself on a device. `counter` never falls."""
+
+    format: int
+    device: str
+    sha256: str
+    version: str
+    serial: int
+    outcome: Outcome
+    reason: str
+    active_sha256: str
+    previous_sha256: str
+    counter: int
+    at_ms: int
+    clock_synced: bool
 
 
 class ReturnKind(enum.StrEnum):
