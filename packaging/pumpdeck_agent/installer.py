@@ -275,7 +275,6 @@ class Installer:
         words = f"gave up after {state.attempt.moves} state records without an end; what ran goes on, a new assignment is needed"
         receipt = self._parts.receipts.write(state, task, Outcome.FAILED_INCONSISTENT, words)
         state = self._settle(self._save(moves.give_up(state, receipt)))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         return Installation(state, receipt)
 
@@ -293,7 +292,6 @@ class Installer:
         receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, evidence)
         state = moves.commit(state, receipt) if report.passed else moves.roll_back(state, receipt)
         state = self._settle(self._save(state))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         if report.passed:
             self.incoming.clear()
@@ -356,6 +354,8 @@ class Installer:
     def _tidy(self, state: DeviceState, wanted: str = "") -> None:
         """Remove what an install that came to its end, or a cut, left lying: also half-unpacked folders and pushed bytes."""
         self._collect_garbage(state)
+        if state.phase is not Phase.SHADOW:
+            forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
         self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed} - {wanted})
 

@@ -20,6 +20,7 @@ from pumpdeck_agent.pump_record import RECORD_FORMAT, ProcessState, PumpFigures,
 from pumpdeck_agent.return_items import chunk_item, close_record, sketch_item
 from pumpdeck_agent.runtime import RowCall
 from pumpdeck_agent.segments import OpenSegment
+from pumpdeck_agent.shadow import ShadowPump
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -83,6 +84,8 @@ class PumpScoring:
         self._rows = OpenSegment()
         self._scores = OpenSegment()
         self._newest = empty_frame(pump.spec.channels)
+        # The same pump under a candidate that is scored beside this package, if there is one.
+        self.shadow: ShadowPump | None = None
         self._outgoing: list[Outgoing] = []
         self._buffer: list[_Pushed] = []
         self._changes: list[AlarmNotice] = []
@@ -253,6 +256,8 @@ class PumpScoring:
 
     def _keep(self, frame: TelemetryFrame, values: Float32, trace: AlarmTrace) -> None:
         self._sketch_rows(frame.at_ms, values)
+        if self.shadow is not None:
+            self.shadow.observe(frame, trace)
         self._rows.add(frame)
         self._scores.add(self._scores_frame(trace))
         self._refresh(trace, frame)

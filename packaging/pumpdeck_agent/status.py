@@ -7,6 +7,7 @@ from dataclasses import replace
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.outbox import Outbox
 from pumpdeck_agent.pump_record import ProcessState, PumpFigures, read_record
+from pumpdeck_agent.shadow_file import read_standing
 from pumpdeck_agent.state import DeviceState, Phase
 from pumpdeck_agent.trips import read_trips, standing_trip
 from pumpdeck_agent.veto import read_veto
@@ -56,16 +57,18 @@ def device_status(
         free_bytes=fs.free_bytes(layout.root),
         outbox=OutboxStatus(counts.items, counts.bytes, counts.dropped),
         pumps=_pumps(fs, layout, config, now_ms),
-        staged=_staged(state),
+        staged=_staged(fs, layout, state),
         veto=read_veto(fs, layout, now_ms),
     )
 
 
-def _staged(state: DeviceState | None) -> StagedStatus | None:
+def _staged(fs: FileSystem, layout: Layout, state: DeviceState | None) -> StagedStatus | None:
     if state is None or state.candidate is None:
         return None
-    candidate = state.candidate
-    return StagedStatus(candidate.package.sha256, candidate.task, candidate.tries, candidate.waits_for)
+    candidate, words = state.candidate, state.candidate.waits_for
+    if state.phase is Phase.SHADOW:
+        words = read_standing(fs, layout, candidate.package.sha256).words(candidate.shadow_s)
+    return StagedStatus(candidate.package.sha256, candidate.task, candidate.tries, words)
 
 
 def _pumps(fs: FileSystem, layout: Layout, config: AgentConfig, now_ms: int) -> dict[str, PumpStatus]:
