@@ -15,7 +15,8 @@ from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.site_alarms import Acknowledgement, AlarmBoard, load_alarms, request_acknowledge
 from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state_files import StateFiles
-from pumpdeck_agent.status import device_status
+from pumpdeck_agent.status import device_status, pump_figures
+from pumpdeck_agent.trips import clear_trip, read_trips, set_trip, standing_trip
 from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
@@ -208,6 +209,26 @@ def veto(options: argparse.Namespace) -> int:
     until_ms = platform.clock.now_ms() + round(options.hours * HOUR_MS) if options.hours > 0 else 0
     set_veto(platform.fs, layout, Veto(options.reason, until_ms))
     _say({"veto": {"reason": options.reason, "until_ms": until_ms}})
+    return 0
+
+
+def trip(options: argparse.Namespace) -> int:
+    """Say that a pump is tripped, or that it is not any more."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    pump = read_config(platform.fs, layout).pump(options.pump)
+    if pump is None:
+        raise NotFoundError("is not a pump of this device", options.pump)
+    now_ms = platform.clock.now_ms()
+    if options.clear:
+        clear_trip(platform.fs, layout, pump.tag, now_ms)
+    elif options.reason.strip():
+        set_trip(platform.fs, layout, pump.tag, Veto(options.reason, now_ms + round(options.hours * HOUR_MS)))
+    else:
+        raise UsageError("a trip needs a reason", pump.tag, hint="or end it with --clear")
+    seen = pump_figures(platform.fs, layout, read_config(platform.fs, layout)).get(pump.tag)
+    standing = standing_trip(seen, read_trips(platform.fs, layout).get(pump.tag.lower()), now_ms)
+    _say({"pump": pump.tag, "trip": standing})
     return 0
 
 

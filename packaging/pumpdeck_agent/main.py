@@ -107,6 +107,13 @@ def _tuf_client_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trusted_root", type=Path, nargs="?", help="for init: the first root")
 
 
+def _trip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pump", help="the pump's tag")
+    parser.add_argument("reason", nargs="?", default="", help="what tripped it")
+    parser.add_argument("--hours", type=float, default=8.0, help="for how long at most (default 8)")
+    parser.add_argument("--clear", action="store_true", help="it is not tripped, or was looked at")
+
+
 _SUBCOMMANDS = (
     ("rpc", "Talk to a console: RPC frames on standard input and output.", commands.rpc, _no_options),
     ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
@@ -122,6 +129,7 @@ _SUBCOMMANDS = (
     ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
     ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
+    ("trip", "Say that a pump is tripped, or not any more: no trial on its device meanwhile.", commands.trip, _trip_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
     (
         "tuf-client",
