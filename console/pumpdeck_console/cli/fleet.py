@@ -11,6 +11,7 @@ from pumpdeck_console.cli.output import (
     Column,
     json_option,
     query_argument,
+    show_bytes,
     show_digest,
     time_text,
     write_object,
@@ -56,6 +57,21 @@ _DEVICE_COLUMNS = (
     Column("state"),
     Column("active", write=show_digest),
     Column("last_seen"),
+)
+_UPGRADE_PLAN_COLUMNS = (
+    Column("device"),
+    Column("site"),
+    Column("version"),
+    Column("agent", write=show_digest),
+    Column("bytes", write=show_bytes, right=True),
+    Column("note"),
+)
+_UPGRADE_COLUMNS = (
+    Column("device"),
+    Column("version"),
+    Column("outcome"),
+    Column("sent_bytes", "sent", write=show_bytes, right=True),
+    Column("reason"),
 )
 
 
@@ -161,6 +177,43 @@ def enrol(
     columns = (Column("device"), Column("key_id", write=show_digest), Column("new"), Column("reason"))
     write_rows([*rows, *problems], columns, as_json=as_json, empty="No device in the inventory yet.")
     return EXIT_REFUSED if problems else 0
+
+
+@devices.command("upgrade")
+@query_argument
+@click.option("--plan", "is_plan", is_flag=True, help="Only show what would be done.")
+@key_options
+@json_option
+@click.pass_obj
+def upgrade(session: Session, query: str, is_plan: bool, as_json: bool) -> int:
+    """Bring the released agent to the devices with a pump that QUERY selects.
+
+    One device after the other; the first that goes back to its old agent stops the rest. Ends with 3 when one did not take it.
+    """
+    from pumpdeck_console.operations import upgrading  # deferred: TUF, paramiko
+
+    if is_plan:
+        rows = upgrading.plan_upgrade(session.workspace(), query=query)
+        plain = [
+            {"device": row.device, "site": row.site, "version": row.version, "agent": row.sha256, "bytes": row.bytes, "note": row.note}
+            for row in rows
+        ]
+        write_rows(plain, _UPGRADE_PLAN_COLUMNS, as_json=as_json, empty="")
+        return 0
+    with ProgressLine() as progress:
+        results = upgrading.upgrade_devices(session.workspace(), query=query, on_progress=progress)
+    done = [
+        {
+            "device": one.device,
+            "version": one.version,
+            "outcome": one.outcome,
+            "sent_bytes": one.sent_bytes,
+            "reason": one.reason,
+        }
+        for one in results
+    ]
+    write_rows(done, _UPGRADE_COLUMNS, as_json=as_json, empty="")
+    return 0 if all(one.is_good for one in results) else EXIT_REFUSED
 
 
 def _no_rows(thing: str, query: str) -> str:
