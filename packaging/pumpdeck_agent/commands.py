@@ -20,7 +20,7 @@ from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
 from pumpdeck_fleet.core.device_status import Veto
-from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
 
 if TYPE_CHECKING:
@@ -63,15 +63,22 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def install_from(options: argparse.Namespace) -> int:
-    """Take what a stick brings, leave on it what this device has to say."""
+    """Take what a stick or a file brings; leave on the stick, or in another file, what this device has to say."""
     from pumpdeck_agent.agent import Agent
     from pumpdeck_agent.install_from import install_from as visit_stick
+    from pumpdeck_agent.install_from_tar import install_from_tar
     from pumpdeck_agent.trial import FreshChildRunner
     from pumpdeck_packaging.bundle_stick import real_stick
 
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
     _confirm(agent)
-    visit = visit_stick(agent, real_stick(options.folder.absolute()))
+    source: Path = options.folder.absolute()
+    if source.is_file():
+        visit = install_from_tar(agent, source, options.answer.absolute() if options.answer else None)
+    elif options.answer:
+        raise UsageError("is for a bundle in one file; the answer to a stick lies on the stick", "--answer")
+    else:
+        visit = visit_stick(agent, real_stick(source))
     _say(visit)
     return visit.exit_code
 
@@ -217,4 +224,16 @@ def init(options: argparse.Namespace) -> int:
     parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
     identity = create_device(platform.fs, options.root, parsed, trusted_root)
     _say({"device": parsed.device, "site": parsed.site, "key_id": identity.key_id, "public_key": identity.public_pem})
+    return 0
+
+
+def tuf_client(options: argparse.Namespace) -> int:
+    """The verifier behind the command form of tuf-conformance, which knows the exit codes 0 and 1 only."""
+    from pumpdeck_agent import tuf_client as client
+
+    try:
+        client.run(options)
+    except PumpdeckError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0

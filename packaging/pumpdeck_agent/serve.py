@@ -5,6 +5,7 @@ One loop does everything that touches the disk; the endpoint's threads only scor
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pumpdeck_agent.api import Api
+from pumpdeck_agent.alarm_outputs import Announcer
+from pumpdeck_agent.api import Api, ApiSettings
 from pumpdeck_agent.config import AgentLimits, Layout, read_config
 from pumpdeck_agent.endpoint import Endpoint
+from pumpdeck_agent.mqtt_service import SiteMqtt
 from pumpdeck_agent.own_command import MAIN, own_command
 from pumpdeck_agent.platform_here import become
 from pumpdeck_agent.platform_port import Platform
@@ -28,7 +31,7 @@ from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
-from pumpdeck_agent.watch import SiteWatch
+from pumpdeck_agent.watch import SiteWatch, make_outputs
 from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 
 # A child for a package that waits is started at most this often.
@@ -81,11 +84,14 @@ class Service:
         self._settings = settings
         self._config = read_config(platform.fs, self._layout)
         self._desk = RetrainDesk(self._config, scorer)
-        self._watch = SiteWatch(platform, self._layout, self._config, settings.alarms, _talk)
         self._slots = SlotFiles(platform, root)
         self.successor: list[str] = []
         self._stopping = threading.Event()
         self._waking = threading.Event()
+        world = platform, self._layout
+        self._mqtt = SiteMqtt(settings.mqtt, self._config, world, self._waking.set, _talk)
+        outputs = make_outputs(*world, settings.alarms) + self._mqtt.outputs()
+        self._watch = SiteWatch(*world, self._config, settings.alarms, Announcer(outputs, _talk))
         self._saved_at = self._resumed_at = self._looked_at = self._asked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
@@ -99,8 +105,12 @@ class Service:
     def run(self, token: str, every_s: float) -> None:
         """Serve until `stop`; what was scored is saved before it returns."""
         endpoint = None
+        self._report(_attempt(self._mqtt.start))
         failure = _attempt(self._scorer.package)
         failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
+        # What is loaded now stays for months: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         while not self._stopping.is_set():
             if endpoint is None and self._settings.endpoint.is_on:
                 endpoint = self._listen(token)
@@ -115,6 +125,7 @@ class Service:
         if endpoint is not None:
             endpoint.close()
         self._watch.close()
+        self._mqtt.close()
         self._report(_attempt(self._scorer.flush))
 
     def _pass(self) -> Failure | None:
@@ -126,7 +137,8 @@ class Service:
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
-        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+        is_due = self._scorer.is_save_due or time.monotonic() - self._saved_at >= self._settings.save_every_s
+        if changes or is_due:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
         if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
@@ -143,7 +155,8 @@ class Service:
     def _listen(self, token: str) -> Endpoint | None:
         """The endpoint; None while its port is taken: scoring goes on without it."""
         where = self._settings.endpoint
-        api = Api(self._scorer, self._desk, (self._platform, self._layout), token=token, wake=self._waking.set)
+        world = self._platform, self._layout
+        api = Api(self._scorer, self._desk, world, ApiSettings(token, self._waking.set, self._mqtt.figures))
         try:
             endpoint = Endpoint(where.host, where.port, api.answer)
         except PumpdeckError as error:

@@ -24,9 +24,12 @@ PACKAGING_PARTS = {
     "bundle_index",
     "bundle_kept",
     "bundle_layout",
+    "bundle_part",
     "bundle_reader",
     "bundle_returns",
     "bundle_stick",
+    "bundle_tar",
+    "bundle_tar_writer",
     "manifest",
     "metadata_form",
     "package_reader",
@@ -95,7 +98,7 @@ def test_serve_loads_only_what_is_allowed(scoring: set[str]) -> None:
 
 
 def test_the_agent_uses_only_the_agreed_parts_of_the_other_packages(scoring: set[str]) -> None:
-    modules = ("agent", "rpc_server", "enrol", "trial", "install_from")
+    modules = ("agent", "rpc_server", "enrol", "trial", "install_from", "install_from_tar")
     rpc = loaded("import " + ", ".join(f"pumpdeck_agent.{name}" for name in modules))
     for name in scoring | rpc:
         parts = name.split(".")
