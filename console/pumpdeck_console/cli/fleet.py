@@ -11,7 +11,6 @@ from pumpdeck_console.cli.output import (
     Column,
     json_option,
     query_argument,
-    show_bytes,
     show_digest,
     time_text,
     write_object,
@@ -57,21 +56,6 @@ _DEVICE_COLUMNS = (
     Column("state"),
     Column("active", write=show_digest),
     Column("last_seen"),
-)
-_UPGRADE_PLAN_COLUMNS = (
-    Column("device"),
-    Column("site"),
-    Column("version"),
-    Column("agent", write=show_digest),
-    Column("bytes", write=show_bytes, right=True),
-    Column("note"),
-)
-_UPGRADE_COLUMNS = (
-    Column("device"),
-    Column("version"),
-    Column("outcome"),
-    Column("sent_bytes", "sent", write=show_bytes, right=True),
-    Column("reason"),
 )
 
 
@@ -120,7 +104,12 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
     write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
 
 
-@click.group(cls=LazyGroup, default="list", lazy={})
+_DEVICE_COMMANDS = {
+    "upgrade": ("pumpdeck_console.cli.device_agents:upgrade", "Bring the released agent to the devices with a pump that QUERY selects."),
+}
+
+
+@click.group(cls=LazyGroup, default="list", lazy=_DEVICE_COMMANDS)
 def devices() -> None:
     """List devices, show one, or enrol one."""
 
@@ -153,17 +142,37 @@ def show_device(session: Session, device: str, as_json: bool) -> None:
 @click.option("--all", "all_devices", is_flag=True, help="Every device whose host key stands in the inventory.")
 @click.option("--host-key", default="", help="The device's SSH host key line, compared with the device itself.")
 @click.option("--replace", "replace_identity", is_flag=True, help="The device was replaced: believe its new keys.")
+@click.option("--install", is_flag=True, help="Put the agent on it first: look, show what would be done, ask, do it.")
+@click.option("--as", "login", default="", metavar="USER", help="With --install: who logs in there, root or with sudo.")
+@click.option("--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there.")
+@click.option("--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper.")
+@click.option("--dry-run", is_flag=True, help="With --install: only show what would be done.")
+@click.option("--yes", is_flag=True, help="With --install: ask nothing; needs --host-key and --root-words.")
 @key_options
 @json_option
 @click.pass_obj
 def enrol(
-    session: Session, device: str, all_devices: bool, host_key: str, replace_identity: bool, as_json: bool
+    session: Session,
+    /,
+    device: str,
+    all_devices: bool,
+    host_key: str,
+    replace_identity: bool,
+    as_json: bool,
+    install: bool,
+    **wanted: Any,
 ) -> int:
     """Enrol DEVICE: pin its SSH host key and believe its device key from now on."""
     from pumpdeck_console.operations import devices as operations  # deferred: cryptography, paramiko
 
     if all_devices == bool(device):
         raise click.UsageError("name one DEVICE, or --all")
+    if install:
+        from pumpdeck_console.cli.device_agents import InstallOptions, install_device  # deferred with the operations
+
+        if all_devices or replace_identity:
+            raise click.UsageError("--install takes one DEVICE that is not enrolled")
+        return install_device(session, InstallOptions(device, host_key, as_json=as_json, **wanted))
     problems: list[dict[str, Any]] = []
     if all_devices:
         with ProgressLine() as progress:
@@ -177,43 +186,6 @@ def enrol(
     columns = (Column("device"), Column("key_id", write=show_digest), Column("new"), Column("reason"))
     write_rows([*rows, *problems], columns, as_json=as_json, empty="No device in the inventory yet.")
     return EXIT_REFUSED if problems else 0
-
-
-@devices.command("upgrade")
-@query_argument
-@click.option("--plan", "is_plan", is_flag=True, help="Only show what would be done.")
-@key_options
-@json_option
-@click.pass_obj
-def upgrade(session: Session, query: str, is_plan: bool, as_json: bool) -> int:
-    """Bring the released agent to the devices with a pump that QUERY selects.
-
-    One device after the other; the first that goes back to its old agent stops the rest. Ends with 3 when one did not take it.
-    """
-    from pumpdeck_console.operations import upgrading  # deferred: TUF, paramiko
-
-    if is_plan:
-        rows = upgrading.plan_upgrade(session.workspace(), query=query)
-        plain = [
-            {"device": row.device, "site": row.site, "version": row.version, "agent": row.sha256, "bytes": row.bytes, "note": row.note}
-            for row in rows
-        ]
-        write_rows(plain, _UPGRADE_PLAN_COLUMNS, as_json=as_json, empty="")
-        return 0
-    with ProgressLine() as progress:
-        results = upgrading.upgrade_devices(session.workspace(), query=query, on_progress=progress)
-    done = [
-        {
-            "device": one.device,
-            "version": one.version,
-            "outcome": one.outcome,
-            "sent_bytes": one.sent_bytes,
-            "reason": one.reason,
-        }
-        for one in results
-    ]
-    write_rows(done, _UPGRADE_COLUMNS, as_json=as_json, empty="")
-    return 0 if all(one.is_good for one in results) else EXIT_REFUSED
 
 
 def _no_rows(thing: str, query: str) -> str:

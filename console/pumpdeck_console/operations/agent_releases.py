@@ -72,7 +72,8 @@ def build_agent_release(
     if to:
         _copy(workspace, built.path, sets, Path(to))
     wheels = tuple(_view(one) for one in sets)
-    content = AgentContent(built.version, built.sha256, built.bytes, {one.target.name: one.sha256 for one in wheel_sets(workspace)})
+    wheel_digests = {one.target.name: one.sha256 for one in wheel_sets(workspace)}
+    content = AgentContent(built.version, built.sha256, built.bytes, wheel_digests)
     released = _release(workspace, content) if release else ()
     return BuiltAgent(built.version, built.sha256, built.bytes, str(built.path), wheels, released)
 

@@ -1,4 +1,4 @@
-"""Bringing another agent to devices over SSH: first to one, then to the others; the first that does not take it stops the rest."""
+"""Bringing another agent to devices over SSH, one after the other; the first that goes back to its old agent stops the rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRow:
-    """One device in the plan: the agent it shall run, the most bytes that may go over its link; `note` says why it is left out."""
+    """One device in the plan: the agent it shall run, the most bytes over its link; `note` says why it is left out."""
 
     device: str
     site: str
@@ -42,7 +42,7 @@ class UpgradeRow:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """What came of one device. `outcome` is that of its receipt; `held back` when the rest was stopped, `unreachable` without an answer."""
+    """What came of one device. `outcome` is that of its receipt, or `held back`, `refused`, `unreachable`."""
 
     device: str
     version: str
