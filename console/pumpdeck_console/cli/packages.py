@@ -99,9 +99,11 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
     metavar="TARGET",
     help="Fetch the compiled libraries for this kind of computer, such as aarch64-cp311; may be given again.",
 )
+@click.option("--release", is_flag=True, help="Sign it for the devices of every site.")
+@key_options
 @json_option
 @click.pass_obj
-def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_json: bool) -> None:
+def agent(session: Session, folder: Path | None, targets: tuple[str, ...], release: bool, as_json: bool) -> None:
     """Build the agent that runs on devices as one file, and fetch the compiled libraries it needs there.
 
     The same sources give the same bytes. Libraries need the package index once; after that they are proven by digest.
@@ -112,7 +114,7 @@ def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_js
 
     with ProgressLine() as progress:
         built = build_agent_release(
-            session.workspace(), to=str(folder or ""), targets=targets, on_progress=progress
+            session.workspace(), to=str(folder or ""), targets=targets, release=release, on_progress=progress
         )
     rows = [
         {"part": "agent", "version": built.version, "bytes": built.bytes, "digest": built.sha256, "path": built.path},
@@ -122,6 +124,8 @@ def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_js
         ),
     ]
     write_rows(rows, _AGENT_COLUMNS, as_json=as_json, empty="")
+    if release:
+        say(f"Released for {len(built.released)} sites. Bring it to devices with: pumpdeck devices upgrade")
 
 
 @package.command("list")
