@@ -24,6 +24,7 @@ from pumpdeck_fleet.core.health import Health
 if TYPE_CHECKING:
     from pumpdeck_console.operations.fleet import DeviceRow, PumpRow, SiteRow
 
+_REQUESTS = "pumpdeck_console.cli.requests"
 _PUMP_COLUMNS = (
     Column("pump"),
     Column("type"),
@@ -104,7 +105,14 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
     write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
 
 
-@click.group(cls=LazyGroup, default="list", lazy={})
+@click.group(
+    cls=LazyGroup,
+    default="list",
+    lazy={
+        "requests": (f"{_REQUESTS}:requests", "List what devices ask for: new models for their pumps."),
+        "dismiss": (f"{_REQUESTS}:dismiss", "Close what is asked for a pump without training."),
+    },
+)
 def devices() -> None:
     """List devices, show one, or enrol one."""
 
