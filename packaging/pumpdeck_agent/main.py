@@ -75,12 +75,20 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _stick_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick, or a bundle in one file")
+    parser.add_argument("--answer", type=Path, help="where the answer to a file goes (default: <file>.<device>.tar beside it)")
 
 
 def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pump", help="the pump's tag")
     parser.add_argument("--by", required=True, help="who has seen the alarm")
+
+
+def _settle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sha256", required=True, help="the digest this archive must have")
+    parser.add_argument("--serial", type=int, default=0, help="the serial of its signed release")
+    parser.add_argument("--wheels", type=Path, help="a folder with wheels.json and the wheels for this computer")
+    parser.add_argument("--wheels-sha256", default="", help="the digest wheels.json must have")
 
 
 def _veto_options(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +129,8 @@ _SUBCOMMANDS = (
         commands.tuf_client,
         _tuf_client_options,
     ),
+    ("check", "Say whether this agent works on this device; change nothing.", commands.check, _no_options),
+    ("settle", "Put this archive into the device's first slot.", commands.settle, _settle_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )
 

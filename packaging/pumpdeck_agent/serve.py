@@ -20,11 +20,14 @@ from pumpdeck_agent.config import AgentLimits, Layout, read_config
 from pumpdeck_agent.endpoint import Endpoint
 from pumpdeck_agent.mqtt_service import SiteMqtt
 from pumpdeck_agent.own_command import MAIN, own_command
+from pumpdeck_agent.platform_here import become
 from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.probation import AgentReceipts, confirm, successor_command
 from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_token
+from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
@@ -37,6 +40,7 @@ _RESUME_TIMEOUT_S = 300.0
 _FILES_A_PASS = 8
 # Drift, age and volume change by the hour.
 _LOOK_EVERY_S = 60.0
+_SLOTS_EVERY_S = 2.0
 
 Failure = PumpdeckError | OSError
 
@@ -63,6 +67,9 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
         signal.signal(getattr(signal, name), lambda *_: service.stop())
     _resume(root)
     service.run(token, every_s)
+    if service.successor:
+        # The same process goes on as the agent that shall run now: nobody need be there to start it.
+        become(service.successor)
     return 0
 
 
@@ -77,15 +84,18 @@ class Service:
         self._settings = settings
         self._config = read_config(platform.fs, self._layout)
         self._desk = RetrainDesk(self._config, scorer)
+        self._slots = SlotFiles(platform, root)
+        self.successor: list[str] = []
         self._stopping = threading.Event()
         self._waking = threading.Event()
         world = platform, self._layout
         self._mqtt = SiteMqtt(settings.mqtt, self._config, world, self._waking.set, _talk)
         outputs = make_outputs(*world, settings.alarms) + self._mqtt.outputs()
         self._watch = SiteWatch(*world, self._config, settings.alarms, Announcer(outputs, _talk))
-        self._saved_at = self._resumed_at = self._looked_at = time.monotonic()
+        self._saved_at = self._resumed_at = self._looked_at = self._asked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
+        self._is_confirmed = False
 
     def stop(self) -> None:
         """End `run` after the pass it is at. May be called from a signal handler."""
@@ -107,6 +117,7 @@ class Service:
             failure = self._pass() or failure
             self._report(failure)
             self._look_after(failure)
+            self._look_at_slots()
             failure = None
             if not self._has_backlog:
                 self._waking.wait(every_s)
@@ -162,6 +173,19 @@ class Service:
         if isinstance(failure, DamagedError) or _can_resume(self._platform, self._layout):
             _resume(self._root)
             self._resumed_at = time.monotonic()
+
+    def _look_at_slots(self) -> None:
+        """After a pass that ended: an agent on probation has shown that it works; an agent that was replaced makes way."""
+        if self._is_confirmed and time.monotonic() - self._asked_at < _SLOTS_EVERY_S:
+            return
+        self._asked_at = time.monotonic()
+        if not self._is_confirmed:
+            receipts = AgentReceipts(self._config.device, self._platform)
+            self._is_confirmed = _attempt(lambda: confirm(self._slots, receipts)) is None
+        self.successor = successor_command(self._slots)
+        if self.successor:
+            _talk("another agent shall run: making way for it")
+            self.stop()
 
     def _report(self, failure: Failure | None) -> None:
         if failure is not None and str(failure) != self._said:

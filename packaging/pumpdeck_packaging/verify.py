@@ -123,7 +123,7 @@ def verify_assignment(
         raise DamagedError("is missing", ASSIGNMENT_NAME, expected=f"an assignment for {state.device}")
     metadata = {name: data for name, data in files.items() if name != ASSIGNMENT_NAME}
     verified = verify_site(state, metadata, now_ms=now_ms, clock_synced=clock_synced)
-    floor = _raised_floor(state, verified)
+    floor = raised_floor(state, verified)
     assignment, data = _assignment(state, verified, files[ASSIGNMENT_NAME])
     release = verified.trusted.delegated(RELEASE)
     package = released_package(release, state.device, assignment.package_sha256)
@@ -147,7 +147,7 @@ def verify_metadata(
         As `verify_assignment`.
     """
     verified = verify_site(state, files, now_ms=now_ms, clock_synced=clock_synced)
-    floor = _raised_floor(state, verified)
+    floor = raised_floor(state, verified)
     keep = {form.name: form.data for form in verified.forms.values()}
     if ASSIGNMENT_NAME in state.kept:
         keep[ASSIGNMENT_NAME] = state.kept[ASSIGNMENT_NAME]
@@ -296,7 +296,12 @@ def _expiry_warnings(forms: Mapping[str, MetadataForm], now_ms: int, clock_synce
     return [f"{form.name} ran out on {format_ms(form.expires_ms)}, but this clock is not proven" for form in late]
 
 
-def _raised_floor(state: TrustState, verified: VerifiedSite) -> TrustFloor:
+def raised_floor(state: TrustState, verified: VerifiedSite) -> TrustFloor:
+    """The floor after this metadata.
+
+    Raises:
+        ReplayError: a role's version is below what this device has accepted.
+    """
     roles: dict[str, FloorEntry] = {}
     for role, form in verified.forms.items():
         entry = state.floor.roles.get(role)

@@ -24,7 +24,6 @@ from pumpdeck_fleet.core.health import Health
 if TYPE_CHECKING:
     from pumpdeck_console.operations.fleet import DeviceRow, PumpRow, SiteRow
 
-_REQUESTS = "pumpdeck_console.cli.requests"
 _PUMP_COLUMNS = (
     Column("pump"),
     Column("type"),
@@ -105,16 +104,17 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
     write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
 
 
-@click.group(
-    cls=LazyGroup,
-    default="list",
-    lazy={
-        "requests": (f"{_REQUESTS}:requests", "List what devices ask for: new models for their pumps."),
-        "dismiss": (f"{_REQUESTS}:dismiss", "Close what is asked for a pump without training."),
-    },
-)
+_DEVICE_LIFE = {
+    "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
+    "requests": ("pumpdeck_console.cli.requests:requests", "List what devices ask for: new models for their pumps."),
+    "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close what is asked for a pump without training."),
+    "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
+}
+
+
+@click.group(cls=LazyGroup, default="list", lazy=_DEVICE_LIFE)
 def devices() -> None:
-    """List devices, show one, or enrol one."""
+    """List devices, show one, enrol or retire one."""
 
 
 @devices.command("list")

@@ -32,6 +32,12 @@ _COLUMNS = (
 @click.option("--until", type=WHEN, help="Learn from rows before this time only: RFC 3339, a day, or so long ago.")
 @click.option("--requested", is_flag=True, help="Only pump types for which a device asks for a new model.")
 @click.option("--note", default="", help="Kept with the version.")
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Work on this Dask cluster (tcp://HOST:PORT, or local). It must see the workspace under the same path.",
+)
 @json_option
 @click.pass_obj
 def train(
@@ -41,6 +47,7 @@ def train(
     until: Callable[[int], int] | None,
     requested: bool,
     note: str,
+    scheduler: str,
     as_json: bool,
 ) -> int:
     """Train the models of PUMP_TYPE, or of every pump type that has rows.
@@ -58,6 +65,7 @@ def train(
             until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
             note=note,
             only_requested=requested,
+            scheduler=scheduler,
             on_progress=progress,
         )
     if requested and not report.models:

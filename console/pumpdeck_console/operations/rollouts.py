@@ -168,7 +168,9 @@ def why(workspace: Workspace, *, device: str) -> Why:
         if found.id in rollout.tasks or found.id in excluded:
             return Why(found.id, rollout.id, active, rollout.why(found.id))
     reasons = ["it is in no rollout yet; plan one with: pumpdeck rollout plan"]
-    if workspace.store.devices.identity(found.id) is None:
+    if found.id in workspace.store.devices.retired():
+        reasons = ["it is retired; a device in its place is enrolled as a new one"]
+    elif workspace.store.devices.identity(found.id) is None:
         reasons.insert(0, f"it is not enrolled; enrol it with: pumpdeck devices enrol {found.id}")
     if not workspace.store.packages.for_device(found.id):
         reasons.insert(0, "there is no package for it; make it with: pumpdeck package build")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 RECEIPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.receipt.v1+json"
 RETURN_PAYLOAD_TYPE = "application/vnd.pumpdeck.return.v1+json"
 KEPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.kept.v1+json"
+AGENT_RECEIPT_PAYLOAD_TYPE = "application/vnd.pumpdeck.agent-receipt.v1+json"
 RECEIPT_MAX_BYTES = 64 * 1024
 
 
@@ -55,6 +56,24 @@ class Receipt:
     agent_version: str
     runtime_version: str
     self_test: SelfTest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReceipt:
+    """What became of one release of the agent itself on a device. `counter` never falls."""
+
+    format: int
+    device: str
+    sha256: str
+    version: str
+    serial: int
+    outcome: Outcome
+    reason: str
+    active_sha256: str
+    previous_sha256: str
+    counter: int
+    at_ms: int
+    clock_synced: bool
 
 
 class ReturnKind(enum.StrEnum):

@@ -40,6 +40,7 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
     for model, number in sorted(request.versions.items()):
         versions.append(VersionRef(model, number, store.registry.version(model, number).content_digest))
     enrolled, active = store.devices.identities(), store.devices.active()
+    retired = store.devices.retired()
     entries = []
     for name in sorted(set(request.devices)):
         device = fleet.device(name)
@@ -55,7 +56,9 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 criticality=min((pump.criticality for pump in fleet.pumps_by_device.get(device.id, ())), default=3),
                 groups=redundancy_groups(fleet, device.id),
                 active_sha256=active.get(device.id, ""),
-                exclusion=_exclusion(fleet, device, is_enrolled=device.id in enrolled),
+                exclusion="it is retired"
+                if device.id in retired
+                else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
     return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
