@@ -159,7 +159,7 @@ class Service:
         world = self._platform, self._layout
         api = Api(self._scorer, self._desk, world, ApiSettings(token, self._waking.set, self._mqtt.figures))
         try:
-            endpoint = Endpoint(where.host, where.port, api.answer)
+            endpoint = Endpoint(where.host, where.port, api.answer, admit=api.admit)
         except PumpdeckError as error:
             self._report(error)
             return None
