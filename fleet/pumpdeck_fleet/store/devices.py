@@ -37,7 +37,7 @@ class DeviceKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTrustRow:
-    """The newest metadata a device is known to have taken: timestamp version, root version, when, and how that is known."""
+    """The newest metadata a device is known to have taken: targets version, root version, when, and how that is known."""
 
     device: str
     site: str

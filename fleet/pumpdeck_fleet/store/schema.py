@@ -84,7 +84,8 @@ RETURN_COUNTERS: tuple[str, ...] = (
 DEVICE_KEYS: tuple[str, ...] = (
     """CREATE TABLE device_key (
         device TEXT NOT NULL, key_id TEXT NOT NULL, public_pem TEXT NOT NULL, host_key TEXT NOT NULL,
-        enrolled_ms INTEGER NOT NULL, ended_ms INTEGER, ended TEXT NOT NULL DEFAULT '', PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
+        enrolled_ms INTEGER NOT NULL, ended_ms INTEGER, ended TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
     """INSERT INTO device_key (device, key_id, public_pem, host_key, enrolled_ms)
         SELECT device, key_id, public_pem, coalesce(host_key, ''), coalesce(enrolled_ms, 0) FROM device
         WHERE public_pem IS NOT NULL AND key_id IS NOT NULL""",
