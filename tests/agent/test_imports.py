@@ -26,6 +26,7 @@ PACKAGING_PARTS = {
     "bundle_reader",
     "bundle_returns",
     "bundle_stick",
+    "enrolment",
     "manifest",
     "metadata_form",
     "package_reader",

@@ -105,6 +105,8 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
 
 
 _DEVICE_LIFE = {
+    "enrol-stick": ("pumpdeck_console.cli.device_life:enrol_stick", "Write enrolment forms for DEVICES onto a stick."),
+    "enrol-intake": ("pumpdeck_console.cli.device_life:enrol_intake", "Enrol the devices that answered on a stick."),
     "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
     "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
 }

@@ -229,9 +229,11 @@ def root(session: Session, site: str, output: Path | None) -> None:
     """Write the newest root of SITE: what a device is enrolled with."""
     from pumpdeck_console.operations.trust import root_bytes  # deferred: TUF
     from pumpdeck_fleet.core.files import replace_file
+    from pumpdeck_fleet.core.words import fingerprint_words
 
     workspace = session.workspace()
     data = root_bytes(workspace, site=site)
+    say(f"Words of this root, for the sheet of paper: {fingerprint_words(data)}")
     if output is None:
         sys.stdout.write(data.decode("utf-8"))
     else:
