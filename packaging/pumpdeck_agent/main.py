@@ -65,6 +65,13 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trusted-root", type=Path, required=True, help="the site's root metadata (1.root.json)")
 
 
+def _enrol_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="folder", type=Path, required=True, metavar="DIR", help="the folder with the forms")
+    parser.add_argument("--device", default="", help="which form, when there are several")
+    parser.add_argument("--root-words", default="", help="the twelve words of the site's root on paper; else you are asked")
+    parser.add_argument("--host-keys", type=Path, default=Path("/etc/ssh"), metavar="DIR", help="where SSH host keys lie")
+
+
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every-s", type=float, default=0.5, help="how often the spool is looked at (default 0.5)")
     parser.add_argument("--once", action="store_true", help="score what waits, then end")
@@ -139,6 +146,7 @@ _SUBCOMMANDS = (
     ),
     ("check", "Say whether this agent works on this device; change nothing.", commands.check, _no_options),
     ("settle", "Put this archive into the device's first slot.", commands.settle, _settle_options),
+    ("enrol", "Become the device that a form on a stick describes.", commands.enrol, _enrol_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )
 

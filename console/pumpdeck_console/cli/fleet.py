@@ -105,7 +105,12 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
 
 
 _DEVICE_COMMANDS = {
-    "upgrade": ("pumpdeck_console.cli.device_agents:upgrade", "Bring the released agent to the devices with a pump that QUERY selects."),
+    "upgrade": (
+        "pumpdeck_console.cli.device_agents:upgrade",
+        "Bring the released agent to the devices with a pump that QUERY selects.",
+    ),
+    "enrol-stick": ("pumpdeck_console.cli.device_life:enrol_stick", "Write enrolment forms for DEVICES onto a stick."),
+    "enrol-intake": ("pumpdeck_console.cli.device_life:enrol_intake", "Enrol the devices that answered on a stick."),
     "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
     "requests": ("pumpdeck_console.cli.requests:requests", "List what devices ask for: new models for their pumps."),
     "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close what is asked for a pump without training."),

@@ -47,9 +47,15 @@ _AGENT_COLUMNS = (
 )
 
 
-@click.group(cls=LazyGroup)
+_FOUR_EYES = {
+    "sign": ("pumpdeck_console.cli.trust_keys:sign", "Sign a release or a change of keys in FILE with keys you hold."),
+    "publish": ("pumpdeck_console.cli.trust_keys:publish_packages", "Release what enough people have signed."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_FOUR_EYES)
 def package() -> None:
-    """Build, list or show the signed packages of devices."""
+    """Build, release, list or show the signed packages of devices."""
 
 
 @package.command("build")
@@ -76,6 +82,7 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
             "bytes": row.bytes,
             "unpacked_bytes": row.unpacked_bytes,
             "new": row.is_new,
+            "pending": row.pending,
             "left_out": "",
         }
         for row in report.packages
@@ -85,6 +92,9 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
         {"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out
     ]
     write_rows([*built, *left_out], _BUILT_COLUMNS, as_json=as_json, empty="")
+    for path in sorted({row.pending for row in report.packages} - {""}):
+        say(f"Not released yet: another person signs it with: pumpdeck package sign {path}")
+        say(f"Then here: pumpdeck package publish {path}")
     say(
         f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out."
     )
