@@ -84,6 +84,13 @@ def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", required=True, help="who has seen the alarm")
 
 
+def _settle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sha256", required=True, help="the digest this archive must have")
+    parser.add_argument("--serial", type=int, default=0, help="the serial of its signed release")
+    parser.add_argument("--wheels", type=Path, help="a folder with wheels.json and the wheels for this computer")
+    parser.add_argument("--wheels-sha256", default="", help="the digest wheels.json must have")
+
+
 def _veto_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reason", nargs="?", default="", help="why no trial may start now")
     parser.add_argument("--hours", type=float, default=0.0, help="for how long (default: until it is lifted)")
@@ -122,6 +129,8 @@ _SUBCOMMANDS = (
         commands.tuf_client,
         _tuf_client_options,
     ),
+    ("check", "Say whether this agent works on this device; change nothing.", commands.check, _no_options),
+    ("settle", "Put this archive into the device's first slot.", commands.settle, _settle_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )
 

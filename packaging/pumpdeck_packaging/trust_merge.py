@@ -186,7 +186,10 @@ def _assigned(folder: SiteFolder, site: VerifiedSite) -> list[tuple[TargetFile, 
         data = folder.assignment_bytes(path.removeprefix(assignment_path("")), deploy) or b""
         if canonical.digest(data) != target.hashes["sha256"]:
             raise DigestMismatchError(
-                "an assignment was altered", f"{folder.site} {path}", expected=target.hashes["sha256"], found=canonical.digest(data)
+                "an assignment was altered",
+                f"{folder.site} {path}",
+                expected=target.hashes["sha256"],
+                found=canonical.digest(data),
             )
         files.append((target, data))
     return files

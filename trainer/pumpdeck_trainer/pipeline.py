@@ -55,6 +55,7 @@ from pumpdeck_trainer.trained import TrainedModel, TrainedPump
 from pumpdeck_trainer.workers import Workers
 
 JUDGED_MAX_BYTES = 1_000_000
+FEWEST_PUMPS = 200
 KEPT_PUMPS = 64
 PUMPS_A_JOB = 50
 _Item = TypeVar("_Item")
@@ -70,7 +71,7 @@ class Fleetwide:
 
     workers: Workers
     source: SourceMaker
-    fewest: int = 200
+    fewest: int = FEWEST_PUMPS
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
+from pumpdeck_trainer.statements import STATEMENT_MAX, CardStatements
 
 FORMAT = 1
 MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm")
@@ -75,6 +76,7 @@ class PipelineSpec:
     holdout: float = 0.25
     gates: GateThresholds = field(default_factory=GateThresholds)
     seed: int = 1
+    card: CardStatements = field(default_factory=CardStatements)
 
     @property
     def model(self) -> str:
@@ -99,7 +101,7 @@ class PipelineSpec:
     @property
     def learning_digest(self) -> str:
         """SHA-256 of what decides what is learned and replayed: gates judge that, they do not change it."""
-        return digest(encode(replace(self, gates=GateThresholds())))
+        return digest(encode(replace(self, gates=GateThresholds(), card=CardStatements())))
 
 
 class _Features(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -141,6 +143,19 @@ class _Gates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     coverage_regime_warn: float = 0.01
 
 
+class _Card(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    provider: str = ""
+    intended_use: str = ""
+    not_for: str = ""
+    instructions: str = ""
+    human_oversight: str = ""
+    risk_management: str = ""
+    standards: str = ""
+    declaration: str = ""
+    post_market: str = ""
+    tested_by: str = ""
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     format: int
     pump_type: str
@@ -151,6 +166,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     alarm: _Alarm = msgspec.field(default_factory=_Alarm)
     validation: _Validation = msgspec.field(default_factory=_Validation)
     gates: _Gates = msgspec.field(default_factory=_Gates)
+    card: _Card = msgspec.field(default_factory=_Card)
 
 
 def default_pipeline(pump_type: PumpType) -> PipelineSpec:
@@ -209,9 +225,19 @@ def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
             holdout=_share(parsed.validation.holdout, "validation.holdout"),
             gates=GateThresholds(**msgspec.structs.asdict(gates)),
             seed=parsed.seed,
+            card=_statements(parsed.card, what),
         )
     except ValueError as error:
         raise InputError(str(error), what) from error
+
+
+def _statements(card: _Card, what: str) -> CardStatements:
+    found = {name: " ".join(text.split()) for name, text in msgspec.structs.asdict(card).items()}
+    for name, text in found.items():
+        if len(text) > STATEMENT_MAX or "|" in text:
+            expected = f"at most {STATEMENT_MAX} characters and no |"
+            raise InputError("cannot stand in a card", f"{what}: card.{name}", expected=expected, found=len(text))
+    return CardStatements(**found)
 
 
 def _channel(pump_type: PumpType, name: str) -> ChannelSpec:

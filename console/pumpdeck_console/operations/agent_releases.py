@@ -11,7 +11,8 @@ from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_packaging.agent_release import AGENT_FILE, build_agent
-from pumpdeck_packaging.agent_wheels import WHEELS_FILE, WheelSet, WheelTarget, collect_wheels, wheel_bytes
+from pumpdeck_packaging.agent_wheels import WheelSet, WheelTarget, collect_wheels, wheel_bytes
+from pumpdeck_packaging.wheel_index import WHEELS_FILE
 
 AGENT_FOLDER = "agent"
 WHEELS_FOLDER = "wheels"

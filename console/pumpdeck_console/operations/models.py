@@ -100,9 +100,11 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
 
 
 @operation("models.card", runs_in="reader")
-def read_card(workspace: Workspace, *, model: str, which: str = "") -> str:
-    """The model card of a version, Markdown."""
-    return workspace.artifacts.get(find_version(workspace, model, which).card_digest).decode("utf-8")
+def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: bool = False) -> str:
+    """The full model card of a version, Markdown; `shipped`, or for an old version: the short one that its packages hold."""
+    version = find_version(workspace, model, which)
+    digest = version.card_digest if shipped else version.full_card_digest or version.card_digest
+    return workspace.artifacts.get(digest).decode("utf-8")
 
 
 @operation("models.promote", runs_in="worker")
