@@ -17,11 +17,12 @@ from pumpdeck_fleet.core.errors import FormatError, PumpdeckError
 from pumpdeck_fleet.core.ids import check_digest, is_name
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_packaging.agent_release import AGENT_FILE, AgentRelease
-from pumpdeck_packaging.agent_wheels import WHEELS_FILE, WheelSet, wheel_bytes
+from pumpdeck_packaging.agent_wheels import WheelSet, wheel_bytes
 from pumpdeck_packaging.bundle import write_parts
 from pumpdeck_packaging.bundle_index import BundleFile, place_of
 from pumpdeck_packaging.bundle_part import BundlePart, bytes_part
 from pumpdeck_packaging.bundle_stick import Stick, stick_errors
+from pumpdeck_packaging.wheel_index import WHEELS_FILE
 
 AGENT_FOLDER = "agent"
 AGENT_INDEX = "agent.json"
