@@ -33,6 +33,7 @@ WORKERS = {
     "collect": Entry(f"{_OPERATIONS}.delivering:collect", "worker"),
     "bundle.export": Entry(f"{_OPERATIONS}.bundles:export_bundle", "worker"),
     "bundle.tar": Entry(f"{_OPERATIONS}.bundles:export_tar", "worker"),
+    "bundle.agent": Entry(f"{_OPERATIONS}.bundle_agent:add_agent", "worker"),
     "bundle.reissue": Entry(f"{_OPERATIONS}.bundles:reissue_stick", "worker"),
     "bundle.carry": Entry(f"{_OPERATIONS}.sticks:carry_stick", "worker"),
     "bundle.lost": Entry(f"{_OPERATIONS}.sticks:lose_stick", "worker"),
