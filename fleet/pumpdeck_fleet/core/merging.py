@@ -231,6 +231,11 @@ def version_name(number: int) -> str:
     return f"{plain}@{tail:08x}" if tail else str(plain)
 
 
+def version_word(number: int) -> int | str:
+    """The number itself where it is this workspace's own, else its name: for lists that are read by programs."""
+    return number if number < OWN_NUMBERS else version_name(number)
+
+
 def parse_version_name(text: str) -> int | None:
     """The number of a name; None when the text is none."""
     plain, at, tail = text.removeprefix("v").partition("@")

@@ -25,6 +25,7 @@ from pumpdeck_fleet.core.merging import (
     standing_claims,
 )
 from pumpdeck_fleet.core.rollout_states import LIVE, TaskState
+from pumpdeck_fleet.store.json_rows import from_text
 from pumpdeck_fleet.store.merge_tables import ALL, TABLES, Scope, Side, Table
 
 if TYPE_CHECKING:
@@ -232,6 +233,21 @@ def note_conflicts(store: Store, source: str, conflicts: Iterable[MergeConflict]
         if sql.write(statement, values):
             fresh.append(conflict)
     return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class KnownConflict:
+    """A conflict as it was listed: when, and on meeting which workspace."""
+
+    found_ms: int
+    workspace: str
+    conflict: MergeConflict
+
+
+def known_conflicts(store: Store) -> tuple[KnownConflict, ...]:
+    """All that were listed, the newest first."""
+    rows = store.side().sql.rows("SELECT found_ms, source, body FROM merge_conflict ORDER BY found_ms DESC, digest")
+    return tuple(KnownConflict(at_ms, source, from_text(MergeConflict, body, "conflict")) for at_ms, source, body in rows)
 
 
 _DERIVED = (
