@@ -172,6 +172,15 @@ class ModelVersionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCardView:
+    """The full model card of one version, Markdown."""
+
+    model: str
+    version: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRunRow:
     """One training run, finished or not."""
 

@@ -41,6 +41,7 @@ class ModelsScreen(ConsoleScreen):
     FILTER_HINT = "words match model, version, alias"
     BINDINGS = [
         Binding("T", "train", "train this model anew", show=False),
+        Binding("m", "card", "show the model card", show=False),
         Binding("o", "start_rollout", "start a rollout of this version", show=False),
     ]
     DEFAULT_CSS = """
@@ -118,6 +119,11 @@ class ModelsScreen(ConsoleScreen):
         kind = version.pump_type if version is not None else next(iter(types), "")
         if kind:
             self.console.plan("train", {"pump_type": kind})
+
+    def action_card(self) -> None:
+        version = self.version
+        if version is not None:
+            self.console.ask_card(version.model, version.version)
 
     def action_start_rollout(self) -> None:
         version = self.version

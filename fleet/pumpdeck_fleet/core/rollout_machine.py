@@ -52,7 +52,8 @@ def receive(rollout: Rollout, events: Iterable[ev.Event]) -> tuple[Rollout, tupl
 
 
 def _freeze(work: Work, _event: ev.Freeze) -> None:
-    work.move(RolloutState.PLANNED, "")
+    terms = work.plan.terms
+    work.move(RolloutState.PLANNED, terms.words if terms else "")
 
 
 def _approve(work: Work, event: ev.Approve) -> None:
@@ -268,20 +269,30 @@ def _staged(work: Work, event: ev.Staged) -> None:
     task = work.live_task(event.device)
     if task is None or work.state is not RolloutState.RUNNING:
         return
+    # A courier may be on the way with the same assignment: then this is not the first that leaves.
     is_first = task.state is TaskState.SENDING and not task.assign_ms
-    if is_first:
+    if task.state is TaskState.SENDING:
         work.move_task(event.device, TaskState.STAGED)
-        work.change(event.device, assign_ms=event.now_ms, note="")
-        work.announce("task.assign", event.device, package=work.plan.by_device[event.device].package_sha256)
     elif task.state not in (TaskState.STAGED, TaskState.TRIAL):
         return
+    if is_first:
+        work.change(event.device, assign_ms=event.now_ms, note="")
+        work.announce("task.assign", event.device, package=work.plan.by_device[event.device].package_sha256)
     work.commands.append(ev.Assign(task.id, event.device, is_first))
 
 
 def _handed_out(work: Work, event: ev.HandedOut) -> None:
     task = work.live_task(event.device)
-    if task is not None and task.state is TaskState.WAIT_COURIER and work.state is RolloutState.RUNNING:
+    if task is None or work.state is not RolloutState.RUNNING or task.state in UNSENT:
+        return
+    if task.state is TaskState.WAIT_COURIER:
         work.move_task(event.device, TaskState.SENDING)
+    elif work.plan.by_device[event.device].link is not Link.COURIER:
+        # Its link is down, so a courier goes as well: he takes days where the link takes minutes.
+        deadline_ms = event.now_ms + work.policy.deadline_ms(Link.COURIER)
+        if deadline_ms > task.deadline_ms:
+            work.change(event.device, deadline_ms=deadline_ms)
+    if not task.assign_ms:
         work.change(event.device, assign_ms=event.now_ms, note="a courier has it")
         work.announce("task.assign", event.device, "handed to a courier")
 
@@ -338,7 +349,11 @@ def _receipted(work: Work, event: ev.Receipted) -> None:
         previous_sha256=receipt.previous_sha256,
         self_test=receipt.self_test,
     )
-    work.end_task(receipt.device, target, receipt.reason, receipt=event.digest, package=receipt.package_sha256)
+    digests = {"receipt": event.digest, "package": receipt.package_sha256}
+    if receipt.token is not None:
+        digests["downgrade"] = receipt.token
+    permit = f"permit {receipt.permit}" if receipt.permit else ""
+    work.end_task(receipt.device, target, "; ".join(word for word in (receipt.reason, permit) if word), **digests)
     _judge_earlier_wave(work, planned.wave)
 
 

@@ -10,6 +10,7 @@ from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
@@ -28,6 +29,7 @@ class PlanRequest:
     versions: Mapping[str, int]
     devices: tuple[str, ...]
     policy: RolloutPolicy
+    terms: Terms = NO_TERMS
 
 
 def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
@@ -41,6 +43,7 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
     for model, number in sorted(request.versions.items()):
         versions.append(VersionRef(model, number, store.registry.version(model, number).content_digest))
     enrolled, active = store.devices.identities(), store.devices.active()
+    retired = store.devices.retired()
     entries = []
     for name in sorted(set(request.devices)):
         device = fleet.device(name)
@@ -56,10 +59,13 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 criticality=min((pump.criticality for pump in fleet.pumps_by_device.get(device.id, ())), default=3),
                 groups=redundancy_groups(fleet, device.id),
                 active_sha256=active.get(device.id, ""),
-                exclusion=_exclusion(fleet, device, is_enrolled=device.id in enrolled),
+                exclusion="it is retired"
+                if device.id in retired
+                else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
-    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    plan = plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    return plan if request.terms.are_ordinary else replace(plan, terms=request.terms)
 
 
 def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
     from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.sticks import StickTable
 
 
 class Store:
@@ -129,6 +130,13 @@ class Store:
         from pumpdeck_fleet.core.rollout_events import Command  # deferred: lists of pumps need no rollout
 
         return OutboxTable(self._sql, self.clock, get_args(Command))
+
+    @cached_property
+    def sticks(self) -> StickTable:
+        """Which stick is where."""
+        from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
+
+        return StickTable(self._sql)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""

@@ -56,7 +56,7 @@ def test_everything_comes_back(fleet: CourierFleet, tmp_path: Path, name: str) -
     again = restored(fleet, tmp_path / name)
     ours = dump(fleet.workspace.store, with_audit=False)
     theirs = dump(again.store, with_audit=False)
-    for table in ("package", "alias", "receipt", "identity", "label", "telemetry", "person"):
+    for table in ("package", "alias", "receipt", "device_key", "label", "telemetry", "person"):
         rows = [row for row in theirs[table] if row in ours[table]]
         assert rows == ours[table], table
     for source in fleet.workspace.artifacts_path.glob("sha256/*/*"):
