@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.inventory import Device, Fleet
     from pumpdeck_fleet.store import Store
     from pumpdeck_fleet.store.artifacts import ArtifactStore
+    from pumpdeck_packaging.downgrade_shelf import DowngradeShelf
     from pumpdeck_packaging.trust_repository import SiteTrust
 
 WORKSPACE_ENV = "PUMPDECK_WORKSPACE"
@@ -180,6 +181,12 @@ class Workspace:
         from pumpdeck_packaging.trust_repository import SiteTrust  # deferred: TUF
 
         return SiteTrust(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
+
+    def downgrades(self, site: str) -> DowngradeShelf:
+        """The downgrade words of a site that wait for their assignment."""
+        from pumpdeck_packaging.downgrade_shelf import DowngradeShelf  # deferred: TUF
+
+        return DowngradeShelf(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
 
     def signing_key(self, role: str, site: str) -> FoundKey:
         """This person's key of that role (`release`, `deploy`) at that site.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pumpdeck_agent.config import Layout
@@ -30,17 +31,28 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 Route = Callable[[bytes], Response]
 
 
-class Api:
-    """Answers requests for one device. `wake`: called when a row changed an alarm, so that it is announced at once."""
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What an endpoint is told. `token`: empty, none is needed. `wake`: called when there is something to announce or to save.
 
-    def __init__(
-        self, scorer: Scorer, desk: RetrainDesk, world: tuple[Platform, Layout], *, token: str, wake: Callable[[], None]
-    ) -> None:
+    `mqtt`: figures of the connection to the broker.
+    """
+
+    token: str
+    wake: Callable[[], None]
+    mqtt: Callable[[], Mapping[str, int]] = dict
+
+
+class Api:
+    """Answers requests for one device."""
+
+    def __init__(self, scorer: Scorer, desk: RetrainDesk, world: tuple[Platform, Layout], settings: ApiSettings) -> None:
         self._scorer = scorer
         self._desk = desk
         self._platform, self._layout = world
-        self._token = token
-        self._wake = wake
+        self._token = settings.token
+        self._wake = settings.wake
+        self._mqtt = settings.mqtt
         self._answered: Counter[int] = Counter()
         self._routes: Mapping[str, tuple[str, Route]] = {
             "/score": ("POST", self._score),
@@ -93,7 +105,7 @@ class Api:
             raise HttpError(503, "NO_MODEL: no package is installed on this device.")
         rows = parse_rows(body, self._scorer.pump)
         results = self._scorer.push(rows, is_explained=True)
-        if any(result.notice for result in results):
+        if self._scorer.is_save_due or any(result.notice for result in results):
             self._wake()
         return _json({"rows": [self._row(result) for result in results]})
 
@@ -154,6 +166,7 @@ class Api:
             package="" if package is None else package.sha256,
             unsaved_dropped_rows=self._scorer.dropped_rows,
             answered=dict(self._answered),
+            mqtt=self._mqtt(),
         )
         return Response(200, metrics_text(found).encode("utf-8"), "text/plain; version=0.0.4; charset=utf-8")
 

@@ -8,9 +8,11 @@ import os
 import resource
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from pumpdeck_fleet.core.errors import BusyError
 
@@ -42,6 +44,13 @@ class FileLocks:
             yield
         finally:
             os.close(fd)
+
+
+def become(command: list[str]) -> NoReturn:
+    """This process goes on as that program, under the same process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)
 
 
 def is_clock_synced() -> bool:

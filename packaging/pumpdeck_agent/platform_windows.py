@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from pumpdeck_fleet.core.errors import BusyError
 
@@ -37,6 +38,11 @@ class FileLocks:
             yield
         finally:
             os.close(fd)
+
+
+def become(command: list[str]) -> NoReturn:
+    """End with a defect: no agent on Windows stands in slots, so there is nothing to become."""
+    raise SystemExit(f"cannot become {command[:1]} on Windows")
 
 
 def is_clock_synced() -> bool:

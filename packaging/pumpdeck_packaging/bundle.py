@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.canonical import digest as digest_of
@@ -29,6 +28,7 @@ from pumpdeck_packaging.bundle_index import (
     parse_mark,
     place_of,
 )
+from pumpdeck_packaging.bundle_part import BundlePart, WriteReport, bytes_part
 from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_errors, write_proven
 
 SPARE_BYTES = 1024 * 1024
@@ -39,31 +39,6 @@ BLOCK_BYTES = 32 * 1024
 _OF_THE_SYSTEM = frozenset(
     {"system volume information", "lost+found", ".spotlight-v100", ".fseventsd", ".trashes", "$recycle.bin"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BundlePart:
-    """One file to go out; `load` gives its bytes when their turn has come."""
-
-    path: str
-    size: int
-    digest: str
-    load: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class WriteReport:
-    """What one export wrote: files and bytes that went out, and files that lay there already, whole."""
-
-    id: str
-    written: int
-    written_bytes: int
-    already: int
-
-
-def bytes_part(path: str, data: bytes) -> BundlePart:
-    """A part whose bytes are at hand."""
-    return BundlePart(path, len(data), digest_of(data), lambda: data)
 
 
 def claim(stick: Stick, workspace: str, new_id: str) -> str:
@@ -125,7 +100,7 @@ def write_bundle(
         for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
             stick.fs.mkdir(folder)
         _remove_unlisted(stick, index)
-        lacking = [part for part in parts if not _is_there(stick, part)]
+        lacking = _lacking(stick, parts, on_progress)
         _check_room(stick, lacking)
         _write_all(stick, lacking, on_progress, workers)
         for path in sorted(_folders(index), reverse=True):
@@ -161,6 +136,18 @@ def _check_room(stick: Stick, lacking: Sequence[BundlePart]) -> None:
     free = stick.fs.free_bytes(stick.folder)
     if free < wanted:
         raise RefusedError("has no room for this bundle", str(stick.folder), expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _lacking(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress) -> list[BundlePart]:
+    """The parts that do not lie there whole; what does is read and proven, whatever an earlier list says of it."""
+    lacking, done, total = [], 0, sum(part.size for part in parts)
+    for part in parts:
+        if not _is_there(stick, part):
+            lacking.append(part)
+        elif part.size:
+            done += part.size
+            on_progress("check what lies there", done, total)
+    return lacking
 
 
 def _is_there(stick: Stick, part: BundlePart) -> bool:

@@ -14,10 +14,19 @@ from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
-from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
+from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
-from pumpdeck_trainer.baseline import PARITY_ROWS, Baseline, Inputs, fit_baseline, scores_of, spread_places
+from pumpdeck_trainer.baseline import (
+    PARITY_ROWS,
+    Baseline,
+    Inputs,
+    fit_baseline,
+    scores_of,
+    sensor_floor,
+    spread_places,
+    value_spread,
+)
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
@@ -158,20 +167,22 @@ class PumpRows:
     @cached_property
     def learned(self) -> tuple[Int64, Float32]:
         """Times and features of the training rows that stand on full windows."""
-        at_ms, features, full = self._features(self.rows.learned)
-        return at_ms[full], features[full]
+        return self._features(self.rows.learned)
 
     @cached_property
     def judged(self) -> tuple[Int64, Float32]:
         """Times and features of the rows a device would have scored, labelled faults included."""
         if self.rows.judged is self.rows.learned:
             return self.learned
-        at_ms, features, full = self._features(self.rows.judged)
-        return at_ms[full], features[full]
+        return self._features(self.rows.judged)
 
-    def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32, np.ndarray]:
+    def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
         features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
-        return frame.at_ms, features, has_full_window(counts)
+        full = has_full_window(counts)
+        first = int(full.argmax())
+        # As a rule only the first rows lack a full window: then nothing is copied.
+        chosen = slice(first, None) if full[first:].all() else full
+        return frame.at_ms[chosen], features[chosen]
 
 
 def split_ms(at_ms: Int64, spec: PipelineSpec) -> int:
@@ -188,21 +199,24 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
     inputs, rule = inputs_of(spec), spec.blocks
     at_ms, features = pump.learned
     frame = pump.rows.learned
-    baseline = fit_baseline(at_ms, features, frame.values, inputs, spec.alarm)
-    absent = [name for place, name in enumerate(inputs.channels) if not np.isfinite(frame.values[:, place]).any()]
+    ranked = ranked_columns(frame.values)
+    floor = sensor_floor(ranked, inputs)
+    baseline = fit_baseline(at_ms, features, floor, inputs, spec.alarm)
+    absent = [name for name, found in zip(inputs.channels, ranked, strict=True) if not len(found)]
     if absent:
         raise GateRefusedError("has channels without any value", "reference window", found=", ".join(absent))
     early = None
     if spec.holdout:
-        before = at_ms < split_ms(at_ms, spec)
-        early_values = frame.values[frame.at_ms < split_ms(at_ms, spec)]
-        early = Fit.of(fit_baseline(at_ms[before], features[before], early_values, inputs, spec.alarm), rule)
+        split = split_ms(at_ms, spec)
+        before = int(np.searchsorted(at_ms, split))
+        # The floor belongs to the instruments, not to how the pump ran: it is the whole window's.
+        early = Fit.of(fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm), rule)
     spread = spread_places(len(features), SHAPE_ROWS if spec.model_type != "maxz" else PARITY_ROWS)
-    widths = np.maximum(np.nanstd(frame.values, axis=0, dtype=np.float64), baseline.floor)
+    widths = np.maximum(value_spread(frame.values), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
         early=early,
-        edges=encode_edges(fit_edges(inputs.channels, frame.values, widths)),
+        edges=encode_edges(edges_of_ranked(inputs.channels, ranked, widths)),
         sample=features[spread],
         sample_early=int((at_ms[spread] < split_ms(at_ms, spec)).sum()) if spec.holdout else len(spread),
         rows=pump.rows.total,
@@ -267,11 +281,11 @@ def judge(
     holdout_alarms, holdout_days = 0, 0.0
     if learned.early is not None and limits[1] is not None:
         # One window lies between fit and judgement: a window mean never holds rows from both sides.
-        later = at_ms >= split_ms(pump.learned[0], spec) + spec.features.window_ms
+        later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
         block = learned.early.block(inputs, limits[1], shipped=True)
-        early = replay(block, at_ms[later], features[later], (spec, shape.early))
+        early = replay(block, at_ms[later:], features[later:], (spec, shape.early))
         holdout_alarms = len(false_alarms(early, sought))
-        holdout_days = float(np.ptp(at_ms[later])) / DAY_MS if later.any() else 0.0
+        holdout_days = float(at_ms[-1] - at_ms[later]) / DAY_MS if later < len(at_ms) else 0.0
     return Judged(
         alarms=false,
         days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,

@@ -55,6 +55,7 @@ from pumpdeck_trainer.trained import TrainedModel, TrainedPump
 from pumpdeck_trainer.workers import Workers
 
 JUDGED_MAX_BYTES = 1_000_000
+FEWEST_PUMPS = 200
 KEPT_PUMPS = 64
 PUMPS_A_JOB = 50
 _Item = TypeVar("_Item")
@@ -70,7 +71,7 @@ class Fleetwide:
 
     workers: Workers
     source: SourceMaker
-    fewest: int = 200
+    fewest: int = FEWEST_PUMPS
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class _Run:
         self, spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext
     ) -> None:
         self._spec = spec
+        self._spec_digest = spec.digest
+        self._learning_digest = spec.learning_digest
         self._request = request
         self._source = source
         self._context = context
@@ -276,7 +279,7 @@ class _Run:
     def _key(self, step: str, inputs: str) -> str:
         context, spec = self._context, self._spec
         return run_key(
-            step, inputs=inputs, spec=spec.learning_digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
+            step, inputs=inputs, spec=self._learning_digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
         )
 
     def _export(
@@ -348,7 +351,7 @@ class _Run:
         context = self._context
         return Lineage(
             snapshot_digest=snapshot.digest,
-            pipeline_digest=self._spec.digest,
+            pipeline_digest=self._spec_digest,
             code_digest=context.code_digest,
             lock_digest=context.lock_digest,
             seed=self._spec.seed,

@@ -113,7 +113,7 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools
     if stopped is not None:
         counts[STOPPED] = int((stopped & keep).sum())
         keep &= ~stopped
-    learned = frame.take(keep)
+    learned = frame if keep.all() else frame.take(keep)
     same = bool(np.array_equal(keep, judged))
     excluded = {reason: rows for reason, rows in counts.items() if rows}
     return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded, sensor_flags(frame.flags))

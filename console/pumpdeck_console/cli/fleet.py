@@ -104,9 +104,15 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
     write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
 
 
-@click.group(cls=LazyGroup, default="list", lazy={})
+_DEVICE_LIFE = {
+    "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
+    "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
+}
+
+
+@click.group(cls=LazyGroup, default="list", lazy=_DEVICE_LIFE)
 def devices() -> None:
-    """List devices, show one, or enrol one."""
+    """List devices, show one, enrol or retire one."""
 
 
 @devices.command("list")

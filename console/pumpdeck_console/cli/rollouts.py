@@ -18,11 +18,12 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.params import models_option
+from pumpdeck_console.cli.params import models_option, terms_options
 from pumpdeck_console.cli.session import Session
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.rollouts import PlanReport, RolloutReport
+    from pumpdeck_fleet.core.receipts import Terms
     from pumpdeck_fleet.core.rollout import Rollout
 
 _COLUMNS = (
@@ -66,9 +67,10 @@ def rollout() -> None:
 @rollout.command("plan")
 @query_argument
 @models_option
+@terms_options
 @json_option
 @click.pass_obj
-def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:
+def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool, terms: Terms) -> None:
     """Show what a rollout would do: which devices, which packages, in which waves, who is left out and why.
 
     Nothing is stored or sent. Without --model it brings the candidate of every pump type, else its champion.
@@ -76,7 +78,7 @@ def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -
     from pumpdeck_console.operations.rollouts import plan_new  # deferred: the rollout core
     from pumpdeck_console.operations.selection import parse_models
 
-    report = plan_new(session.workspace(), query=query, models=parse_models(models))
+    report = plan_new(session.workspace(), query=query, models=parse_models(models), terms=terms)
     write_rows(_plan_rows(report), _PLAN_COLUMNS, as_json=as_json, empty="")
     say(_plan_words(report))
 
@@ -84,14 +86,15 @@ def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -
 @rollout.command("start")
 @query_argument
 @models_option
+@terms_options
 @json_option
 @click.pass_obj
-def start(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:
+def start(session: Session, query: str, models: tuple[str, ...], as_json: bool, terms: Terms) -> None:
     """Freeze the plan that `rollout plan` shows and ask for approval; it runs once it has enough."""
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
     from pumpdeck_console.operations.selection import parse_models
 
-    report = operations.start(session.workspace(), query=query, models=parse_models(models))
+    report = operations.start(session.workspace(), query=query, models=parse_models(models), terms=terms)
     _write_report(report, as_json)
     say(f"Planned. Look at it: pumpdeck rollout show {report.rollout}. Then: pumpdeck approve {report.rollout}")
 
@@ -244,6 +247,8 @@ def _plan_words(report: PlanReport) -> str:
     )
     if report.slowest_minutes is not None:
         words += f", at most {report.slowest_minutes:.1f} minutes ({report.slowest_site})"
+    if plan.terms is not None:
+        words += f"; {plan.terms.words}"
     return f"{words}; {len(plan.excluded)} left out. Freeze it with: pumpdeck rollout start"
 
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "doctor": (f"{_CLI}.workspace:doctor", "Check the workspace, its keys and its store."),
     "sites": (f"{_CLI}.fleet:sites", "List sites with the health of their pumps."),
     "pumps": (f"{_CLI}.fleet:pumps", "List pumps, or show one."),
-    "devices": (f"{_CLI}.fleet:devices", "List devices, show one, or enrol one."),
+    "devices": (f"{_CLI}.fleet:devices", "List devices, show one, enrol or retire one."),
     "ingest": (f"{_CLI}.ingest:ingest", "Bring CSV or Parquet files of rows into the store."),
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),

@@ -31,6 +31,12 @@ _COLUMNS = (
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--until", type=WHEN, help="Learn from rows before this time only: RFC 3339, a day, or so long ago.")
 @click.option("--note", default="", help="Kept with the version.")
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Work on this Dask cluster (tcp://HOST:PORT, or local). It must see the workspace under the same path.",
+)
 @json_option
 @click.pass_obj
 def train(
@@ -39,6 +45,7 @@ def train(
     no_cache: bool,
     until: Callable[[int], int] | None,
     note: str,
+    scheduler: str,
     as_json: bool,
 ) -> int:
     """Train the models of PUMP_TYPE, or of every pump type that has rows.
@@ -55,6 +62,7 @@ def train(
             use_cache=not no_cache,
             until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
             note=note,
+            scheduler=scheduler,
             on_progress=progress,
         )
     write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")

@@ -28,7 +28,10 @@ _SITE_COLUMNS = (
 _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 
-@click.group(cls=LazyGroup)
+_DOWNGRADE = ("pumpdeck_console.cli.downgrade:downgrade", "Let one device go back to an older package, once.")
+
+
+@click.group(cls=LazyGroup, lazy={"downgrade": _DOWNGRADE})
 def trust() -> None:
     """Found the trust of sites, or show how it stands."""
 

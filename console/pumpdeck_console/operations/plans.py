@@ -102,6 +102,7 @@ def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
         ("bytes", f"{plan.bytes_total / 1000:.0f} kB in all"),
         ("soak", f"{plan.policy.soak_s:g} s after each wave"),
         ("left out", str(len(plan.excluded)) if plan.excluded else "none"),
+        *([("terms", plan.terms.words)] if plan.terms else []),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pumpdeck_console.operations.base import no_progress, operation
@@ -12,6 +12,7 @@ from pumpdeck_console.operations.selection import versions_by_type, wanted_devic
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import BusyError, RefusedError
 from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import RolloutState
@@ -45,13 +46,15 @@ class RolloutReport:
 
 
 @operation("rollout.plan", runs_in="reader")
-def plan_new(workspace: Workspace, *, query: str = "", models: Mapping[str, str] | None = None) -> PlanReport:
+def plan_new(
+    workspace: Workspace, *, query: str = "", models: Mapping[str, str] | None = None, terms: Terms = NO_TERMS
+) -> PlanReport:
     """The dry run for all devices that `query` and `models` (model -> number or alias) select; nothing is stored.
 
     Raises:
         RefusedError: no device can take part; says why. NotFoundError, QueryError: as the selection.
     """
-    request = _request(workspace, query, models or {})
+    request = replace(_request(workspace, query, models or {}), terms=terms)
     plan = deploy.draft_plan(workspace.store, workspace.fleet, request, workspace.clock.now_ms())
     site, minutes = _slowest(workspace, plan)
     return PlanReport(plan, plan.bytes_total, site, minutes)
@@ -65,13 +68,14 @@ def start(
     models: Mapping[str, str] | None = None,
     model: str = "",
     version: str = "",
+    terms: Terms = NO_TERMS,
 ) -> RolloutReport:
     """Freeze a plan: from here on nothing in it can change. It waits for approval and runs once it has enough.
 
     `model` and `version` are one more entry of `models`. Raises: as `plan_new`.
     """
     chosen = {**(models or {}), **({model: version} if model else {})}
-    request = _request(workspace, query, chosen)
+    request = replace(_request(workspace, query, chosen), terms=terms)
     with workspace.store.atomic() as store:
         rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
@@ -168,7 +172,9 @@ def why(workspace: Workspace, *, device: str) -> Why:
         if found.id in rollout.tasks or found.id in excluded:
             return Why(found.id, rollout.id, active, rollout.why(found.id))
     reasons = ["it is in no rollout yet; plan one with: pumpdeck rollout plan"]
-    if workspace.store.devices.identity(found.id) is None:
+    if found.id in workspace.store.devices.retired():
+        reasons = ["it is retired; a device in its place is enrolled as a new one"]
+    elif workspace.store.devices.identity(found.id) is None:
         reasons.insert(0, f"it is not enrolled; enrol it with: pumpdeck devices enrol {found.id}")
     if not workspace.store.packages.for_device(found.id):
         reasons.insert(0, "there is no package for it; make it with: pumpdeck package build")

@@ -30,11 +30,11 @@ from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
-from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
+from pumpdeck_trainer.pipeline import FEWEST_PUMPS, Fleetwide, RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
-from pumpdeck_trainer.workers import LokyWorkers
+from pumpdeck_trainer.workers import LokyWorkers, Workers
 
 _GIT_TIMEOUT_S = 5.0
 
@@ -46,6 +46,7 @@ class TrainOptions:
     use_cache: bool = True
     note: str = ""
     until_ms: int = 0
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +84,22 @@ def train_models(
     use_cache: bool = True,
     note: str = "",
     until_ms: int = 0,
+    scheduler: str = "",
     on_progress: Progress = no_progress,
 ) -> TrainReport:
     """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
 
-    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them.
+    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them. Large runs work in
+    other processes of this machine, or on the Dask cluster of `scheduler` (an address, or `local`).
 
     Raises:
         NotFoundError: no such pump type. GateRefusedError: a gate refused the only type that was trained.
         RefusedError: there are no rows to learn from.
     """
     types = _types(workspace, pump_type)
-    options = TrainOptions(use_cache, note, until_ms)
-    rows = tuple(_train_type(workspace, one, options, on_progress) for one in types)
+    options = TrainOptions(use_cache, note, until_ms, scheduler)
+    with _workers(scheduler) as workers:
+        rows = tuple(_train_type(workspace, one, (options, workers), on_progress) for one in types)
     if len(rows) == 1 and rows[0].verdict == GateVerdict.REFUSE:
         hint = f"see it with: pumpdeck models show {rows[0].model} {rows[0].version}" if rows[0].version else ""
         raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason, hint=hint)
@@ -160,7 +164,22 @@ def _types(workspace: Workspace, pump_type: str) -> list[PumpType]:
     return chosen
 
 
-def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions, on_progress: Progress) -> TrainedRow:
+@contextmanager
+def _workers(scheduler: str) -> Iterator[Workers]:
+    processes = os.cpu_count() or 1
+    if not scheduler:
+        yield LokyWorkers(processes)
+        return
+    from pumpdeck_trainer.dask_workers import dask_workers  # deferred: an extra
+
+    with dask_workers(scheduler, processes) as workers:
+        yield workers
+
+
+def _train_type(
+    workspace: Workspace, pump_type: PumpType, by: tuple[TrainOptions, Workers], on_progress: Progress
+) -> TrainedRow:
+    options, workers = by
     spec = load_pipeline(workspace, pump_type)
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
@@ -175,7 +194,8 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
-        fleetwide=Fleetwide(LokyWorkers(os.cpu_count() or 1), partial(open_source, workspace.root)),
+        # Who names a cluster wants it used, however few the pumps.
+        fleetwide=Fleetwide(workers, partial(open_source, workspace.root), fewest=1 if options.scheduler else FEWEST_PUMPS),
         champion=load_champion(workspace, spec.model),
     )
     trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)

@@ -124,6 +124,8 @@ class Collector:
         """Raises: NotFoundError: the device was never enrolled, so nothing it says can be believed."""
         found = self.store.devices.identity(device)
         if found is None:
+            if device in self.store.devices.retired():
+                raise NotFoundError("is retired", device, hint="a device in its place is enrolled as a new one")
             raise NotFoundError("is not enrolled", device, hint=f"enrol it first: pumpdeck devices enrol {device}")
         return found
 
@@ -220,7 +222,7 @@ class Collector:
         return report
 
     def _add_receipt(self, one: VerifiedReceipt) -> bool:
-        last = self.store.receipts.last_counter(one.receipt.device)
+        last = self.store.receipts.last_counter(one.receipt.device, one.key_id)
         with self.store.atomic():
             is_new = self.store.receipts.add(one.receipt, one.envelope, one.key_id)
             if is_new and one.receipt.counter < last:

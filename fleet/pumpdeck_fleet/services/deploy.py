@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
@@ -27,6 +28,7 @@ class PlanRequest:
     versions: Mapping[str, int]
     devices: tuple[str, ...]
     policy: RolloutPolicy
+    terms: Terms = NO_TERMS
 
 
 def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
@@ -40,6 +42,7 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
     for model, number in sorted(request.versions.items()):
         versions.append(VersionRef(model, number, store.registry.version(model, number).content_digest))
     enrolled, active = store.devices.identities(), store.devices.active()
+    retired = store.devices.retired()
     entries = []
     for name in sorted(set(request.devices)):
         device = fleet.device(name)
@@ -55,10 +58,13 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 criticality=min((pump.criticality for pump in fleet.pumps_by_device.get(device.id, ())), default=3),
                 groups=redundancy_groups(fleet, device.id),
                 active_sha256=active.get(device.id, ""),
-                exclusion=_exclusion(fleet, device, is_enrolled=device.id in enrolled),
+                exclusion="it is retired"
+                if device.id in retired
+                else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
-    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    plan = plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    return plan if request.terms.are_ordinary else replace(plan, terms=request.terms)
 
 
 def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:
@@ -68,8 +74,19 @@ def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms
 
 
 def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int) -> Rollout:
-    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError."""
-    return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError.
+
+    One that another workspace drives keeps its state here: the approval counts when that workspace hears of it by sync.
+    """
+    if rollout_id not in store.rollouts.homes():
+        return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    with store.atomic():
+        before = store.rollouts.load(rollout_id)
+        after, _ = before.receive(ev.Approve(now_ms, actor, plan_digest))
+        rollout = replace(before, approvals=after.approvals)
+        store.rollouts.save(rollout)
+        store.audit.append(actor, "rollout.approve", rollout_id, digests={"plan": plan_digest})
+        return rollout
 
 
 def start(
@@ -164,7 +181,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
 
     Each rollout's step is a transaction of its own.
     """
-    states = store.rollouts.states()
+    states, elsewhere = store.rollouts.states(), store.rollouts.homes()
     waiting = {rollout for _, rollout in store.rollouts.live_tasks().values()}
     moving = [
         rollout_id
@@ -172,7 +189,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
         if state in (RolloutState.RUNNING, RolloutState.HALTED) or rollout_id in waiting
     ]
     after = []
-    for rollout_id in moving:
+    for rollout_id in [one for one in moving if one not in elsewhere]:
         with store.atomic():
             rollout = store.rollouts.load(rollout_id)
             others = [store.rollouts.load(other) for other in moving if other != rollout_id]
@@ -181,6 +198,21 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
             events = [*_observations(store, fleet, rollout, now_ms), ev.Tick(now_ms, closed, busy)]
             after.append(feed(store, rollout_id, events).rollout)
     return tuple(after)
+
+
+def adopt(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """Drive a rollout here from now on that another workspace drove; what is under way goes on from here.
+
+    The other workspace learns of it at its next sync and stops; until then the devices decide by number, as always.
+    """
+    with store.atomic():
+        rollout = store.rollouts.load(rollout_id)
+        if rollout_id not in store.rollouts.homes():
+            return rollout
+        store.rollouts.set_home(rollout_id, store.workspace)
+        store.outbox.add([one for one in rollout.outstanding(now_ms) if isinstance(one, ev.Deliver)])
+        store.audit.append(actor, "rollout.adopt", rollout_id, reason, {"plan": rollout.plan_digest})
+        return rollout
 
 
 def redundancy_groups(fleet: Fleet, device: str) -> tuple[str, ...]:
