@@ -142,8 +142,8 @@ def _figures(trained: TrainedModel) -> str:
     )
     return (
         "## Figures with 95 % intervals\n\n| figure | value | interval | how |\n|---|---|---|---|\n" + rows +
-        "\nExact intervals take alarms as independent; where one cause raises alarms on several pumps of a day, the bootstrap "
-        "is the wider and the truer one.\n"
+        "\nExact intervals take alarms as independent. Where one cause raises alarms on several pumps of a day they are not, and "
+        "the bootstrap over days is wider: trust the wider one.\n"
     )  # fmt: skip
 
 
