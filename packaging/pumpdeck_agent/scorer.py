@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
@@ -30,6 +30,8 @@ UNSAVED_MAX_ROWS = 4096
 # So many rows of one pump are a reason to save at once: each takes 1 kB until then.
 _SAVE_ROWS = 256
 CHANGES_MAX = 1000
+
+Announce = Callable[[list[AlarmNotice]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,14 @@ class Scorer:
         self._dropped_rows = 0
         self._changes: list[AlarmNotice] = []
         self._turn = threading.RLock()
+        self._announce: Announce | None = None
+
+    def announce_by(self, announce: Announce) -> None:
+        """What rows of a file raise or clear is told to this before anything is saved: a slow disk must not delay an alarm.
+
+        It may be told twice, when the save fails and the rows are scored again.
+        """
+        self._announce = announce
 
     def score_spool(self, max_files: int = 1_000_000) -> ScoreCounts:
         """Score the files that wait, oldest name first. Without an active package they wait on, within the spool's limit.
@@ -263,6 +273,8 @@ class Scorer:
             results.append(scoring.score(frame, file.digest))
             self._note_changes(scoring)
             touched.append(scoring)
+        if self._announce is not None and self._changes:
+            self._announce(self.take_changes())
         self._save(touched)
         for tag in file.frames:
             self._unsaved.pop(tag, None)
