@@ -10,10 +10,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.loaded import LoadedPackage, LoadedPump, load_package
-from pumpdeck_agent.outbox import Outbox, OutboxCounts, Outgoing
+from pumpdeck_agent.outbox import Outbox, OutboxCounts, Outgoing, with_room
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpFigures, PumpRecord, read_record, write_record
 from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring, RowResult
@@ -287,7 +288,10 @@ class Scorer:
             for from_ms in scoring.take_pins():
                 self._outbox.pin(scoring.figures.tag, from_ms)
             tag = scoring.figures.tag.lower()
-            digest = write_record(self._fs, self._layout.pump_state(tag), scoring.record())
+            path, record = self._layout.pump_state(tag), scoring.record()
+            size = sum(map(len, record.blobs.values()))
+            # Without its record no row counts as scored and no file leaves the spool: raw rows give way to it.
+            digest = with_room(partial(write_record, self._fs, path, record), partial(self._outbox.make_room, size))
             self._live[tag] = (digest, scoring)
 
     @contextlib.contextmanager
