@@ -14,7 +14,7 @@ from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import profile_gate
-from pumpdeck_console.operations.quality_gates import fleet_gates, load_champion
+from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
@@ -29,6 +29,7 @@ from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import FEWEST_PUMPS, Fleetwide, RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
@@ -220,14 +221,18 @@ def register(
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
     fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
-    gates = (*trained.gates, *fleet_gates(workspace, trained, champion), fits)
+    judged = judge_in_fleet(workspace, trained, champion)
+    gates = (*trained.gates, *judged.gates, fits)
+    against = champion.number if champion else 0
+    card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec)):
+    for data in (*trained.artifacts(), canonical.encode(trained.spec), card):
         workspace.artifacts.put(data)
     version = replace(
         trained.version(0, workspace.clock.now_ms(), options.note),
         gates=gates,
-        judged_against=champion.number if champion else 0,
+        judged_against=against,
+        full_card_digest=canonical.digest(card),
     )
     digests = {
         "run": version.run_record_digest,
