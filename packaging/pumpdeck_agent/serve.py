@@ -93,6 +93,7 @@ class Service:
         self._mqtt = SiteMqtt(settings.mqtt, self._config, world, self._waking.set, _talk)
         outputs = make_outputs(*world, settings.alarms) + self._mqtt.outputs()
         self._watch = SiteWatch(*world, self._config, settings.alarms, Announcer(outputs, _talk))
+        scorer.announce_by(self._watch.announce)
         self._saved_at = self._resumed_at = self._looked_at = self._asked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
@@ -135,6 +136,7 @@ class Service:
         if failure is not None:
             # Nothing is taken from the spool now, and the data logger goes on writing.
             _attempt(self._scorer.shrink_spool)
+        # What files raised was said before they were saved; these came by HTTP.
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
