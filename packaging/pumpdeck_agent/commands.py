@@ -258,3 +258,29 @@ def tuf_client(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def enrol(options: argparse.Namespace) -> int:
+    """Enrol from a stick: a person compares the words of the root with a sheet of paper first."""
+    from pumpdeck_agent.enrol_stick import EnrolPlace, enrol_from
+    from pumpdeck_fleet.core.words import check_words
+    from pumpdeck_packaging.bundle_stick import real_stick
+
+    def agrees(site: str, words: str) -> bool:
+        sys.stderr.write(f"Root of {site}: {words}\n")
+        if options.root_words:
+            check_words(words, options.root_words, f"root of {site}")
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError("needs a person who compares the words", "root", hint="give them with --root-words")
+        sys.stderr.write("Are these the words on your sheet of paper? Type yes: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() == "yes"
+
+    platform = this_platform()
+    host_keys = tuple(sorted(options.host_keys.glob("ssh_host_*_key.pub")))
+    place = EnrolPlace(platform.fs, options.root, platform.clock.now_ms(), host_keys)
+    done = enrol_from(real_stick(options.folder.absolute()), place, options.device, agrees)
+    sys.stderr.write(f"Key of {done.device}: {done.key_words}\nThe console will show the same words.\n")
+    _say(done)
+    return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
-from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.core.errors import FormatError, UsageError
 from pumpdeck_fleet.core.receipts import parse_terms
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
@@ -108,6 +109,25 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_choose_key_files,
         help="Take the key of that name (release, deploy, ssh, ..) from this file; may be given again.",
     )(command)
+
+
+def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--yes`: the plan was seen, nobody is asked."""
+    return click.option("--yes", "is_agreed", is_flag=True, help="Do it without asking; for scripts.")(command)
+
+
+def ask_to_go_on(is_agreed: bool, question: str) -> None:
+    """Ask a person on the terminal; without one `--yes` must have been given.
+
+    Raises:
+        UsageError: nobody is there to be asked.
+        click.Abort: the answer was no.
+    """
+    if is_agreed:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("needs a person to say yes", question, hint="run it in a terminal, or add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def _allow_insecure(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

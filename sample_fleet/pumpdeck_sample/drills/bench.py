@@ -27,6 +27,8 @@ from pumpdeck_fleet.core.receipts import (
     Terms,
 )
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
+from pumpdeck_packaging.agent_release import agent_version
 from pumpdeck_packaging.downgrade import DOWNGRADE_FORMAT, add_signature, sign_downgrade
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key, verify_dsse
@@ -71,6 +73,7 @@ class DrillSite:
         keys = SiteKeys(_publics(root), targets.public, (self._release.public,), (DeployKey(self._laptop.public, 0),))
         settings = TrustSettings(keep_packages=keep_packages)
         self._trust = SiteTrust(folder / SITE, RealFileSystem(), FixedClock(NOW_MS), settings)
+        self._desk = AgentDesk(folder / SITE, self._trust, RealFileSystem(), FixedClock(NOW_MS))
         self.root = self._trust.create(keys, SiteSigners(tuple(root), targets, (self._release,), self._laptop))
 
     def assign(self, built: BuiltPackage, task: str, terms: Terms = NO_TERMS, token: str | None = None) -> dict[str, bytes]:
@@ -85,6 +88,15 @@ class DrillSite:
         word = DowngradeWord(DOWNGRADE_FORMAT, SITE, DEVICE, built.sha256, until_seq, nonce, NOW_MS, "a drill")
         first, second = self._people
         return add_signature(sign_downgrade(word, first), second).decode("utf-8")
+
+    def release_agent(self, data: bytes, *, anew: bool = False) -> dict[str, bytes]:
+        """Release this agent for the site, `anew` under another serial; the files for the device."""
+        content = AgentContent(agent_version(data), canonical.digest(data), len(data))
+        if anew:
+            # Another release in between: its serial stands between the two.
+            self._desk.release(AgentContent("0", "0" * 64, 1), [self._release])
+        self._desk.release(content, [self._release])
+        return dict(self._desk.files())
 
 
 def _publics(keys: list[Ed25519Signer]) -> tuple[PublicKey, ...]:
