@@ -173,6 +173,12 @@ class Outbox:
                 self._count_dropped(dropped)
         return dropped
 
+    def tidy(self) -> None:
+        """Remove what a cut left half-written. Only where nobody else can be writing."""
+        for name in self._fs.listdir(self._folder):
+            if name.endswith(".part"):
+                self._fs.unlink(self._folder / name)
+
     def has_any(self, digests: Collection[str]) -> bool:
         """True when at least one of these waits here."""
         return bool(digests) and any(entry.digest in digests for entry in self._entries())

@@ -215,6 +215,10 @@ class Scorer:
         with self._turn:
             self._outbox.add(items)
 
+    def tidy_outbox(self) -> None:
+        """Remove what a cut left half-written in the outbox; the caller holds the locks of all who write there."""
+        self._outbox.tidy()
+
     def outbox_counts(self) -> OutboxCounts:
         """How full the outbox is."""
         return self._outbox.counts()

@@ -58,6 +58,7 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     # What a cut left behind is put right before the first row is scored.
     if is_once:
         _resume(root)
+        _attempt(lambda: _tidy_outbox(platform, layout, scorer))
         failure = _attempt(scorer.score_spool)
         _say(failure)
         return failure.exit_code if isinstance(failure, PumpdeckError) else int(failure is not None)
@@ -67,6 +68,7 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), lambda *_: service.stop())
     _resume(root)
+    _attempt(lambda: _tidy_outbox(platform, layout, scorer))
     service.run(token, every_s)
     if service.successor:
         # The same process goes on as the agent that shall run now: nobody need be there to start it.
@@ -212,6 +214,12 @@ def _say(failure: Failure | None) -> None:
 def _talk(text: str) -> None:
     sys.stderr.write(f"pumpdeck-agent: {text}\n")
     sys.stderr.flush()
+
+
+def _tidy_outbox(platform: Platform, layout: Layout, scorer: Scorer) -> None:
+    """Once, before anything is scored: with both locks held nobody is writing an item."""
+    with platform.locks.hold(layout.install_lock, 1.0), platform.locks.hold(layout.score_lock, 1.0):
+        scorer.tidy_outbox()
 
 
 def _can_resume(platform: Platform, layout: Layout) -> bool:
