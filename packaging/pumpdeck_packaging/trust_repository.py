@@ -34,6 +34,7 @@ from pumpdeck_packaging.bundle_layout import (
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.provenance import sign_provenance
+from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
@@ -128,8 +129,10 @@ class SiteTrust:
         """True once the site was founded."""
         return self._files.exists
 
-    def create(self, keys: SiteKeys, signers: SiteSigners) -> bytes:
+    def create(self, keys: SiteKeys, signers: SiteSigners, returns: ReturnsPolicy | None = None) -> bytes:
         """Found the site: all roles, nothing released, nothing assigned. Returns the root that devices are enrolled with.
+
+        `returns` says who may read what devices put on sticks; None says nothing, and they stay plain.
 
         Raises:
             ConflictError: it was founded before.
@@ -140,7 +143,7 @@ class SiteTrust:
         with self._lock(self._folder):
             if self.exists:
                 raise ConflictError("has a trust repository already", self.site)
-            draft = Draft(self._now(), slot_of(keys, signers.deploy))
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), returns)
             draft.add_top(keys, signers, 1, 1)
             draft.add_release(1, {}, signers.release)
             draft.publish({}, signers.deploy, draft.next_version(0))
@@ -223,7 +226,8 @@ class SiteTrust:
         with self._lock(self._folder):
             site = self._verified()
             form, released = self._files.newest_release(site)
-            draft = Draft(self._now(), slot_of(keys, signers.deploy))
+            # Who may read returns outlives every key.
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), parse_policy(site.forms[TARGETS]))
             draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
             draft.add_release(form.version + 1, released.targets, signers.release)
             deploy = site.trusted.delegated(DEPLOY)
@@ -231,6 +235,35 @@ class SiteTrust:
             self._check(draft)
             self._files.write(draft.files)
             return draft.files[metadata_name(ROOT, draft.root_version)]
+
+    def returns_policy(self) -> ReturnsPolicy | None:
+        """What this site says of returns on sticks; None when it says nothing."""
+        return parse_policy(self._verified().forms[TARGETS])
+
+    def set_returns(self, returns: ReturnsPolicy, targets: Signer, deploy: Signer) -> int:
+        """Sign who may read returns from now on; gives the targets version. Saying the same again signs nothing.
+
+        Raises:
+            TrustError: not keys of these roles, or nobody could read; nothing is written then.
+        """
+        check_policy(returns, self.site)
+        with self._lock(self._folder):
+            site = self._verified()
+            form = site.forms[TARGETS]
+            if parse_policy(form) == returns:
+                return form.version
+            self._check_signers(site, DEPLOY, [deploy])
+            release, _ = self._files.newest_release(site)
+            draft = Draft(self._now(site), parse_slots(form, site.trusted.targets)[deploy.key_id])
+            draft.add_returns(site.trusted.targets, form.version + 1, returns, targets)
+            draft.lower[RELEASE] = (release.version, release.data)
+            draft.root_version = site.forms[ROOT].version
+            deploy_targets = site.trusted.delegated(DEPLOY).targets
+            draft.publish(deploy_targets, deploy, draft.next_version(self._highest(site)))
+            self._check(draft, {release.name: release.data})
+            self._files.write(draft.files)
+            self._files.prune(site, deploy_targets)
+            return form.version + 1
 
     def files_for(self, device: str, since_root: int = 0) -> list[tuple[str, bytes]]:
         """What an `assign` request to this device carries: metadata and `assign.json`, roots only after `since_root`.
@@ -320,13 +353,13 @@ class SiteTrust:
     def _verified(self) -> VerifiedSite:
         return self._files.verified(self._clock.now_ms())
 
-    def _check(self, draft: Draft) -> None:
+    def _check(self, draft: Draft, also: Mapping[str, bytes] | None = None) -> None:
         """Verify a draft of all roles like a device would, from the root it knows, before anything is written."""
         before = dict(self._files.current_files()) if self.exists else {}
         roots = {name: data for name, data in before.items() if name.endswith(f".{ROOT}.json")}
         first = metadata_name(ROOT, 1)
         state = TrustState("console", self.site, roots.get(first) or draft.files[first])
-        verify_site(state, {**roots, **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
+        verify_site(state, {**roots, **(also or {}), **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
 
     def _highest(self, site: VerifiedSite) -> int:
         return max(site.forms[role].version for role in _FIELD_ROLES)

@@ -101,16 +101,19 @@ class CourierFleet:
         return self.workspace.store.rollouts.load(name or sorted(self.workspace.store.rollouts.states())[-1])
 
 
-def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS) -> CourierFleet:
-    """Two sites with a released package for each device; nothing is assigned yet."""
+def courier_fleet(
+    folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS, *, is_plain: bool = True
+) -> CourierFleet:
+    """Two sites with a released package for each device; nothing is assigned yet. `is_plain`: returns are not encrypted."""
     fleet = courier_sites(small_fleet(2, devices_per_site))
     clock = FixedClock(now_ms)
     small_workspace(folder / "workspace", clock, fleet).close()
     workspace = open_workspace(folder / "workspace", clock=clock)
     keys = folder / "keys"
-    init_trust(
-        workspace, TrustRequest(keys / "root", Source.PLAIN_FILE, str(keys / "mine"), insecure_storage=True)
+    request = TrustRequest(
+        keys / "root", Source.PLAIN_FILE, str(keys / "mine"), insecure_storage=True, plain_returns=is_plain
     )
+    init_trust(workspace, request)
     found = CourierFleet(folder, workspace, clock, {}, ScriptedRunner())
     for device in fleet.devices:
         pumps = tuple(PumpConfig(pump.tag, "esp") for pump in fleet.pumps_by_device[device.id])

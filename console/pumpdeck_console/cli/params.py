@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
-from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.core.errors import FormatError, UsageError
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
@@ -96,3 +97,15 @@ def _choose_key_files(context: click.Context, parameter: click.Parameter, values
         if not name or not sign or not path:
             raise click.BadParameter(f"{text!r} is not NAME=PATH", context, parameter)
         session.key_files[name] = Path(path)
+
+
+def new_passphrase(what: str) -> str:
+    """A new passphrase, typed twice by a person.
+
+    Raises:
+        UsageError: nobody sits here.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("needs a person to type a passphrase", what, hint="run it in a terminal")
+    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, confirmation_prompt=True, err=True)
+    return answer

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential import open_return
 from pumpdeck_console.operations.delivering import collector_of
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.wiring import Workspace
@@ -25,7 +26,7 @@ from pumpdeck_packaging.bundle import BundlePart, WriteReport, bytes_part, claim
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, metadata_file, package_file
 from pumpdeck_packaging.bundle_kept import DeviceName, sign_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
-from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, read_envelope, read_item, returned_devices
+from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, returned_devices
 from pumpdeck_packaging.bundle_stick import Stick, real_stick, stick_errors
 from pumpdeck_packaging.folder_lock import hold_folder
 
@@ -112,8 +113,12 @@ def export_bundle(
 
 
 @operation("bundle.intake", runs_in="worker")
-def intake_bundle(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> IntakeReport:
+def intake_bundle(
+    workspace: Workspace, *, folder: str, allow_plain: bool = False, on_progress: Progress = no_progress
+) -> IntakeReport:
     """Take in what devices put on a stick. In any order, as often as one likes; what is not theirs is refused, device by device.
+
+    `allow_plain`: take returns that lie open although their site demands encryption.
 
     Raises:
         NotFoundError: there is no such folder.
@@ -130,7 +135,7 @@ def intake_bundle(workspace: Workspace, *, folder: str, on_progress: Progress = 
     for number, device in enumerate(names):
         on_progress("take in", number, len(names))
         try:
-            reports.append(_take_in(workspace, stick, device))
+            reports.append(_take_in(workspace, stick, device, allow_plain))
         except PumpdeckError as error:
             problems.append((device, error.sentence()))
     on_progress("take in", len(names), len(names))
@@ -267,14 +272,12 @@ def _package_part(workspace: Workspace, site: str, digest: str, size: int) -> Bu
     return BundlePart(package_file(site, digest), size, digest, lambda: workspace.artifacts.get(digest))
 
 
-def _take_in(workspace: Workspace, stick: Stick, device: str) -> CollectReport:
+def _take_in(workspace: Workspace, stick: Stick, device: str, allow_plain: bool) -> CollectReport:
     with stick_errors(stick.folder):
-        envelope = read_envelope(stick.fs, stick.folder, device)
-        taken = intake_return(
-            collector_of(workspace), device, envelope, lambda item: read_item(stick.fs, stick.folder, device, item)
-        )
+        found = open_return(workspace, stick, device, allow_plain=allow_plain)
+        taken = intake_return(collector_of(workspace), device, found.envelope, found.read_item)
     if taken.is_newest:
-        _keep_envelope(workspace, device, envelope)
+        _keep_envelope(workspace, device, found.envelope)
     return taken.report
 
 
