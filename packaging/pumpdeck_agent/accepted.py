@@ -12,7 +12,11 @@ from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_packaging.trust_floor import FLOOR_MAX_BYTES, TrustFloor, encode_floor, parse_floor
+<<<<<<< HEAD
 from pumpdeck_packaging.verify import AcceptedSite, TrustState, VerifiedAssignment
+=======
+from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, VerifiedMetadata
+>>>>>>> main
 
 _ROOT_MAX_BYTES = 64 * 1024
 _KEPT_MAX_BYTES = 16 * 1024 * 1024
@@ -46,7 +50,7 @@ class Accepted:
             raise TrustError("the trust folder is damaged", self._config.device, hint="enrol the device again") from error
         return TrustState(self._config.device, self._config.site, root, self._kept(), floor, self._config.min_seq)
 
-    def save(self, verified: VerifiedAssignment) -> None:
+    def save(self, verified: VerifiedAssignment | VerifiedMetadata) -> None:
         """Accept: the floor first, since it is what guards; the metadata beside it is only there to compare with."""
         self._save(verified.floor, verified.keep)
 
@@ -58,6 +62,13 @@ class Accepted:
         self.save_floor(floor)
         kept = _Kept({name: data.decode("utf-8") for name, data in keep.items()})
         replace_file(self._fs, self._layout.trust_kept, canonical.encode(kept))
+
+    def save_news(self, before: TrustState, verified: VerifiedAssignment | VerifiedMetadata) -> bool:
+        """Accept what changes nothing but the metadata; False when even that is what it was: flash is not written for nothing."""
+        if (dict(verified.keep), verified.floor) == (dict(before.kept), before.floor):
+            return False
+        self.save(verified)
+        return True
 
     def save_floor(self, floor: TrustFloor) -> None:
         """Never go below these numbers again."""

@@ -23,6 +23,7 @@ from pumpdeck_agent.status import device_status, why_wait
 from pumpdeck_agent.trial import TrialRunner
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.rpc import SUPPORTED_VERSIONS
+from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 
 DEFAULT_LIMITS = AgentLimits()
 COLLECT_MAX_BYTES = 4 * 1024 * 1024
@@ -95,8 +96,14 @@ class Agent:
         return Answer({"digest": digest})
 
     def assign(self, files: Mapping[str, bytes]) -> Answer:
-        """Verify the assignment and carry it out. Raises: TrustError, NotFoundError, BusyError; then nothing changed."""
+        """Verify the assignment and carry it out; without one, take the metadata alone.
+
+        Raises:
+            TrustError, NotFoundError, BusyError: nothing changed.
+        """
         with self.platform.locks.hold(self.layout.install_lock, self.limits.lock_wait_s):
+            if ASSIGNMENT_NAME not in files:
+                return self._installed(self.installer.take_metadata(files))
             return self._installed(self.installer.assign(files))
 
     def resume(self) -> Answer:

@@ -93,7 +93,7 @@ class Api:
             raise HttpError(503, "NO_MODEL: no package is installed on this device.")
         rows = parse_rows(body, self._scorer.pump)
         results = self._scorer.push(rows, is_explained=True)
-        if any(result.notice for result in results):
+        if self._scorer.is_save_due or any(result.notice for result in results):
             self._wake()
         return _json({"rows": [self._row(result) for result in results]})
 

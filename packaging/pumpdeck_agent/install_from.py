@@ -69,6 +69,8 @@ def _take(agent: Agent, stick: Stick) -> StickVisit:
             visit = replace(visit, bundle=reader.index.id)
             if reader.has(assignment_file(agent.config.site, agent.config.device)):
                 visit = _install(agent, reader, visit)
+            elif files := reader.metadata(agent.config.site):
+                agent.assign(files)
             visit = _let_go(agent, reader, visit)
             learn_readers(agent, reader)
     except PumpdeckError as error:

@@ -28,7 +28,7 @@ from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, PumpdeckErro
 from pumpdeck_fleet.core.receipts import Assignment, Outcome, Receipt, ReturnKind
 from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
 from pumpdeck_packaging.trust_rules import ReleasedPackage
-from pumpdeck_packaging.verify import VerifiedAssignment, verify_assignment
+from pumpdeck_packaging.verify import VerifiedAssignment, verify_assignment, verify_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +104,33 @@ class Installer:
         state = self.ready()
         now_ms = self._parts.platform.clock.now_ms()
         synced = self._parts.platform.is_clock_synced()
-        verified = verify_assignment(self._accepted.load(), files, now_ms=now_ms, clock_synced=synced)
+        before = self._accepted.load()
+        verified = verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
         assignment = verified.assignment
         digest = assignment.package_sha256
         receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
         # Once committed, but lost since to a damaged disk: the same word brings it back.
         was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
         if receipt is not None and not was_lost:
+            # The word is an old one, but the metadata around it may revoke a key.
+            self._accepted.save_news(before, verified)
             return Installation(state, receipt)
         is_known = digest in state.failed or self.is_installed(digest)
         if not is_known and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         return self._carry_out(self._accept(state, verified), assignment, verified.package)
+
+    def take_metadata(self, files: Mapping[str, bytes]) -> Installation:
+        """Believe newer metadata that brings no assignment; what runs stays as it is.
+
+        Raises:
+            TrustError, DamagedError: it is not to be believed; nothing changed.
+        """
+        state = self.ready()
+        before = self._accepted.load()
+        now_ms, synced = self._parts.platform.clock.now_ms(), self._parts.platform.is_clock_synced()
+        self._accepted.save_news(before, verify_metadata(before, files, now_ms=now_ms, clock_synced=synced))
+        return Installation(state, None)
 
     def resume(self) -> Installation:
         """Go on with a package that is staged and waited for something."""

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pumpdeck_agent.light_hashes import use_own_hashes
 
+# One thread scores; a pool for each processor would only take memory. Whoever set it knows better.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if sys.argv[1:2] == ["serve"]:
     # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
     use_own_hashes()
@@ -86,6 +89,16 @@ def _veto_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lift", action="store_true", help="trials may start again")
 
 
+def _tuf_client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metadata-dir", type=Path, required=True, help="where the client keeps trusted metadata")
+    parser.add_argument("--metadata-url", help="http address on this computer that serves metadata")
+    parser.add_argument("--target-base-url", help="http address on this computer that serves targets")
+    parser.add_argument("--target-dir", type=Path, help="where verified targets are put")
+    parser.add_argument("--target-name", help="the target's path in the metadata")
+    parser.add_argument("step", choices=["init", "refresh", "download"])
+    parser.add_argument("trusted_root", type=Path, nargs="?", help="for init: the first root")
+
+
 _SUBCOMMANDS = (
     ("rpc", "Talk to a console: RPC frames on standard input and output.", commands.rpc, _no_options),
     ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
@@ -102,6 +115,12 @@ _SUBCOMMANDS = (
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
     ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
+    (
+        "tuf-client",
+        "Test the verifier: speak the command form of tuf-conformance, on loopback only.",
+        commands.tuf_client,
+        _tuf_client_options,
+    ),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )
 

@@ -27,6 +27,8 @@ from pumpdeck_fleet.numeric.frame import Float32
 
 # Rows of one pump that are scored and not saved yet. More than that wait only when the disk takes nothing; then the oldest go.
 UNSAVED_MAX_ROWS = 4096
+# So many rows of one pump are a reason to save at once: each takes 1 kB until then.
+_SAVE_ROWS = 256
 CHANGES_MAX = 1000
 
 
@@ -131,6 +133,11 @@ class Scorer:
     def has_unsaved(self) -> bool:
         """True when `flush` has something to do."""
         return bool(self._unsaved)
+
+    @property
+    def is_save_due(self) -> bool:
+        """True when more rows wait to be saved than memory should be spent on, whatever the time."""
+        return any(len(rows) >= _SAVE_ROWS for rows in list(self._unsaved.values()))
 
     def push(self, rows: Sequence[LiveRow], *, is_explained: bool = False) -> list[RowResult]:
         """Score these rows in order, all or none.

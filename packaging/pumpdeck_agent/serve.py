@@ -5,6 +5,7 @@ One loop does everything that touches the disk; the endpoint's threads only scor
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from pumpdeck_agent.api import Api
 from pumpdeck_agent.config import AgentLimits, Layout, read_config
 from pumpdeck_agent.endpoint import Endpoint
+from pumpdeck_agent.own_command import MAIN, own_command
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
@@ -90,6 +92,9 @@ class Service:
         endpoint = None
         failure = _attempt(self._scorer.package)
         failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
+        # What is loaded now stays for months: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         while not self._stopping.is_set():
             if endpoint is None and self._settings.endpoint.is_on:
                 endpoint = self._listen(token)
@@ -114,7 +119,8 @@ class Service:
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
-        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+        is_due = self._scorer.is_save_due or time.monotonic() - self._saved_at >= self._settings.save_every_s
+        if changes or is_due:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
         if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
@@ -182,7 +188,7 @@ def _can_resume(platform: Platform, layout: Layout) -> bool:
 
 
 def _resume(root: Path) -> None:
-    command = [sys.executable, "-m", "pumpdeck_agent.main", "resume", "--root", str(root)]
+    command = [*own_command(MAIN), "resume", "--root", str(root)]
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=_RESUME_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -125,7 +125,7 @@ def write_bundle(
         for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
             stick.fs.mkdir(folder)
         _remove_unlisted(stick, index)
-        lacking = [part for part in parts if not _is_there(stick, part)]
+        lacking = _lacking(stick, parts, on_progress)
         _check_room(stick, lacking)
         _write_all(stick, lacking, on_progress, workers)
         for path in sorted(_folders(index), reverse=True):
@@ -161,6 +161,18 @@ def _check_room(stick: Stick, lacking: Sequence[BundlePart]) -> None:
     free = stick.fs.free_bytes(stick.folder)
     if free < wanted:
         raise RefusedError("has no room for this bundle", str(stick.folder), expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _lacking(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress) -> list[BundlePart]:
+    """The parts that do not lie there whole; what does is read and proven, whatever an earlier list says of it."""
+    lacking, done, total = [], 0, sum(part.size for part in parts)
+    for part in parts:
+        if not _is_there(stick, part):
+            lacking.append(part)
+        elif part.size:
+            done += part.size
+            on_progress("check what lies there", done, total)
+    return lacking
 
 
 def _is_there(stick: Stick, part: BundlePart) -> bool:

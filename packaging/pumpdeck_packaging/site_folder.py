@@ -11,6 +11,7 @@ writes its versioned files first and the timestamp last, so a cut leaves the old
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
@@ -90,6 +91,14 @@ class SiteFolder:
         lines = [self._fs.read_bytes(self._provenance / name, 64 * 1024 * 1024).splitlines() for name in names]
         return [line for several in lines for line in several]
 
+    def provenance_names(self) -> list[str]:
+        """Names of the files that hold provenance envelopes."""
+        return [name for name in self._fs.listdir(self._provenance) if name.endswith(".intoto.jsonl")]
+
+    def provenance_file(self, name: str) -> bytes:
+        """The bytes of such a file; each line is proven by its own signature when it is used."""
+        return self._fs.read_bytes(self._provenance / name, 64 * 1024 * 1024)
+
     def current_files(self, since_root: int = 0) -> list[tuple[str, bytes]]:
         """Name and bytes of the metadata that counts now, with the roots after `since_root`.
 
@@ -129,17 +138,19 @@ class SiteFolder:
         return verify_site(state, dict(self.current_files()), now_ms=now_ms, clock_synced=False)
 
     def newest_release(self, site: VerifiedSite) -> tuple[MetadataForm, Targets]:
-        """The newest signed release, which the snapshot may not name yet.
+        """The newest release that is signed as it should be; the snapshot may not name it yet.
 
-        Raises:
-            TrustError: it is not signed as it should be.
+        One that does not hold is passed over: its key was revoked since, or a cut left it without the targets that name its keys.
         """
         names = [name for name in self._fs.listdir(self._metadata) if name.endswith(f".{RELEASE}.json")]
-        newest = max((parse_metadata_name(name).version for name in names), default=0)
-        if newest <= site.forms[RELEASE].version:
-            return site.forms[RELEASE], site.trusted.delegated(RELEASE)
-        form = parse_form(metadata_name(RELEASE, newest), self.read(metadata_name(RELEASE, newest)))
-        return form, site.trusted.check_delegated(form)
+        versions = sorted((parse_metadata_name(name).version for name in names), reverse=True)
+        for version in versions:
+            if version <= site.forms[RELEASE].version:
+                break
+            with suppress(TrustError, DamagedError):
+                form = parse_form(metadata_name(RELEASE, version), self.read(metadata_name(RELEASE, version)))
+                return form, site.trusted.check_delegated(form)
+        return site.forms[RELEASE], site.trusted.delegated(RELEASE)
 
     def assignment_bytes(self, device: str, deploy: Targets) -> bytes | None:
         """The assignment of a device as `deploy` names it; None when it has none.

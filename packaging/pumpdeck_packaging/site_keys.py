@@ -104,7 +104,7 @@ def check_site_keys(keys: SiteKeys) -> None:
     """Check numbers and that no key does two people's work.
 
     Raises:
-        UsageError: too few root keys, a slot given twice or out of range, a key that is both release and deploy.
+        UsageError: too few root keys, a slot given twice or out of range, a key in two roles.
     """
     root = [key.key_id for key in keys.root]
     if len(set(root)) != len(root) or not ROOT_MIN_THRESHOLD <= keys.root_threshold <= len(root):
@@ -119,6 +119,9 @@ def check_site_keys(keys: SiteKeys) -> None:
         raise UsageError("needs a slot of its own for each deploy key", "site keys", expected="0-63, each once")
     if release & deploy:
         raise UsageError("gives one key to both release and deploy", "site keys", found=sorted(release & deploy)[0][:12])
+    held = [*root, keys.targets.key_id, *release, *deploy]
+    if twice := sorted({key_id for key_id in held if held.count(key_id) > 1}):
+        raise UsageError("gives one key to two roles", "site keys", expected="a key of its own for each", found=twice[0][:12])
 
 
 def root_of(keys: SiteKeys, version: int, when: SigningTime) -> Root:

@@ -24,26 +24,27 @@ from pumpdeck_packaging.bundle_layout import (
     DEPLOY,
     RELEASE,
     ROOT,
-    SNAPSHOT,
     TARGETS,
-    TIMESTAMP,
     assignment_path,
     metadata_name,
     package_path,
 )
 from pumpdeck_packaging.folder_lock import hold_folder
+from pumpdeck_packaging.metadata_form import parse_form
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.provenance import sign_provenance
 from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
-from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys
+from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys, leaf_of
+from pumpdeck_packaging.trust_change import SiteBase
+from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
+from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change
 from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
 
 Lock = Callable[[Path], AbstractContextManager[None]]
-_FIELD_ROLES = (DEPLOY, SNAPSHOT, TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,25 @@ class SiteTrust:
             self._files.write(draft.files)
             return draft.files[metadata_name(ROOT, 1)]
 
+    def propose_release(self, packages: Sequence[PackageRelease], author: Signer) -> SiteProposal | None:
+        """The unsigned release of these packages, for a site where several people must sign; None when all are released already.
+
+        `author` signs where the packages come from, not the release.
+
+        Raises:
+            TrustError: not a release key of this site.
+        """
+        base = self.base()
+        if author.key_id not in base.site.trusted.targets.get_delegated_role(RELEASE).keyids:
+            raise TrustError("is not a release key of this site", f"{self.site} key {author.key_id[:12]}")
+        new = _new_packages(packages, base.released)
+        if not new:
+            return None
+        when, version = self._now(base.site), base.release.version + 1
+        entries = self._with_new(base, new, version)
+        envelopes = [sign_provenance(one.package.provenance, one.package.sha256, author) for one in new]
+        return propose(base, {RELEASE: leaf_of(RELEASE, version, entries, when)}, envelopes)
+
     def release(self, packages: Sequence[PackageRelease], signers: Sequence[Signer]) -> int:
         """Sign packages for their devices; returns the release version. They reach devices with the next `assign`.
 
@@ -161,16 +181,14 @@ class SiteTrust:
             TrustError: too few release keys, or a key of another role.
         """
         with self._lock(self._folder):
-            site = self._verified()
-            self._check_signers(site, RELEASE, signers)
-            form, current = self._files.newest_release(site)
-            new = [one for one in packages if package_path(one.device, one.package.sha256) not in current.targets]
+            base = self.base()
+            self._check_signers(base.site, RELEASE, signers)
+            new = _new_packages(packages, base.released)
             if not new:
-                return form.version
-            version = form.version + 1
-            entries = current.targets | {target.path: target for target in (_target(one, version) for one in new)}
-            draft = Draft(self._now(site), 0)
-            draft.add_release(version, self._without_old(entries, site.trusted.delegated(DEPLOY)), signers)
+                return base.release.version
+            version = base.release.version + 1
+            draft = Draft(self._now(base.site), 0)
+            draft.add_release(version, self._with_new(base, new, version), signers)
             envelopes = [sign_provenance(one.package.provenance, one.package.sha256, signers[0]) for one in new]
             self._files.write_provenance(version, envelopes)
             self._files.write(draft.files)
@@ -236,6 +254,7 @@ class SiteTrust:
             self._files.write(draft.files)
             return draft.files[metadata_name(ROOT, draft.root_version)]
 
+<<<<<<< HEAD
     def returns_policy(self) -> ReturnsPolicy | None:
         """What this site says of returns on sticks; None when it says nothing."""
         return parse_policy(self._verified().forms[TARGETS])
@@ -264,6 +283,58 @@ class SiteTrust:
             self._files.write(draft.files)
             self._files.prune(site, deploy_targets)
             return form.version + 1
+=======
+    def base(self) -> SiteBase:
+        """What a change of keys or a release by several people starts from, verified.
+
+        Raises:
+            NotFoundError, TrustError, DamagedError: the site was not founded, or its repository does not hold.
+        """
+        site = self._verified()
+        form, released = self._files.newest_release(site)
+        return SiteBase(site, form, released.targets)
+
+    def signing_time(self) -> SigningTime:
+        """This moment, for metadata that others will sign later."""
+        return self._now()
+
+    def publish(self, proposal: SiteProposal, signer: Signer) -> int:
+        """Put a change into force that enough people signed, under snapshot and timestamp of this laptop; the root version then.
+
+        Raises:
+            ConflictError: the site has moved on since it was proposed.
+            TrustError: too few signatures, or this laptop is not among the deploy keys after it; nothing is written then.
+        """
+        with self._lock(self._folder):
+            draft = draft_of_change(proposal, self._base_for(proposal), signer, self._now())
+            self._check(draft)
+            self._files.write(draft.files)
+            return draft.root_version
+
+    def publish_release(self, proposal: SiteProposal) -> int:
+        """Keep a release that enough people signed; returns its version. It reaches devices with the next `assign`.
+
+        Raises:
+            ConflictError: the site has moved on since. TrustError: too few signatures, or it is more than a release.
+        """
+        with self._lock(self._folder):
+            base = self._base_for(proposal)
+            if set(proposal.parts) != {RELEASE}:
+                raise TrustError("is more than a release", f"proposal for {self.site}", found=", ".join(proposal.parts))
+            ((name, data),) = signed_files(proposal).items()
+            form = parse_form(name, data)
+            base.site.trusted.check_delegated(form)
+            self._files.write_provenance(form.version, [envelope.encode("utf-8") for envelope in proposal.provenance])
+            self._files.write({name: data})
+            return form.version
+
+    def _base_for(self, proposal: SiteProposal) -> SiteBase:
+        if proposal.site != self.site:
+            raise TrustError("is for another site", "proposal", expected=self.site, found=proposal.site)
+        base = self.base()
+        check_same_base(proposal, base)
+        return base
+>>>>>>> main
 
     def files_for(self, device: str, since_root: int = 0) -> list[tuple[str, bytes]]:
         """What an `assign` request to this device carries: metadata and `assign.json`, roots only after `since_root`.
@@ -362,7 +433,7 @@ class SiteTrust:
         verify_site(state, {**roots, **(also or {}), **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
 
     def _highest(self, site: VerifiedSite) -> int:
-        return max(site.forms[role].version for role in _FIELD_ROLES)
+        return max(site.forms[role].version for role in FIELD_ROLES)
 
     def _check_signers(self, site: VerifiedSite, role: str, signers: Sequence[Signer]) -> None:
         wanted = site.trusted.targets.get_delegated_role(role)
@@ -389,6 +460,10 @@ class SiteTrust:
                 )
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
+    def _with_new(self, base: SiteBase, new: Sequence[PackageRelease], version: int) -> dict[str, TargetFile]:
+        entries = {**base.released, **{target.path: target for target in (_target(one, version) for one in new)}}
+        return self._without_old(entries, base.site.trusted.delegated(DEPLOY))
+
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
         """The newest packages of each device and the assigned one: release metadata travels with every assignment."""
         by_device: dict[str, list[TargetFile]] = {}
@@ -403,6 +478,10 @@ class SiteTrust:
             if path in entries:
                 kept[path] = entries[path]
         return kept
+
+
+def _new_packages(packages: Sequence[PackageRelease], released: Mapping[str, TargetFile]) -> list[PackageRelease]:
+    return [one for one in packages if package_path(one.device, one.package.sha256) not in released]
 
 
 def _target(one: PackageRelease, version: int) -> TargetFile:

@@ -88,6 +88,15 @@ class VerifiedAssignment:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedMetadata:
+    """A site's metadata without an assignment. `keep` and `floor` replace the device's own."""
+
+    keep: Mapping[str, bytes]
+    floor: TrustFloor
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedSite:
     """A site's metadata as far as TUF and our rules go, before any device's assignment is looked at."""
 
@@ -148,6 +157,22 @@ def verify_assignment(
     )
     keep = {form.name: form.data for form in verified.forms.values()} | {ASSIGNMENT_NAME: data}
     return VerifiedAssignment(assignment, package, keep, floor, repeated, tuple(warnings))
+
+
+def verify_metadata(
+    state: TrustState, files: Mapping[str, bytes], *, now_ms: int, clock_synced: bool
+) -> VerifiedMetadata:
+    """Verify a site's metadata that brings no assignment for this device: a revoked key must not wait for the next package.
+
+    Raises:
+        As `verify_assignment`.
+    """
+    verified = verify_site(state, files, now_ms=now_ms, clock_synced=clock_synced)
+    floor = _raised_floor(state, verified)
+    keep = {form.name: form.data for form in verified.forms.values()}
+    if ASSIGNMENT_NAME in state.kept:
+        keep[ASSIGNMENT_NAME] = state.kept[ASSIGNMENT_NAME]
+    return VerifiedMetadata(keep, floor, verified.warnings)
 
 
 def verify_site(

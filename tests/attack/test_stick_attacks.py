@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pumpdeck_agent.accepted import Accepted
 from pumpdeck_agent.install_from import StickVisit, install_from
 from pumpdeck_fleet.core import canonical
 from pumpdeck_packaging.bundle_index import BundleFile, BundleIndex
@@ -312,7 +313,7 @@ def test_a_package_of_other_bytes_is_refused(scene: Scene, change: Callable[[byt
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
-@pytest.mark.parametrize("name", ["assign/gannet-d1", "timestamp.json", ".snapshot.json", ".release.json", ".deploy.json"])
+@pytest.mark.parametrize("name", ["timestamp.json", ".snapshot.json", ".release.json", ".deploy.json"])
 def test_signed_files_of_other_bytes_are_refused(scene: Scene, name: str, change: Callable[[bytes], bytes]) -> None:
     """Each signed file in each way, with a list that fits."""
     path = scene.path(name)
@@ -321,9 +322,9 @@ def test_signed_files_of_other_bytes_are_refused(scene: Scene, name: str, change
     scene.refused()
 
 
-@pytest.mark.parametrize("name", ["assign/gannet-d1", "timestamp.json", ".targets.json", "1.root.json", "PACKAGE"])
+@pytest.mark.parametrize("name", ["timestamp.json", ".targets.json", "1.root.json", "PACKAGE"])
 def test_a_missing_file_is_refused(scene: Scene, name: str) -> None:
-    """Any file is deleted and the list made to fit; without an assignment the stick brings nothing."""
+    """Any file is deleted and the list made to fit."""
     (scene.package_path if name == "PACKAGE" else scene.path(name)).unlink()
     scene.fit_index()
     if name == "1.root.json":
@@ -331,6 +332,23 @@ def test_a_missing_file_is_refused(scene: Scene, name: str) -> None:
         assert scene.visit().outcome == "committed"
         return
     scene.refused()
+
+
+def test_a_withheld_assignment_changes_nothing_that_runs(scene: Scene) -> None:
+    """The assignment is taken off an honest stick: the metadata counts, since it may revoke a key; what runs and its seq stay."""
+    path, listed = scene.path("assign/gannet-d1"), (scene.folder / "bundle.json").read_bytes()
+    withheld = path.read_bytes()
+    path.unlink()
+    scene.fit_index()
+    bench, layout = scene.bench, scene.bench.agent().layout
+    runs, floor = scene.standing(), Accepted(bench.fs, layout, bench.config).load().floor
+    assert scene.visit().outcome == "none"
+    after = Accepted(bench.fs, layout, bench.config).load().floor
+    assert scene.standing()[:5] == runs[:5] and scene.standing()[6:9] == runs[6:9]
+    assert after.seq == floor.seq and after.roles["deploy"].number > floor.roles["deploy"].number
+    path.write_bytes(withheld)
+    (scene.folder / "bundle.json").write_bytes(listed)
+    assert scene.visit().outcome == "committed"
 
 
 def test_a_sparse_giant_is_refused_unread(scene: Scene) -> None:

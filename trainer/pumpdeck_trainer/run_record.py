@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pumpdeck_fleet.core.canonical import digest, encode
@@ -59,5 +59,7 @@ def _pump(pump: TrainedPump, judged: Judged, snapshot: Snapshot) -> dict[str, An
         "rows": pump.rows,
         "used": pump.used,
         "excluded": pump.excluded,
-        "replay": judged,
+        "flags": pump.flags,
+        # Who was champion at the time is no part of what the run depended on.
+        "replay": replace(judged, contest=None),
     }

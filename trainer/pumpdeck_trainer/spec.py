@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import tomli
@@ -37,8 +37,11 @@ class ChannelSpec:
 class GateThresholds:
     """Where the quality gates stand.
 
-    replay_alarms_warn: alarms per pump and 30 days in the replay, mean over pumps. excluded_share_warn: share of
-    rows left out of training. parity_*: least share of equal alarm flags and largest relative difference of scores.
+    replay_alarms_*: alarms per pump and 30 days in the replay, mean over pumps. excluded_share_*: share of rows left out
+    of training. parity_*: least share of equal alarm flags and largest relative difference of scores. champion_margin,
+    slice_margin: by what part the false-alarm rate may pass the champion's, over all pumps and in one slice.
+    backtest_over_*: share of pumps beyond their own alarm budget. coverage_*: least share of the type's pumps that the data
+    holds, least number of seasons, least share of rows in each third of an operating channel's range.
     """
 
     parity_flags: float = 0.9999
@@ -46,6 +49,15 @@ class GateThresholds:
     replay_alarms_warn: float = 2.0
     replay_alarms_refuse: float = 10.0
     excluded_share_warn: float = 0.3
+    excluded_share_refuse: float = 0.95
+    champion_margin: float = 0.25
+    slice_margin: float = 0.5
+    backtest_over_warn: float = 0.1
+    backtest_over_refuse: float = 0.5
+    coverage_pumps_warn: float = 0.8
+    coverage_pumps_refuse: float = 0.0
+    coverage_seasons_warn: int = 1
+    coverage_regime_warn: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,11 @@ class PipelineSpec:
         """SHA-256 of the canonical spec: the pipeline digest of a run's lineage."""
         return digest(encode(self))
 
+    @property
+    def learning_digest(self) -> str:
+        """SHA-256 of what decides what is learned and replayed: gates judge that, they do not change it."""
+        return digest(encode(replace(self, gates=GateThresholds())))
+
 
 class _Features(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     window_s: float | None = None
@@ -113,6 +130,15 @@ class _Gates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     replay_alarms_warn: float = 2.0
     replay_alarms_refuse: float = 10.0
     excluded_share_warn: float = 0.3
+    excluded_share_refuse: float = 0.95
+    champion_margin: float = 0.25
+    slice_margin: float = 0.5
+    backtest_over_warn: float = 0.1
+    backtest_over_refuse: float = 0.5
+    coverage_pumps_warn: float = 0.8
+    coverage_pumps_refuse: float = 0.0
+    coverage_seasons_warn: int = 1
+    coverage_regime_warn: float = 0.01
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

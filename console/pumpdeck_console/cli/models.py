@@ -62,12 +62,24 @@ _COMPARE_COLUMNS = {
         *(Column(name, right=True) for name in ("appear", "vanish")),
     ),
 }
+_PROFILE_COLUMNS = {
+    "setting": tuple(
+        Column(name, right=True)
+        for name in ("threads", "spinning", "batch", "p50_us", "p99_us", "rows_per_s", "cpu_us", "cpu_pct", "rss_mb")
+    ),
+    "class": (
+        Column("device_class"),
+        *(Column(name, right=True) for name in ("pumps", "threads", "latency_limit_us", "memory_max_mb", "cpu_quota_pct")),
+        Column("verdict"),
+        Column("reason"),
+    ),
+}
 _EMPTY = "No model version yet. Make one with: pumpdeck train"
 
 
 @click.group(cls=LazyGroup, default="list")
 def models() -> None:
-    """List model versions, show, compare, promote or demote one."""
+    """List model versions, show, compare, profile, promote or demote one."""
 
 
 @models.command("list")
@@ -114,6 +126,7 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
             "run": found.run_record_digest,
             "onnx_digest": found.onnx_digest,
             "provisional": sum(pump.provisional for pump in found.pumps),
+            "judged_against": found.judged_against or None,
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
             **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
         },
@@ -125,19 +138,25 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
 @click.argument("model")
 @click.argument("version", default="")
 @click.option("--reason", default="", help="Why; goes into the audit chain.")
+@click.option("--override", is_flag=True, help="Although a quality gate refused it; takes two people, each with a --reason.")
 @json_option
 @click.pass_obj
-def promote(session: Session, model: str, version: str, reason: str, as_json: bool) -> None:
+def promote(session: Session, model: str, version: str, reason: str, override: bool, as_json: bool) -> None:
     """Make a version of MODEL the champion; the one before becomes previous.
 
     VERSION is a number or an alias; without it the candidate.
     """
     from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
 
-    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason)
+    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason, override=override)
     _write_aliases(report, as_json)
-    if not report.changed:
+    if report.missing_people:
+        say(f"Noted. Nothing changed yet: {report.missing_people} more must say the same with --override and a reason.")
+    elif not report.changed:
         say("It was the champion already; nothing changed.")
+    elif report.was and report.judged_against != report.was:
+        against = f"v{report.judged_against}" if report.judged_against else "no champion"
+        say(f"It was judged against {against}, not v{report.was}: pumpdeck models compare {model} {report.was} {report.champion}")
 
 
 @models.command("demote")
@@ -150,6 +169,30 @@ def demote(session: Session, model: str, reason: str, as_json: bool) -> None:
     from pumpdeck_console.operations.models import demote as do_demote  # deferred: help needs none of it
 
     _write_aliases(do_demote(session.workspace(), model=model, reason=reason), as_json)
+
+
+@models.command("profile")
+@click.argument("model")
+@click.argument("version", default="")
+@click.option("--by", type=click.Choice(["setting", "class"]), default="setting", show_default=True, help="A row each.")
+@json_option
+@click.pass_obj
+def profile(session: Session, model: str, version: str, by: str, as_json: bool) -> None:
+    """Measure a version of MODEL on this computer: threads, spinning and rows a call, each in a fresh process.
+
+    Nothing that is shipped changes: packages, services and containers take their settings from a rule on the device class,
+    which is shown beside the figures.
+    """
+    from pumpdeck_console.operations.profiling import profile_version  # deferred: help needs none of it
+
+    with ProgressLine() as progress:
+        report = profile_version(session.workspace(), model=model, which=_which(version), on_progress=progress)
+    kinds: dict[str, tuple[Any, ...]] = {"setting": report.figures, "class": report.classes}
+    rows = [dataclasses.asdict(row) for row in kinds[by]]
+    write_rows(rows, _PROFILE_COLUMNS[by], as_json=as_json, empty="No device has a pump of this type.")
+    fastest = f"{report.fastest_threads} threads, {'' if report.fastest_spinning else 'not '}spinning"
+    says = "agrees with" if report.agrees else "is slower than"
+    say(f"{model} v{report.version} on {report.machine}: fastest row with {fastest}; the rule {says} what was measured")
 
 
 @models.command("compare")
@@ -192,6 +235,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
             "champion": report.champion,
             "previous": report.previous or None,
             "changed": report.changed,
+            **({"missing_people": report.missing_people} if report.missing_people else {}),
         },
         as_json=as_json,
     )
@@ -199,7 +243,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
 
 @click.group(cls=LazyGroup, default="list")
 def runs() -> None:
-    """List training runs, show or replay one."""
+    """List training runs, show, compare or replay one."""
 
 
 @runs.command("list")

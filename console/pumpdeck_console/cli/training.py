@@ -12,6 +12,7 @@ from pumpdeck_console.cli.output import Column, json_option, say, show_digest, w
 from pumpdeck_console.cli.params import WHEN
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED
+from pumpdeck_fleet.core.registry import GateVerdict
 
 _COLUMNS = (
     Column("model"),
@@ -57,7 +58,7 @@ def train(
             on_progress=progress,
         )
     write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")
-    refused = [row for row in report.models if not row.version]
+    refused = [row for row in report.models if row.verdict == GateVerdict.REFUSE]
     if refused:
         say(f"Refused: {', '.join(row.model for row in refused)}")
         return EXIT_REFUSED

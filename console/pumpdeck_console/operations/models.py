@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pumpdeck_console.operations import overriding
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
-from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, UsageError
+from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 
 CARD_MAX_BYTES = 1024 * 1024
@@ -28,12 +29,18 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class PromoteReport:
-    """What the aliases of a model are now; a number is 0 where there is none."""
+    """What the aliases of a model are now; a number is 0 where there is none.
+
+    missing_people: how many more must override a refusal. judged_against, was: the champion at registration and before this.
+    """
 
     model: str
     champion: int
     previous: int
     changed: bool
+    missing_people: int = 0
+    judged_against: int = 0
+    was: int = 0
 
 
 def worst_verdict(version: ModelVersion) -> GateVerdict:
@@ -99,25 +106,29 @@ def read_card(workspace: Workspace, *, model: str, which: str = "") -> str:
 
 
 @operation("models.promote", runs_in="worker")
-def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = "") -> PromoteReport:
+def promote(
+    workspace: Workspace, *, model: str, which: str = "", reason: str = "", override: bool = False
+) -> PromoteReport:
     """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
 
+    A version that a gate refused needs `override` from two people, each with a reason; the first one's word is kept in the
+    audit chain and changes no alias.
+
     Raises:
-        GateRefusedError: a quality gate refused this version.
+        GateRefusedError: a quality gate refused this version. UsageError: an override without a reason.
     """
     version = find_version(workspace, model, which)
-    refused = [gate for gate in version.gates if gate.verdict is GateVerdict.REFUSE]
-    if refused:
-        raise GateRefusedError(
-            "a quality gate refused this version",
-            f"{model} {version.number}",
-            found=f"{refused[0].name}: {refused[0].reason}",
-        )
     with workspace.store.atomic() as store:
         old = store.registry.aliases(model)
         champion, previous = old.get(Alias.CHAMPION, 0), old.get(Alias.PREVIOUS, 0)
         if champion == version.number:
             return PromoteReport(model, champion, previous, changed=False)
+        if version.refusals:
+            missing = overriding.override(workspace, version, reason) if override else overriding.missing(workspace, version)
+            if missing and not override:
+                overriding.refuse(version)
+            if missing:
+                return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
         store.registry.set_alias(model, Alias.CHAMPION, version.number)
         if champion:
             store.registry.set_alias(model, Alias.PREVIOUS, champion)
@@ -128,7 +139,8 @@ def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = 
             reason=reason,
             digests={"content": version.content_digest},
         )
-    return PromoteReport(model, version.number, champion or previous, changed=True)
+    judged = version.judged_against
+    return PromoteReport(model, version.number, champion or previous, changed=True, judged_against=judged, was=champion)
 
 
 @operation("models.demote", runs_in="worker")

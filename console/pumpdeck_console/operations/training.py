@@ -6,11 +6,15 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.models import worst_verdict
+from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
+from pumpdeck_console.operations.profiling import profile_gate
+from pumpdeck_console.operations.quality_gates import fleet_gates, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
@@ -18,11 +22,12 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Pump, PumpType
 from pumpdeck_fleet.core.ports import Progress
-from pumpdeck_fleet.core.registry import Alias, GateVerdict
+from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 from pumpdeck_fleet.core.telemetry import Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_trainer.cache import FolderCache, NoCache
+from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
@@ -44,7 +49,10 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainedRow:
-    """What became of one pump type. `version` is 0 when a quality gate refused; `is_new` is false for content known before."""
+    """What became of one pump type; `is_new` is false for content known before.
+
+    `version` is 0 when nothing was registered (parity); what another gate refused is registered without an alias.
+    """
 
     pump_type: str
     model: str
@@ -87,8 +95,9 @@ def train_models(
     types = _types(workspace, pump_type)
     options = TrainOptions(use_cache, note, until_ms)
     rows = tuple(_train_type(workspace, one, options, on_progress) for one in types)
-    if len(rows) == 1 and not rows[0].version:
-        raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason)
+    if len(rows) == 1 and rows[0].verdict == GateVerdict.REFUSE:
+        hint = f"see it with: pumpdeck models show {rows[0].model} {rows[0].version}" if rows[0].version else ""
+        raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason, hint=hint)
     return TrainReport(rows)
 
 
@@ -166,9 +175,10 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
         fleetwide=Fleetwide(LokyWorkers(os.cpu_count() or 1), partial(open_source, workspace.root)),
+        champion=load_champion(workspace, spec.model),
     )
     trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
-    return _register(workspace, trained, options)
+    return register(workspace, trained, context.champion, options)
 
 
 def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:
@@ -177,44 +187,56 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
     return TrainingRequest(tuple(sorted(spans)), end_ms - round(spec.reference_days * DAY_MS), end_ms)
 
 
-def _register(workspace: Workspace, trained: TrainedModel, options: TrainOptions) -> TrainedRow:
+def register(
+    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions
+) -> TrainedRow:
+    """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
+    fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
+    gates = (*trained.gates, *fleet_gates(workspace, trained, champion), fits)
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
     for data in (*trained.artifacts(), canonical.encode(trained.spec)):
         workspace.artifacts.put(data)
-    version = trained.version(0, workspace.clock.now_ms(), options.note)
+    version = replace(
+        trained.version(0, workspace.clock.now_ms(), options.note),
+        gates=gates,
+        judged_against=champion.number if champion else 0,
+    )
     digests = {
         "run": version.run_record_digest,
         "snapshot": trained.lineage.snapshot_digest,
         "content": trained.content_digest,
     }
-    refusals = trained.refusals
     with workspace.store.atomic() as store:
-        if refusals:
-            reason = f"{refusals[0].name}: {refusals[0].reason}"
+        hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
+        if hard:
+            reason = f"{hard[0].name}: {hard[0].reason}"
             store.audit.append(workspace.actor, "train.refused", trained.model, reason=reason, digests=digests)
-            return _row(trained, 0, is_new=False, reason=reason)
+            return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
-        store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
+        # What was registered first keeps the verdicts of its day.
+        kept = store.registry.version(trained.model, number)
         said = "" if is_new else "the same content as before"
+        if kept.refusals:
+            said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
+        else:
+            store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
         store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
-    return _row(trained, number, is_new=is_new, reason=said)
+    return _row(trained, kept, is_new=is_new, reason=said)
 
 
-def _row(trained: TrainedModel, number: int, *, is_new: bool, reason: str) -> TrainedRow:
-    verdicts = {gate.verdict for gate in trained.gates}
-    worst = next((one for one in (GateVerdict.REFUSE, GateVerdict.WARN) if one in verdicts), GateVerdict.PASS)
+def _row(trained: TrainedModel, version: ModelVersion, *, is_new: bool, reason: str) -> TrainedRow:
     return TrainedRow(
         pump_type=trained.spec.pump_type,
         model=trained.model,
-        version=number,
+        version=version.number,
         is_new=is_new,
         run=canonical.digest(trained.run_record),
         content_digest=trained.content_digest,
         snapshot_digest=trained.lineage.snapshot_digest,
         pumps=len(trained.pumps),
         left_out=len(trained.left_out),
-        verdict=worst.value,
+        verdict=worst_verdict(version).value,
         reason=reason,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
@@ -68,8 +68,19 @@ def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms
 
 
 def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int) -> Rollout:
-    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError."""
-    return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError.
+
+    One that another workspace drives keeps its state here: the approval counts when that workspace hears of it by sync.
+    """
+    if rollout_id not in store.rollouts.homes():
+        return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    with store.atomic():
+        before = store.rollouts.load(rollout_id)
+        after, _ = before.receive(ev.Approve(now_ms, actor, plan_digest))
+        rollout = replace(before, approvals=after.approvals)
+        store.rollouts.save(rollout)
+        store.audit.append(actor, "rollout.approve", rollout_id, digests={"plan": plan_digest})
+        return rollout
 
 
 def start(
@@ -164,7 +175,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
 
     Each rollout's step is a transaction of its own.
     """
-    states = store.rollouts.states()
+    states, elsewhere = store.rollouts.states(), store.rollouts.homes()
     waiting = {rollout for _, rollout in store.rollouts.live_tasks().values()}
     moving = [
         rollout_id
@@ -172,7 +183,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
         if state in (RolloutState.RUNNING, RolloutState.HALTED) or rollout_id in waiting
     ]
     after = []
-    for rollout_id in moving:
+    for rollout_id in [one for one in moving if one not in elsewhere]:
         with store.atomic():
             rollout = store.rollouts.load(rollout_id)
             others = [store.rollouts.load(other) for other in moving if other != rollout_id]
@@ -181,6 +192,21 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
             events = [*_observations(store, fleet, rollout, now_ms), ev.Tick(now_ms, closed, busy)]
             after.append(feed(store, rollout_id, events).rollout)
     return tuple(after)
+
+
+def adopt(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """Drive a rollout here from now on that another workspace drove; what is under way goes on from here.
+
+    The other workspace learns of it at its next sync and stops; until then the devices decide by number, as always.
+    """
+    with store.atomic():
+        rollout = store.rollouts.load(rollout_id)
+        if rollout_id not in store.rollouts.homes():
+            return rollout
+        store.rollouts.set_home(rollout_id, store.workspace)
+        store.outbox.add([one for one in rollout.outstanding(now_ms) if isinstance(one, ev.Deliver)])
+        store.audit.append(actor, "rollout.adopt", rollout_id, reason, {"plan": rollout.plan_digest})
+        return rollout
 
 
 def redundancy_groups(fleet: Fleet, device: str) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ class Migration:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "first schema", schema.FIRST),
     Migration(2, "counters of returns", schema.RETURN_COUNTERS),
+    Migration(3, "inventory of sticks", schema.STICKS),
+    Migration(4, "merging", schema.MERGING),
 )
 
 

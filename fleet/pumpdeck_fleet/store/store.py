@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout import Rollout
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
+    from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.sticks import StickTable
 
 
 class Store:
@@ -41,10 +43,10 @@ class Store:
         self.workspace = _workspace(sql)
         self.labels = LabelTable(sql)
         self.sources = SourceTable(sql, clock)
-        self.registry = RegistryTable(sql)
+        self.registry = RegistryTable(sql, clock, self.workspace)
         self.packages = PackageTable(sql)
         self.audit = AuditTable(sql, clock, self.workspace)
-        self.persons = PersonTable(sql, new_hex)
+        self.persons = PersonTable(sql, new_hex, self.workspace)
         self.devices = DeviceTable(sql)
         self.receipts = ReceiptTable(sql, clock)
         self.alarms = AlarmTable(sql)
@@ -118,7 +120,7 @@ class Store:
         """Rollouts as they stand."""
         from pumpdeck_fleet.core.rollout import Rollout  # deferred: lists of pumps need no rollout
 
-        return RolloutTable(self._sql, self.clock, Rollout)
+        return RolloutTable(self._sql, self.clock, Rollout, self.workspace)
 
     @cached_property
     def outbox(self) -> OutboxTable[Command]:
@@ -126,6 +128,19 @@ class Store:
         from pumpdeck_fleet.core.rollout_events import Command  # deferred: lists of pumps need no rollout
 
         return OutboxTable(self._sql, self.clock, get_args(Command))
+
+    @cached_property
+    def sticks(self) -> StickTable:
+        """Which stick is where."""
+        from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
+
+        return StickTable(self._sql)
+
+    def side(self) -> Side:
+        """This store as merging sees it; for `store/merge.py` and its like."""
+        from pumpdeck_fleet.store.merge_tables import Side  # deferred: only merging needs it
+
+        return Side(self._sql, self.workspace)
 
     def facts(self) -> dict[str, facts.PumpFacts]:
         """What is known of every pump the store has heard of, by pump."""
