@@ -12,11 +12,7 @@ from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_packaging.trust_floor import FLOOR_MAX_BYTES, TrustFloor, encode_floor, parse_floor
-<<<<<<< HEAD
-from pumpdeck_packaging.verify import AcceptedSite, TrustState, VerifiedAssignment
-=======
 from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, VerifiedMetadata
->>>>>>> main
 
 _ROOT_MAX_BYTES = 64 * 1024
 _KEPT_MAX_BYTES = 16 * 1024 * 1024
@@ -52,15 +48,8 @@ class Accepted:
 
     def save(self, verified: VerifiedAssignment | VerifiedMetadata) -> None:
         """Accept: the floor first, since it is what guards; the metadata beside it is only there to compare with."""
-        self._save(verified.floor, verified.keep)
-
-    def save_site(self, accepted: AcceptedSite) -> None:
-        """Accept newer words of the site that assign this device nothing."""
-        self._save(accepted.floor, accepted.keep)
-
-    def _save(self, floor: TrustFloor, keep: Mapping[str, bytes]) -> None:
-        self.save_floor(floor)
-        kept = _Kept({name: data.decode("utf-8") for name, data in keep.items()})
+        self.save_floor(verified.floor)
+        kept = _Kept({name: data.decode("utf-8") for name, data in verified.keep.items()})
         replace_file(self._fs, self._layout.trust_kept, canonical.encode(kept))
 
     def save_news(self, before: TrustState, verified: VerifiedAssignment | VerifiedMetadata) -> bool:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import open_word
 from pumpdeck_agent.return_readers import learn_readers, readers_of, write_return
 from pumpdeck_agent.stick_page import VisitWords, page
 from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+from pumpdeck_packaging.age_box import sealed_bytes_max
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, package_file
 from pumpdeck_packaging.bundle_kept import KEPT_MAX_BYTES, DeviceName, verify_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
@@ -98,18 +100,18 @@ def _bring_package(agent: Agent, reader: BundleReader, files: dict[str, bytes]) 
     state = Accepted(platform.fs, agent.layout, config).load()
     now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
     package = verify_assignment(state, files, now_ms=now_ms, clock_synced=synced).package
-    data = reader.read(package_file(config.site, package.sha256), package.bytes)
+    data = reader.read(package_file(config.site, package.stored_sha256), package.bytes)
     pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     hashes = b"".join(bytes.fromhex(digest_of(piece)) for piece in pieces)
     with platform.locks.hold(agent.layout.install_lock, agent.limits.lock_wait_s):
         incoming = agent.installer.incoming
-        missing = incoming.missing(package.sha256, len(data), hashes)
+        missing = incoming.missing(package.stored_sha256, len(data), hashes)
         if missing.complete:
             return
         for first, count in missing.runs:
             for index in range(first, first + count):
-                incoming.write_chunk(package.sha256, index, pieces[index])
-        incoming.seal(package.sha256, len(data))
+                incoming.write_chunk(package.stored_sha256, index, pieces[index])
+        incoming.seal(package.stored_sha256, len(data))
 
 
 def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit:
@@ -123,7 +125,9 @@ def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit
         now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
         site = verify_site(state, reader.metadata(config.site), now_ms=now_ms, clock_synced=synced)
         name = DeviceName(config.site, config.device)
-        agent.ack(verify_kept(reader.read(path, KEPT_MAX_BYTES), name, site, agent.pen.signer.public))
+        word = reader.read(path, sealed_bytes_max(KEPT_MAX_BYTES))
+        word = open_word(platform.fs, agent.layout, word, "kept word", KEPT_MAX_BYTES)
+        agent.ack(verify_kept(word, name, site, agent.pen.signer.public))
     except PumpdeckError as error:
         return replace(visit, note=error.sentence())
     return visit

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import unseal_incoming
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
 from pumpdeck_agent.journal import Journal, JournalKind, JournalLine
@@ -116,6 +117,8 @@ class Installer:
             self._accepted.save_news(before, verified)
             return Installation(state, receipt)
         is_known = digest in state.failed or self.is_installed(digest)
+        if not is_known:
+            unseal_incoming(self._fs, self._layout, self.incoming, verified.package)
         if not is_known and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         return self._carry_out(self._accept(state, verified), assignment, verified.package)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import make_age_key
 from pumpdeck_agent.return_items import close_open_segments
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.receipts import ReturnIndex, ReturnItem
@@ -17,8 +18,8 @@ from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME, TARGETS
 from pumpdeck_packaging.bundle_reader import BundleReader
 from pumpdeck_packaging.bundle_returns import MAX_ITEMS, ReturnWriter
 from pumpdeck_packaging.bundle_stick import Stick
-from pumpdeck_packaging.returns_policy import parse_policy
-from pumpdeck_packaging.verify import accept_site
+from pumpdeck_packaging.returns_policy import policy_in
+from pumpdeck_packaging.verify import verify_metadata
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
@@ -42,10 +43,10 @@ def learn_readers(agent: Agent, reader: BundleReader) -> None:
         now_ms, synced = agent.platform.clock.now_ms(), agent.platform.is_clock_synced()
         with agent.platform.locks.hold(agent.layout.install_lock, agent.limits.lock_wait_s):
             state = accepted.load()
-            found = accept_site(state, files, now_ms=now_ms, clock_synced=synced)
+            found = verify_metadata(state, files, now_ms=now_ms, clock_synced=synced)
             before = state.floor.roles.get(TARGETS)
-            if before is None or found.site.forms[TARGETS].version > before.number:
-                accepted.save_site(found)
+            if before is None or found.floor.roles[TARGETS].number > before.number:
+                accepted.save_news(state, found)
 
 
 def readers_of(agent: Agent) -> Mapping[str, str]:
@@ -59,13 +60,13 @@ def readers_of(agent: Agent) -> Mapping[str, str]:
     try:
         # The floor is asked too: kept files that a power cut emptied, or a thief put back, must not name old readers. Time is
         # not: what was accepted in time stays the newest word there is.
-        site = accept_site(state, files, now_ms=agent.platform.clock.now_ms(), clock_synced=False).site
+        found = verify_metadata(state, files, now_ms=agent.platform.clock.now_ms(), clock_synced=False)
     except PumpdeckError as error:
         hint = "bring a stick that was exported for this site"
         raise TrustError(
             "does not know who may read its return", agent.config.device, found=error.what, hint=hint
         ) from error
-    policy = parse_policy(site.forms[TARGETS])
+    policy = policy_in({name: data for name, data in found.keep.items() if name != ASSIGNMENT_NAME})
     return policy.readers if policy else {}
 
 
@@ -91,7 +92,8 @@ def write_return(agent: Agent, stick: Stick, readers: Mapping[str, str]) -> tupl
     if readers:
         from pumpdeck_packaging.sealed_return import ReturnSigner, write_sealed  # deferred: plain sites need no age
 
-        return write_sealed(stick, device, readers, items, ReturnSigner(next_index, agent.pen.sign))
+        age_key = make_age_key(agent.platform.fs, agent.layout)
+        return write_sealed(stick, device, readers, items, ReturnSigner(next_index, agent.pen.sign, age_key))
     writer, written = ReturnWriter(stick, device), []
     for item, data in items:
         writer.put(item.digest, data)

@@ -13,7 +13,8 @@ from typing import Any
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import TrustError
 from pumpdeck_fleet.core.ids import is_name
-from pumpdeck_packaging.metadata_form import MetadataForm
+from pumpdeck_packaging.bundle_layout import TARGETS
+from pumpdeck_packaging.metadata_form import MetadataForm, parse_form
 
 POLICY_FIELD = "pumpdeck_returns"
 POLICY_FORMAT = 1
@@ -47,6 +48,18 @@ def parse_policy(form: MetadataForm) -> ReturnsPolicy | None:
     policy = canonical.from_plain(ReturnsPolicy, signed[POLICY_FIELD], f"{form.name}.{POLICY_FIELD}")
     check_policy(policy, form.name)
     return policy
+
+
+def policy_in(files: Mapping[str, bytes]) -> ReturnsPolicy | None:
+    """As `parse_policy`, of the targets file in a verified set.
+
+    Raises:
+        TrustError: it says something that cannot be followed, or there is none.
+    """
+    names = [name for name in files if name.endswith(f".{TARGETS}.json")]
+    if len(names) != 1:
+        raise TrustError("is not there once", f"{TARGETS} metadata", found=len(names))
+    return parse_policy(parse_form(names[0], files[names[0]]))
 
 
 def policy_fields(policy: ReturnsPolicy | None) -> dict[str, Any]:

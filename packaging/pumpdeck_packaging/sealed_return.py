@@ -41,7 +41,10 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True)
 class SealedReturn:
-    """What a device signs over an encrypted return. `items` are in the order of the index that `index` holds."""
+    """What a device signs over an encrypted return. `items` are in the order of the index that `index` holds.
+
+    `age_key` is the device's own: what is meant for it alone is encrypted to that.
+    """
 
     format: int
     device: str
@@ -50,6 +53,7 @@ class SealedReturn:
     recipients: Mapping[str, str]
     index: SealedFile
     items: tuple[SealedFile, ...]
+    age_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class ReturnSigner:
 
     next_index: Callable[[tuple[ReturnItem, ...]], tuple[ReturnIndex, bytes]]
     sign: Callable[[bytes, str], bytes]
+    age_key: str = ""
 
 
 def write_sealed(
@@ -79,7 +84,8 @@ def write_sealed(
         listed.append(item)
     index, envelope = signer.next_index(tuple(listed))
     sealed_index = _put(writer, encrypt(envelope, keys, device))
-    whole = SealedReturn(SEALED_FORMAT, device, index.counter, index.at_ms, dict(readers), sealed_index, tuple(files))
+    counts = (index.counter, index.at_ms)
+    whole = SealedReturn(SEALED_FORMAT, device, *counts, dict(readers), sealed_index, tuple(files), signer.age_key)
     writer.finish(signer.sign(canonical.encode(whole), SEALED_PAYLOAD_TYPE))
     return tuple(listed)
 

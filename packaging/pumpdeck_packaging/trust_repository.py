@@ -27,13 +27,13 @@ from pumpdeck_packaging.bundle_layout import (
     TARGETS,
     assignment_path,
     metadata_name,
-    package_path,
 )
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.metadata_form import parse_form
-from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.provenance import sign_provenance
+from pumpdeck_packaging.release_entries import PackageRelease, new_packages, package_paths, sealed_in, with_new
 from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
+from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
@@ -41,7 +41,7 @@ from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteS
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
 from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change
-from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
+from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
 
 Lock = Callable[[Path], AbstractContextManager[None]]
@@ -53,19 +53,6 @@ class TrustSettings:
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_packages: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class PackageRelease:
-    """A package to release for the device it was built for, with its models' version numbers in this workspace."""
-
-    package: BuiltPackage
-    versions: Mapping[str, int]
-
-    @property
-    def device(self) -> str:
-        """The device the package was built for."""
-        return self.package.manifest.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +151,7 @@ class SiteTrust:
         base = self.base()
         if author.key_id not in base.site.trusted.targets.get_delegated_role(RELEASE).keyids:
             raise TrustError("is not a release key of this site", f"{self.site} key {author.key_id[:12]}")
-        new = _new_packages(packages, base.released)
+        new = new_packages(packages, base.released)
         if not new:
             return None
         when, version = self._now(base.site), base.release.version + 1
@@ -183,7 +170,7 @@ class SiteTrust:
         with self._lock(self._folder):
             base = self.base()
             self._check_signers(base.site, RELEASE, signers)
-            new = _new_packages(packages, base.released)
+            new = new_packages(packages, base.released)
             if not new:
                 return base.release.version
             version = base.release.version + 1
@@ -254,7 +241,14 @@ class SiteTrust:
             self._files.write(draft.files)
             return draft.files[metadata_name(ROOT, draft.root_version)]
 
-<<<<<<< HEAD
+    def sealed_package(self, device: str, sha256: str) -> SealedPackage | None:
+        """The ciphertext that was released for a package of this device; None when it travels as it is."""
+        return self.sealed_packages().get((device, sha256))
+
+    def sealed_packages(self) -> dict[tuple[str, str], SealedPackage]:
+        """(device, package inside) -> its ciphertext, for every released package that travels encrypted."""
+        return sealed_in(self._files.newest_release(self._verified())[1])
+
     def returns_policy(self) -> ReturnsPolicy | None:
         """What this site says of returns on sticks; None when it says nothing."""
         return parse_policy(self._verified().forms[TARGETS])
@@ -283,7 +277,7 @@ class SiteTrust:
             self._files.write(draft.files)
             self._files.prune(site, deploy_targets)
             return form.version + 1
-=======
+
     def base(self) -> SiteBase:
         """What a change of keys or a release by several people starts from, verified.
 
@@ -334,7 +328,6 @@ class SiteTrust:
         base = self.base()
         check_same_base(proposal, base)
         return base
->>>>>>> main
 
     def files_for(self, device: str, since_root: int = 0) -> list[tuple[str, bytes]]:
         """What an `assign` request to this device carries: metadata and `assign.json`, roots only after `since_root`.
@@ -461,7 +454,7 @@ class SiteTrust:
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
     def _with_new(self, base: SiteBase, new: Sequence[PackageRelease], version: int) -> dict[str, TargetFile]:
-        entries = {**base.released, **{target.path: target for target in (_target(one, version) for one in new)}}
+        entries = with_new(base.released, new, version)
         return self._without_old(entries, base.site.trusted.delegated(DEPLOY))
 
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
@@ -474,21 +467,10 @@ class SiteTrust:
             newest = sorted(packages, key=lambda target: (-int(target.custom["release"]), target.path))
             kept.update({target.path: target for target in newest[: self._settings.keep_packages]})
             current = self._files.assignment(device, deploy)
-            path = package_path(device, current.package_sha256) if current else ""
-            if path in entries:
-                kept[path] = entries[path]
+            for path in package_paths(device, current.package_sha256) if current else ():
+                if path in entries:
+                    kept[path] = entries[path]
         return kept
-
-
-def _new_packages(packages: Sequence[PackageRelease], released: Mapping[str, TargetFile]) -> list[PackageRelease]:
-    return [one for one in packages if package_path(one.device, one.package.sha256) not in released]
-
-
-def _target(one: PackageRelease, version: int) -> TargetFile:
-    words = PackageWords(version, one.package.unpacked_bytes, dict(sorted(one.versions.items())))
-    path = package_path(check_name(one.device, "device"), one.package.sha256)
-    custom = {"custom": canonical.to_plain(words)}
-    return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
 
 
 def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:

@@ -106,27 +106,6 @@ class VerifiedSite:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedSite:
-    """A site's metadata that is not older than what a device has accepted; `keep` and `floor` as in VerifiedAssignment."""
-
-    site: VerifiedSite
-    keep: Mapping[str, bytes]
-    floor: TrustFloor
-
-
-def accept_site(state: TrustState, files: Mapping[str, bytes], *, now_ms: int, clock_synced: bool) -> AcceptedSite:
-    """A site's metadata without a word for this device: what it says of keys and of returns counts from now on.
-
-    Raises:
-        As `verify_assignment`.
-    """
-    verified = verify_site(state, files, now_ms=now_ms, clock_synced=clock_synced)
-    floor = _raised_floor(state, verified)
-    assigned = {name: data for name, data in state.kept.items() if name == ASSIGNMENT_NAME}
-    return AcceptedSite(verified, assigned | {form.name: form.data for form in verified.forms.values()}, floor)
-
-
 def verify_assignment(
     state: TrustState, files: Mapping[str, bytes], *, now_ms: int, clock_synced: bool
 ) -> VerifiedAssignment:

@@ -20,6 +20,7 @@ SIGNING = OURS | {"tuf", "securesystemslib", "cryptography", "urllib3", "_cffi_b
 BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "brotli", "zstandard", "OpenSSL", "idna"}
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
+    "age_box",
     "bundle_index",
     "bundle_kept",
     "bundle_layout",
@@ -30,6 +31,7 @@ PACKAGING_PARTS = {
     "metadata_form",
     "package_reader",
     "returns_policy",
+    "sealed_package",
     "signing",
     "trust_floor",
     "trust_rules",
@@ -40,7 +42,7 @@ PACKAGING_PARTS = {
 HEAVY = {"tuf", "securesystemslib", "cryptography", "urllib3", "pyrage"}
 # Loaded by the short-lived child when it encrypts or decrypts, and by nothing else.
 SEALING = {"pyrage"}
-SEALING_PARTS = {"age_box", "sealed_return"}
+SEALING_PARTS = {"sealed_return"}
 
 REPORT = """
 import sys

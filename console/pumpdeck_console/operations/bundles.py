@@ -8,9 +8,6 @@ from pathlib import Path
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
-<<<<<<< HEAD
-from pumpdeck_console.operations.confidential import open_return
-=======
 from pumpdeck_console.operations.bundle_plan import (
     BundlePlan,
     Outgoing,
@@ -20,7 +17,8 @@ from pumpdeck_console.operations.bundle_plan import (
     plan_bundle,
     plan_of,
 )
->>>>>>> main
+from pumpdeck_console.operations.confidential import open_return
+from pumpdeck_console.operations.confidential_packages import seal_word, stored_package
 from pumpdeck_console.operations.delivering import collector_of
 from pumpdeck_console.operations.sticks import new_entry, record_export, record_return, record_speed
 from pumpdeck_console.wiring import Workspace
@@ -252,13 +250,14 @@ def bundle_parts(workspace: Workspace, going: Outgoing) -> list[BundlePart]:
         command = task.command
         data = dict(assigner.files_for(command.site, command.device))[ASSIGNMENT_NAME]
         assignment = bytes_part(assignment_file(command.site, command.device), data)
-        package = _package_part(workspace, command.site, command.package_sha256, command.package_bytes)
+        stored = stored_package(workspace, command.site, command.device, command.package_sha256, command.package_bytes)
+        package = _package_part(workspace, command.site, stored.sha256, stored.bytes)
         parts |= {assignment.path: assignment, package.path: package}
     for device in devices:
         envelope = _kept_envelope(workspace, device.id)
         if envelope and workspace.trust(device.site).exists:
             signer = workspace.signing_key("deploy", device.site).signer
-            kept = sign_kept(DeviceName(device.site, device.id), envelope, signer)
+            kept = seal_word(workspace, device, sign_kept(DeviceName(device.site, device.id), envelope, signer))
             part = bytes_part(kept_file(device.site, device.id), kept)
             parts[part.path] = part
     return list(parts.values())
@@ -268,16 +267,12 @@ def _package_part(workspace: Workspace, site: str, digest: str, size: int) -> Bu
     return BundlePart(package_file(site, digest), size, digest, lambda: workspace.artifacts.get(digest))
 
 
-<<<<<<< HEAD
-def _take_in(workspace: Workspace, stick: Stick, device: str, allow_plain: bool) -> CollectReport:
-=======
 def _note_return(workspace: Workspace, stick: Stick) -> StickEntry | None:
     entry = known_stick(workspace, stick.folder)
     return record_return(workspace, entry.id) if entry else None
 
 
-def _take_in(workspace: Workspace, stick: Stick, device: str) -> CollectReport:
->>>>>>> main
+def _take_in(workspace: Workspace, stick: Stick, device: str, allow_plain: bool) -> CollectReport:
     with stick_errors(stick.folder):
         found = open_return(workspace, stick, device, allow_plain=allow_plain)
         taken = intake_return(collector_of(workspace), device, found.envelope, found.read_item)

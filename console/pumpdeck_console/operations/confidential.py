@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pumpdeck_console.operations.confidential_packages import note_age_key
 from pumpdeck_console.operations.delivering import collector_of
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import RefusedError
@@ -40,6 +41,7 @@ def open_return(workspace: Workspace, stick: Stick, device: str, *, allow_plain:
     identity = collector_of(workspace).identity(device)
     keys = {identity.key_id: identity.public_pem}
     opened = OpenedReturn(stick, envelope, device, keys, workspace.recipient_keys.find())
+    note_age_key(workspace, device, opened.sealed.age_key, "told in a return")
     return ReadableReturn(opened.envelope, opened.read_item)
 
 

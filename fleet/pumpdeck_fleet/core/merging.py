@@ -146,6 +146,7 @@ JOINS: Mapping[str, Join] = {
     "package": _least("created_ms", "body"),
     "rollout": _join_rollout,
     "identity": _most("enrolled_ms", "key_id", "host_key", "public_pem"),
+    "device_age_key": _most("at_ms", "age_key"),
     "status": _most("status_ms", "status"),
     "receipt": _least("received_ms", "body", "key_id", "envelope"),
     "return_counter": _most("counter"),

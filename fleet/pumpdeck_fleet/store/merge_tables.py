@@ -325,6 +325,7 @@ TABLES: tuple[Table, ...] = (
         ("public_pem", "key_id", "host_key", "enrolled_ms"),
         where="public_pem IS NOT NULL",
     ),
+    Table("device_age_key", "device_age_key", ("device",), ("age_key", "at_ms")),
     Table("status", "device", ("device",), ("status", "status_ms"), where="status IS NOT NULL"),
     Table("receipt", "receipt", ("device", "counter"), ("received_ms", "key_id", "body", "envelope")),
     Table("return_counter", "return_counter", ("device", "key_id"), ("counter",)),

@@ -109,3 +109,8 @@ MERGING: tuple[str, ...] = (
     """CREATE TABLE merge_conflict (
         digest TEXT PRIMARY KEY, found_ms INTEGER NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
 )
+
+# To whom confidential packages are encrypted.
+DEVICE_AGE_KEYS: tuple[str, ...] = (
+    "CREATE TABLE device_age_key (device TEXT PRIMARY KEY, age_key TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+)

@@ -20,9 +20,10 @@ from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_fleet.core.receipts import RECEIPT_MAX_BYTES, RECEIPT_PAYLOAD_TYPE, Receipt, ReturnKind
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 from pumpdeck_packaging.package import BuiltPackage
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key, verify_dsse
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
-from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease, SiteTrust
+from pumpdeck_packaging.trust_repository import AssignmentRequest, SiteTrust
 from pumpdeck_sample.drills.disk import RecordingDisk
 from pumpdeck_sample.drills.packages import DEVICE, EDGE, NOW_MS, SITE, TAGS
 
