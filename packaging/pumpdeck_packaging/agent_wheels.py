@@ -25,7 +25,7 @@ WHEELS_FILE = "wheels.json"
 WHEELS_FORMAT = 1
 INDEX_MAX_BYTES = 64 * 1024
 WHEEL_MAX_BYTES = 64 * 1024 * 1024
-LIBRARIES = ("cffi", "cryptography", "flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf", "pycparser")
+LIBRARIES = ("cffi", "cryptography", "flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf", "pycparser", "pyrage")
 ARCHITECTURES = ("aarch64", "x86_64")
 # glibc 2.28 is that of Debian 10 and RHEL 8: nothing older has a Python that runs the agent.
 _GLIBC = range(17, 29)

@@ -1,4 +1,4 @@
-"""What a release of packages signs: one target a package, under the path of the form in which it travels."""
+"""The targets that a site signs: one a package, under the path of the form in which it travels; one an assignment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.ids import check_name
-from pumpdeck_packaging.bundle_layout import SEALED_SUFFIX, package_path, sealed_path
+from pumpdeck_fleet.core.receipts import Assignment
+from pumpdeck_packaging.bundle_layout import SEALED_SUFFIX, assignment_path, package_path, sealed_path
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.trust_rules import PackageWords, SealedWords, released_package
@@ -74,6 +75,12 @@ def sealed_in(released: Targets) -> dict[tuple[str, str], SealedPackage]:
             package = released_package(released, device, sha256)
             found[device, sha256] = SealedPackage(package.sealed, package.bytes, str(target.custom["age_key"]))
     return found
+
+
+def assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
+    """The target of an assignment whose bytes are `data`."""
+    path, custom = assignment_path(assignment.device), {"custom": {"seq": assignment.seq}}
+    return TargetFile(len(data), {"sha256": canonical.digest(data)}, path, custom)
 
 
 def _target(one: PackageRelease, version: int) -> TargetFile:

@@ -25,13 +25,19 @@ from pumpdeck_packaging.bundle_layout import (
     RELEASE,
     ROOT,
     TARGETS,
-    assignment_path,
     metadata_name,
 )
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.metadata_form import parse_form
 from pumpdeck_packaging.provenance import sign_provenance
-from pumpdeck_packaging.release_entries import PackageRelease, new_packages, package_paths, sealed_in, with_new
+from pumpdeck_packaging.release_entries import (
+    PackageRelease,
+    assignment_target,
+    new_packages,
+    package_paths,
+    sealed_in,
+    with_new,
+)
 from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
 from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.signing import pem_of_key
@@ -40,7 +46,7 @@ from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys, leaf_of
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
-from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change
+from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change, draft_of_returns
 from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
 
@@ -211,7 +217,7 @@ class SiteTrust:
             targets = dict(deploy.targets)
             for assignment in new:
                 data = canonical.encode(assignment)
-                target = _assignment_target(assignment, data)
+                target = assignment_target(assignment, data)
                 self._files.write_assignment(target, data)
                 targets[target.path] = target
             draft.publish(targets, signer, version)
@@ -261,22 +267,16 @@ class SiteTrust:
         """
         check_policy(returns, self.site)
         with self._lock(self._folder):
-            site = self._verified()
-            form = site.forms[TARGETS]
-            if parse_policy(form) == returns:
-                return form.version
-            self._check_signers(site, DEPLOY, [deploy])
-            release, _ = self._files.newest_release(site)
-            draft = Draft(self._now(site), parse_slots(form, site.trusted.targets)[deploy.key_id])
-            draft.add_returns(site.trusted.targets, form.version + 1, returns, targets)
-            draft.lower[RELEASE] = (release.version, release.data)
-            draft.root_version = site.forms[ROOT].version
-            deploy_targets = site.trusted.delegated(DEPLOY).targets
-            draft.publish(deploy_targets, deploy, draft.next_version(self._highest(site)))
-            self._check(draft, {release.name: release.data})
+            base = self.base()
+            version = base.site.forms[TARGETS].version
+            if parse_policy(base.site.forms[TARGETS]) == returns:
+                return version
+            self._check_signers(base.site, DEPLOY, [deploy])
+            draft = draft_of_returns(base, returns, self._now(base.site), (targets, deploy))
+            self._check(draft, {base.release.name: base.release.data})
             self._files.write(draft.files)
-            self._files.prune(site, deploy_targets)
-            return form.version + 1
+            self._files.prune(base.site, base.site.trusted.delegated(DEPLOY).targets)
+            return version + 1
 
     def base(self) -> SiteBase:
         """What a change of keys or a release by several people starts from, verified.
@@ -491,12 +491,6 @@ def _assignment(request: AssignmentRequest, current: Assignment | None, version:
         soft_until_ms=request.soft_until_ms,
         task=request.task,
     )
-
-
-def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
-    path = assignment_path(assignment.device)
-    hashes = {"sha256": canonical.digest(data)}
-    return TargetFile(len(data), hashes, path, {"custom": {"seq": assignment.seq}})
 
 
 def _key_statuses(site: VerifiedSite) -> tuple[KeyStatus, ...]:
