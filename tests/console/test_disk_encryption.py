@@ -125,7 +125,7 @@ class DriveC(type(Path())):  # type: ignore[misc]
 @pytest.mark.parametrize(
     ("said", "state"),
     [
-        ("Volume C: [OS]\n    Conversion Status:    Fully Encrypted\n    Protection Status:    Protection On\n", DiskState.ENCRYPTED),
+        ("Volume C: [OS]\n    Conversion Status: Fully Encrypted\n    Protection Status: Protection On\n", DiskState.ENCRYPTED),
         ("Volume C: [OS]\n    Protection Status:    Protection Off\n", DiskState.PLAIN),
         ("Volume C: [OS]\n    Schutzstatus:         Der Schutz ist aktiviert.\n", DiskState.UNKNOWN),
         (None, DiskState.UNKNOWN),
