@@ -22,7 +22,6 @@ from pumpdeck_fleet.core.errors import FormatError, NotFoundError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
 
 AGENT_FILE = "agent.pyz"
-AGENT_MAX_BYTES = 16 * 1024 * 1024
 PURE_LIBRARIES = ("securesystemslib", "tuf", "urllib3")
 _AGENT = "pumpdeck_agent"
 _OURS = (_AGENT, "pumpdeck_fleet", "pumpdeck_packaging")

@@ -19,12 +19,17 @@ from pathlib import Path
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError, UnreachableError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
-from pumpdeck_fleet.core.ids import check_digest, check_name
+from pumpdeck_fleet.core.ids import check_name
+from pumpdeck_packaging.wheel_index import (
+    INDEX_MAX_BYTES,
+    WHEEL_MAX_BYTES,
+    WHEELS_FILE,
+    WHEELS_FORMAT,
+    Wheel,
+    WheelIndex,
+    parse_index,
+)
 
-WHEELS_FILE = "wheels.json"
-WHEELS_FORMAT = 1
-INDEX_MAX_BYTES = 64 * 1024
-WHEEL_MAX_BYTES = 64 * 1024 * 1024
 LIBRARIES = ("cffi", "cryptography", "flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf", "pycparser", "pyrage")
 ARCHITECTURES = ("aarch64", "x86_64")
 # glibc 2.28 is that of Debian 10 and RHEL 8: nothing older has a Python that runs the agent.
@@ -57,34 +62,6 @@ class WheelTarget:
         """From a folder's name. Raises: UsageError: it is none."""
         architecture, _, tag = text.partition("-cp")
         return cls(architecture, f"{tag[:1]}.{tag[1:]}")
-
-
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """One library. `file` is its name in the folder, short enough for a stick; `wheel` the name its index gave it."""
-
-    name: str
-    version: str
-    file: str
-    wheel: str
-    bytes: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class WheelIndex:
-    """`wheels.json`."""
-
-    format: int
-    target: str
-    wheels: tuple[Wheel, ...]
-
-    def __post_init__(self) -> None:
-        if self.format != WHEELS_FORMAT:
-            raise FormatError("has an unknown format", WHEELS_FILE, expected=WHEELS_FORMAT, found=self.format)
-        for one in self.wheels:
-            check_name(one.file, f"{WHEELS_FILE}.file")
-            check_digest(one.digest, f"{WHEELS_FILE}.digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +125,7 @@ def read_wheels(folder: Path) -> WheelSet:
         data = fs.read_bytes(folder / WHEELS_FILE, INDEX_MAX_BYTES)
     except FileNotFoundError as error:
         raise NotFoundError("holds no wheels", str(folder), expected=WHEELS_FILE, hint="pumpdeck package agent") from error
-    index = canonical.decode(WheelIndex, data, WHEELS_FILE, max_bytes=INDEX_MAX_BYTES)
+    index = parse_index(data)
     target = _target_of(index)
     for one in index.wheels:
         wheel_bytes(folder, one)

@@ -23,9 +23,10 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.params import key_options
 from pumpdeck_console.cli.session import ProgressLine, Session
-from pumpdeck_fleet.core.errors import EXIT_REFUSED
+from pumpdeck_fleet.core.errors import EXIT_REFUSED, UsageError
 
 if TYPE_CHECKING:
+    from pumpdeck_console.operations.bundle_agent import AgentReport
     from pumpdeck_console.operations.bundle_plan import BundlePlan
     from pumpdeck_console.operations.bundles import ExportReport
     from pumpdeck_fleet.services.courier import AwaitedReturn
@@ -66,6 +67,15 @@ _STICK_COMMANDS = {
 _KINDS = ("receipt", "alarm", "retrain_request", "sketch", "scores", "segment")
 
 
+_DRIVE_COLUMNS = (
+    Column("drive"),
+    Column("mount"),
+    Column("device"),
+    Column("file_system"),
+    Column("bytes", right=True, write=show_bytes),
+    Column("free_bytes", "free", right=True, write=show_bytes),
+    Column("read_only"),
+)
 _SITE_COLUMNS = (
     Column("site"),
     Column("link"),
@@ -83,7 +93,10 @@ def bundle() -> None:
 
 @bundle.command("export")
 @click.option("--for", "query", default="", metavar="QUERY", help="The pumps whose devices the courier visits.")
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A folder on the stick.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="A folder on the stick.")
+@click.option("--drive", is_flag=False, flag_value="", metavar="[NAME]", help="The removable drive of that name; the only one.")
+@click.option("--tar", "file", type=click.Path(path_type=Path, dir_okay=False), help="One file instead, for mail.")
+@click.option("--agent", "has_agent", is_flag=True, help="Also the agent and its libraries, for devices without them.")
 @click.option("--carrier", default="", metavar="NAME", help="Who carries it.")
 @click.option("--speed", "mb_per_s", type=click.FloatRange(min=0.01), metavar="MB/S", help="What the stick writes, for the plan.")
 @click.option("--plan", "is_plan", is_flag=True, help="Only show what would be written.")
@@ -97,17 +110,66 @@ def export(session: Session, /, as_json: bool, **options: Any) -> None:
     Shows the plan first, and asks where somebody sits there. Each file is read back from the stick. Repeating goes on where it
     stopped; other people's files are never touched. With --for, sites that SSH reaches are served as well.
     """
-    wish = ExportWish(**options)
+    wish = _wish(**options)
     show_plan(session, wish, as_json=as_json)
     if wish.is_plan:
         return
-    from pumpdeck_console.operations.bundles import export_bundle  # deferred: TUF
+    from pumpdeck_console.operations.bundles import export_bundle, export_tar  # deferred: TUF
 
     with ByteProgress() as progress:
-        done = export_bundle(
-            session.workspace(), query=wish.query, to=str(wish.folder), carrier=wish.carrier, on_progress=progress
-        )
-    show_export(done, as_json=as_json)
+        common: dict[str, Any] = {"query": wish.query, "carrier": wish.carrier, "on_progress": progress}
+        if wish.is_tar:
+            done = export_tar(session.workspace(), file=str(wish.target), **common)
+        else:
+            done = export_bundle(session.workspace(), to=str(wish.target), **common)
+        agent = _add_agent(session, wish, progress) if wish.has_agent else None
+    show_export(done, agent, as_json=as_json)
+
+
+def _add_agent(session: Session, wish: ExportWish, progress: ProgressLine) -> AgentReport:
+    from pumpdeck_console.operations.bundle_agent import add_agent  # deferred: TUF
+
+    return add_agent(session.workspace(), query=wish.query, to=str(wish.target), on_progress=progress)
+
+
+@bundle.command("drives")
+@json_option
+def drives(as_json: bool) -> None:
+    """List the removable drives that are mounted here."""
+    from pumpdeck_console.drives import find_drives  # deferred: psutil
+
+    rows = [
+        {
+            "drive": drive.name,
+            "mount": drive.mount,
+            "device": drive.device,
+            "file_system": drive.file_system,
+            "bytes": drive.bytes,
+            "free_bytes": drive.free_bytes,
+            "read_only": drive.is_read_only,
+        }
+        for drive in find_drives()
+    ]
+    write_rows(rows, _DRIVE_COLUMNS, as_json=as_json, empty="No removable drive is mounted.")
+
+
+def _wish(
+    *, folder: Path | None, drive: str | None, file: Path | None, **options: Any
+) -> ExportWish:
+    places = [place for place in (folder, drive, file) if place is not None]
+    if len(places) != 1:
+        raise UsageError("needs one place", "bundle export", expected="one of --to DIR, --drive [NAME], --tar FILE")
+    if drive is not None:
+        from pumpdeck_console.drives import choose_drive, find_drives  # deferred: psutil
+
+        chosen = choose_drive(find_drives(), drive)
+        say(f"Drive {chosen.name}: {chosen.device} {chosen.file_system}, {show_bytes(chosen.bytes)}, mounted on {chosen.mount}")
+        folder = chosen.folder
+    target = file or folder
+    assert target is not None
+    if file is not None and options["has_agent"]:
+        raise UsageError("goes onto a stick only", "--agent", hint="mail the folder that pumpdeck package agent --to DIR writes")
+    return ExportWish(target=target, is_tar=file is not None, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +177,9 @@ class ExportWish:
     """What the options of an export say."""
 
     query: str
-    folder: Path
+    target: Path
+    is_tar: bool
+    has_agent: bool
     carrier: str
     mb_per_s: float | None
     is_plan: bool
@@ -133,7 +197,7 @@ def show_plan(session: Session, wish: ExportWish, *, as_json: bool) -> None:
     if as_json and not wish.is_plan:
         return
     speed = (wish.mb_per_s or 0.0) * 1e6
-    plan = plan_bundle(session.workspace(), query=wish.query, to=str(wish.folder), bytes_per_s=speed)
+    plan = plan_bundle(session.workspace(), query=wish.query, to=str(wish.target), bytes_per_s=speed)
     if as_json:
         write_json(_plan_json(plan))
         return
@@ -150,18 +214,25 @@ def show_plan(session: Session, wish: ExportWish, *, as_json: bool) -> None:
         click.confirm("Write it?", default=True, abort=True, err=True)
 
 
-def show_export(done: ExportReport, *, as_json: bool) -> None:
+def show_export(done: ExportReport, agent: AgentReport | None = None, *, as_json: bool) -> None:
     """Say what was written."""
+    extra: dict[str, object] = {}
+    if agent is not None:
+        told = agent.agent
+        extra = {"agent": told.version, "targets": list(told.targets), "start_digest": told.start_digest}
     if as_json:
         wrote = {"bundle": done.bundle, "written": done.written, "written_bytes": done.written_bytes}
         more = {"already": done.already, "measured_bytes_per_s": round(done.bytes_per_s), "replaced": list(done.replaced)}
-        write_json({**_plan_json(done.plan), **wrote, **more})
+        write_json({**_plan_json(done.plan), **wrote, **more, **extra})
         return
     fast = f", {show_bytes(done.bytes_per_s)}/s" if done.bytes_per_s else ""
     say(f"Stick {done.bundle}: {done.written} files written and read back{fast}, {done.already} were there already.")
     for stick in done.replaced:
         say(f"It replaces the lost stick {stick}.")
-    say("On the device: pumpdeck-agent install-from DIR. Back here: pumpdeck bundle intake DIR")
+    place = done.plan.to
+    for line in agent.paper if agent else ():
+        say(line)
+    say(f"On the device: pumpdeck-agent install-from {Path(place).name}. Back here: pumpdeck bundle intake {place}")
 
 
 def _plan_json(plan: BundlePlan) -> dict[str, object]:
@@ -217,8 +288,9 @@ def _site_rows(plan: BundlePlan) -> list[dict[str, object]]:
 def intake(session: Session, folder: Path, allow_plain: bool, as_json: bool) -> int:
     """Take in what devices put on the stick in FOLDER: receipts, alarms, sketches, scores, segments.
 
-    Everything is verified against the device's key, and decrypted with this workspace's recipient key (trust recipient).
-    Sticks may come in any order and more than once.
+    FOLDER may also be the file in which a device answered to a bundle that came by mail. Everything is verified against the
+    device's key, and decrypted with this workspace's recipient key (trust recipient). Sticks may come in any order and more
+    than once.
     Ends with 3 when something was refused.
     """
     from pumpdeck_console.operations.bundles import intake_bundle  # deferred: TUF

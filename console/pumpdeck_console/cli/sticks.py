@@ -32,7 +32,7 @@ _COLUMNS = (
 @json_option
 @click.pass_obj
 def sticks(session: Session, as_json: bool) -> None:
-    """List the sticks that left: where they are, who carries them, what is still awaited through them."""
+    """List the sticks that left: where they are, who carries them."""
     from pumpdeck_console.operations.sticks import list_sticks  # deferred: the store
 
     rows = [
@@ -48,7 +48,10 @@ def sticks(session: Session, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def carry(session: Session, stick: str, carrier: str, as_json: bool) -> None:
-    """Note who carries STICK. The name stands in the inventory of sticks, not in the audit chain."""
+    """Note who carries STICK.
+
+    The name stands in the inventory of sticks, not in the audit chain.
+    """
     from pumpdeck_console.operations.sticks import carry_stick  # deferred: the store
 
     entry = carry_stick(session.workspace(), stick=stick, carrier=carrier)
@@ -64,7 +67,10 @@ def carry(session: Session, stick: str, carrier: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def lost(session: Session, stick: str, reason: str, as_json: bool) -> None:
-    """Mark STICK as lost; say what was on it and what to do. One that turns up is taken in as ever."""
+    """Mark STICK as lost; say what was on it and what to do.
+
+    One that turns up is taken in as ever.
+    """
     from pumpdeck_console.operations.sticks import lose_stick  # deferred: the store
 
     report = lose_stick(session.workspace(), stick=stick, reason=reason)
@@ -84,7 +90,10 @@ def lost(session: Session, stick: str, reason: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def reissue(session: Session, stick: str, folder: Path, carrier: str, as_json: bool) -> None:
-    """Write the load of a lost STICK onto another one: the same assignments, as far as they still wait."""
+    """Write the load of a lost STICK onto another one.
+
+    The same assignments, as far as they still wait.
+    """
     from pumpdeck_console.operations.bundles import reissue_stick  # deferred: TUF
 
     with ByteProgress() as progress:

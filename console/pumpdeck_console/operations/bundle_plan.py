@@ -14,7 +14,7 @@ from pumpdeck_fleet.core.inventory import Device, Link
 from pumpdeck_fleet.core.sticks import StickEntry
 from pumpdeck_fleet.services.courier import CourierTask, courier_tasks
 from pumpdeck_packaging.bundle_index import MARK_MAX_BYTES, MARK_NAME, parse_mark
-from pumpdeck_packaging.bundle_stick import real_stick
+from pumpdeck_packaging.bundle_stick import Stick, real_stick
 
 STICK_BYTES_PER_S = 8_000_000
 """What an ordinary stick writes and gives back; used until the stick was measured, and the plan says so."""
@@ -123,7 +123,7 @@ def plan_of(workspace: Workspace, going: Outgoing, folder: Path, stated_bytes_pe
     shares = tuple(_share(workspace, site, rows) for site in sorted({row.site for row in rows}))
     total = sum(share.bytes for share in shares)
     here = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
-    entry = known_stick(workspace, folder)
+    entry = known_stick(workspace, real_stick(folder))
     speed, source = float(STICK_BYTES_PER_S), "assumed"
     if stated_bytes_per_s > 0:
         speed, source = stated_bytes_per_s, "stated"
@@ -146,10 +146,10 @@ def plan_of(workspace: Workspace, going: Outgoing, folder: Path, stated_bytes_pe
     )
 
 
-def known_stick(workspace: Workspace, folder: Path) -> StickEntry | None:
-    """The inventory's entry of the stick in that folder; `None` when it has no name of ours, or one that is not known."""
+def known_stick(workspace: Workspace, stick: Stick) -> StickEntry | None:
+    """The inventory's entry of that stick; `None` when it has no name of ours, or one that is not known."""
     try:
-        mark = parse_mark(real_stick(folder).fs.read_bytes(folder / MARK_NAME, MARK_MAX_BYTES))
+        mark = parse_mark(stick.fs.read_bytes(stick.folder / MARK_NAME, MARK_MAX_BYTES))
     except (OSError, PumpdeckError):
         return None
     return workspace.store.sticks.get(mark.id) if mark.workspace == workspace.store.workspace else None

@@ -39,6 +39,8 @@ from pumpdeck_packaging.bundle_kept import DeviceName, sign_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, returned_devices
 from pumpdeck_packaging.bundle_stick import Stick, real_stick, stick_errors
+from pumpdeck_packaging.bundle_tar import open_tar
+from pumpdeck_packaging.bundle_tar_writer import check_ours, real_place, tar_id, write_bundle_tar
 from pumpdeck_packaging.folder_lock import hold_folder
 
 _LOCK_WAIT_S = 2.0
@@ -115,22 +117,66 @@ def reissue_stick(
         return _export(workspace, wanted, real_stick(Path(to).absolute()), on_progress)
 
 
+@operation("bundle.tar", runs_in="worker")
+def export_tar(
+    workspace: Workspace, *, query: str = "", file: str, carrier: str = "", on_progress: Progress = no_progress
+) -> ExportReport:
+    """The same as `export_bundle` in one file that travels by mail; the same content gives the same bytes.
+
+    Raises:
+        RefusedError: no device, no room, or another file has that name. ConflictError: another workspace's bundle has it.
+        NotFoundError: no deploy key on this computer.
+    """
+    path = Path(file).absolute()
+    devices = chosen_devices(workspace, query)
+    with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
+        store = workspace.store
+        deploy.advance(store, workspace.fleet, workspace.clock.now_ms())
+        going = outgoing(workspace, devices)
+        plan = plan_of(workspace, going, path)
+        place = real_place(path)
+        check_ours(place, path, store.workspace)
+        parts = bundle_parts(workspace, going)
+        entry = new_entry(
+            workspace, going, tar_id(parts), path, kind=StickKind.LETTER, carrier=carrier, size_bytes=plan.bytes
+        )
+        replaced: list[str] = []
+
+        def before_index() -> None:
+            replaced.extend(give_away(workspace, going, entry, parts))
+
+        found = write_bundle_tar(place, store.workspace, parts, before_index=before_index, on_progress=on_progress)
+    return ExportReport(plan, found.id, found.written, found.written_bytes, 0, 0.0, tuple(replaced))
+
+
 @operation("bundle.intake", runs_in="worker")
 def intake_bundle(
     workspace: Workspace, *, folder: str, allow_plain: bool = False, on_progress: Progress = no_progress
 ) -> IntakeReport:
-    """Take in what devices put on a stick. In any order, as often as one likes; what is not theirs is refused, device by device.
+    """Take in what devices put on a stick, or the file in which a device answered.
 
-    `allow_plain`: take returns that lie open although their site demands encryption.
+    In any order, as often as one likes; what is not theirs is refused, device by device. `allow_plain`: take returns that lie
+    open although their site demands encryption.
 
     Raises:
-        NotFoundError: there is no such folder.
+        NotFoundError: there is no such folder or file. FormatError: the file is no answer.
     """
+    path = Path(folder).absolute()
+    if path.is_dir():
+        return _intake(workspace, real_stick(path), allow_plain, on_progress)
+    if not path.is_file():
+        raise NotFoundError("is not a folder", folder, hint="is the stick mounted?")
+    with stick_errors(path):
+        letter = open_tar(path, workspace.fs)
+    try:
+        return _intake(workspace, letter.stick(), allow_plain, on_progress)
+    finally:
+        letter.close()
+
+
+def _intake(workspace: Workspace, stick: Stick, allow_plain: bool, on_progress: Progress) -> IntakeReport:
     from pumpdeck_console.operations.drift import judge  # deferred: numpy
 
-    stick = real_stick(Path(folder).absolute())
-    if not stick.folder.is_dir():
-        raise NotFoundError("is not a folder", folder, hint="is the stick mounted?")
     with stick_errors(stick.folder):
         names, odd = returned_devices(stick.fs, stick.folder)
     reports: list[CollectReport] = []
@@ -268,7 +314,7 @@ def _package_part(workspace: Workspace, site: str, digest: str, size: int) -> Bu
 
 
 def _note_return(workspace: Workspace, stick: Stick) -> StickEntry | None:
-    entry = known_stick(workspace, stick.folder)
+    entry = known_stick(workspace, stick)
     return record_return(workspace, entry.id) if entry else None
 
 
@@ -305,6 +351,7 @@ __all__ = [
     "awaited",
     "bundle_parts",
     "export_bundle",
+    "export_tar",
     "give_away",
     "intake_bundle",
     "plan_bundle",

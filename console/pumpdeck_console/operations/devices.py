@@ -53,7 +53,7 @@ def enrol(workspace: Workspace, *, device: str, host_key: str = "", replace_iden
     public_pem, age_key = found.device_key, ""
     if not public_pem:
         public_pem, age_key = _ask_keys(workspace, replace(found, host_key=pinned))
-    row = _keep(workspace, found.id, public_pem, pinned, replace_identity)
+    row = keep_identity(workspace, found.id, public_pem, pinned, replace_identity)
     note_age_key(workspace, found.id, age_key, "told at enrolment")
     return row
 
@@ -87,7 +87,15 @@ def _ask_keys(workspace: Workspace, device: Device) -> tuple[str, str]:
     return str(header.get("public_key", "")), str(header.get("age_key", ""))
 
 
-def _keep(workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool) -> EnrolledRow:
+def keep_identity(
+    workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool = False
+) -> EnrolledRow:
+    """Record who a device is, audited: the one place where a device becomes one whose word counts, however it was met.
+
+    Raises:
+        ConflictError: it is enrolled with other keys and `may_replace` is off.
+        TrustError: this key was retired or replaced before. FormatError: it is no key.
+    """
     key_id = key_id_of(public_pem, f"device key of {device}")
     with workspace.store.atomic() as store:
         old = store.devices.identity(device)

@@ -7,17 +7,34 @@ from pathlib import Path
 
 import pytest
 
-from pumpdeck_console.operations.bundles import awaited, export_bundle, intake_bundle, plan_bundle, reissue_stick
+from pumpdeck_agent.install_from_tar import install_from_tar
+from pumpdeck_console.operations.bundle_agent import add_agent
+from pumpdeck_console.operations.bundles import (
+    awaited,
+    export_bundle,
+    export_tar,
+    intake_bundle,
+    plan_bundle,
+    reissue_stick,
+)
 from pumpdeck_console.operations.delivering import tick
 from pumpdeck_console.operations.sticks import carry_stick, list_sticks, lose_stick
-from pumpdeck_fleet.core.errors import IllegalMoveError, NotFoundError, RefusedError, UnreachableError, UsageError
+from pumpdeck_fleet.core.errors import (
+    FormatError,
+    IllegalMoveError,
+    NotFoundError,
+    RefusedError,
+    UnreachableError,
+    UsageError,
+)
 from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_fleet.core.rollout_plan import RolloutPolicy
 from pumpdeck_fleet.core.rollout_states import TaskState
-from pumpdeck_fleet.core.sticks import StickEntry, StickState
+from pumpdeck_fleet.core.sticks import StickEntry, StickKind, StickState
 from pumpdeck_packaging.bundle_stick import StickFailedError
 from support.courier_fleet import CourierFleet, courier_fleet
 from support.devices import LoopChannel
+from support.sticks import wheel_folder
 
 
 @pytest.fixture
@@ -256,3 +273,72 @@ def test_a_second_export_writes_only_what_is_missing(yard: CourierFleet) -> None
     assert again.bundle == first.bundle
     assert steps[0] == "check what lies there" and steps[-1] == "write to the stick"
     assert len(list_sticks(yard.workspace)) == 1
+
+
+# By mail
+
+
+def test_a_bundle_goes_and_comes_back_by_mail(mixed: CourierFleet) -> None:
+    mixed.start()
+    letter = mixed.folder / "letter.tar"
+    both = f"site:{mixed.devices[0].site} or site:{mixed.devices[1].site}"
+    report = export_tar(mixed.workspace, query=both, file=str(letter), carrier="the post")
+    assert {one.state for one in mixed.rollout().tasks.values()} == {TaskState.SENDING}
+    assert only(mixed).kind is StickKind.LETTER and only(mixed).id == report.bundle
+    for device in mixed.devices:
+        copy = mixed.folder / f"at-{device.id}.tar"
+        copy.write_bytes(letter.read_bytes())
+        visit = install_from_tar(mixed.agent(device.id), copy)
+        assert (visit.outcome, visit.exit_code, visit.returned) == ("committed", 0, 1)
+        back = intake_bundle(mixed.workspace, folder=str(mixed.folder / f"at-{device.id}.{device.id}.tar"))
+        assert back.problems == () and [one.device for one in back.devices] == [device.id]
+        assert back.stick == report.bundle
+    assert back.stick_state == "TAKEN_IN"
+    assert {one.state for one in mixed.rollout().tasks.values()} == {TaskState.COMMITTED}
+
+
+def test_the_same_letter_again_has_the_same_bytes(yard: CourierFleet) -> None:
+    yard.start()
+    one = export_tar(yard.workspace, file=str(yard.folder / "one.tar"))
+    yard.clock.advance(5_000)
+    two = export_tar(yard.workspace, file=str(yard.folder / "two.tar"))
+    assert (yard.folder / "one.tar").read_bytes() == (yard.folder / "two.tar").read_bytes()
+    assert one.bundle == two.bundle
+
+
+def test_a_letter_never_overwrites_a_file_of_another_kind(yard: CourierFleet) -> None:
+    yard.start()
+    path = yard.folder / "report.tar"
+    path.write_bytes(b"quarterly figures")
+    with pytest.raises(RefusedError, match="another file"):
+        export_tar(yard.workspace, file=str(path))
+    assert path.read_bytes() == b"quarterly figures"
+    assert {one.state for one in yard.rollout().tasks.values()} == {TaskState.WAIT_COURIER}
+    assert list_sticks(yard.workspace) == ()
+
+
+def test_a_file_that_is_no_answer_is_refused_on_intake(yard: CourierFleet) -> None:
+    path = yard.folder / "odd.tar"
+    path.write_bytes(b"x" * 20_000)
+    with pytest.raises(FormatError):
+        intake_bundle(yard.workspace, folder=str(path))
+    with pytest.raises(NotFoundError):
+        intake_bundle(yard.workspace, folder=str(yard.folder / "nothing.tar"))
+
+
+# The agent beside the bundle
+
+
+def test_the_agent_goes_along_for_the_computers_that_are_there(yard: CourierFleet) -> None:
+    yard.start()
+    with pytest.raises(NotFoundError, match="package agent --wheels x86_64-cp311"):
+        add_agent(yard.workspace, to=str(yard.folder / "stick"))
+    for target in ("x86_64-cp311", "aarch64-cp311"):
+        wheel_folder(yard.workspace.root / "agent" / "wheels", target)
+    export(yard)
+    report = add_agent(yard.workspace, to=str(yard.folder / "stick"))
+    assert report.agent.targets == ("x86_64-cp311",)
+    assert report.agent.start_digest[:4] in report.paper[0]
+    assert "bundle.agent" in [entry.action for entry in yard.workspace.store.audit.entries()]
+    assert yard.visit(yard.devices[0].id).outcome == "committed"
+    assert export(yard).written == 0
