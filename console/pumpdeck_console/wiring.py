@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,11 @@ class KeyOptions:
     key_files: Mapping[str, Path] = field(default_factory=dict)
     insecure_storage: bool = False
     ask_passphrase: AskPassphrase | None = None
+
+
+def this_clock() -> Clock:
+    """The clock of this computer, for what needs no workspace."""
+    return SystemClock()
 
 
 def open_workspace(
@@ -196,6 +202,17 @@ class Workspace:
             TrustError: the key found is not one of the role's.
         """
         wanted = {key.key_id for key in self.trust(site).status().keys if key.role == role}
+        return self.find_key(role, wanted)
+
+    def find_key(self, role: str, wanted: Collection[str]) -> FoundKey:
+        """One of these keys, under the name of the role or, while keys change, `<role>-2` and so on.
+
+        Raises:
+            As `Credentials.find`.
+        """
+        for name in self.credentials.other_names(role):
+            with suppress(NotFoundError):
+                return self.credentials.find(name, wanted)
         return self.credentials.find(role, wanted)
 
     @cached_property

@@ -355,6 +355,10 @@ class SiteTrust:
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
 
+    def release_threshold(self) -> int:
+        """How many people must sign a release of this site."""
+        return self._verified().trusted.targets.get_delegated_role(RELEASE).threshold
+
     def deploy_keys(self) -> dict[str, str]:
         """Key id -> PEM of the deploy role: who may sign for this site in the field."""
         targets = self._verified().trusted.targets

@@ -21,6 +21,11 @@ _EXPIRY_WARNING_MS = {"root": 180 * DAY_MS, "targets": 180 * DAY_MS, "release": 
 _FIELD_WARNING_MS = 45 * DAY_MS
 
 
+def expiry_warning_ms(role: str) -> int:
+    """How long before its end a role's signature is named."""
+    return _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class InitReport:
     """A new workspace: where it is, its id in the audit chain, and the files that were written."""
@@ -146,7 +151,7 @@ def _trust(workspace: Workspace) -> Finding:
         f"{site} {role} until {format_ms(expires_ms)}"
         for site in sites
         for role, expires_ms in workspace.trust(site).status().expires_ms.items()
-        if expires_ms - now_ms < _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+        if expires_ms - now_ms < expiry_warning_ms(role)
     ]
     if soon:
         words = f"{len(soon)} signatures run out soon or have: {', '.join(soon[:3])}"

@@ -150,6 +150,8 @@ JOINS: Mapping[str, Join] = {
     "receipt": _least("received_ms", "body", "key_id", "envelope"),
     "return_counter": _most("counter"),
     "alarm": _least("body"),
+    # Closed goes before open; of two that closed it the later one.
+    "retrain_request": _most("closed_ms", "body"),
     "sketch_day": _most("rows", "put_ms", "data"),
     "drift": _most("worst", "body"),
 }

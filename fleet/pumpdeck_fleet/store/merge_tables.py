@@ -330,6 +330,13 @@ TABLES: tuple[Table, ...] = (
     Table("return_counter", "return_counter", ("device", "key_id"), ("counter",)),
     Table("alarm", "alarm", ("pump", "at_ms", "raised"), ("body",)),
     Table(
+        "retrain_request",
+        "retrain_request",
+        ("digest",),
+        ("pump", "device", "at_ms", "state", "closed_ms", "body"),
+        devices=lambda row: frozenset((row["device"],)),
+    ),
+    Table(
         "sketch_day",
         "sketch_day",
         ("pump", "day_ms", "edges_digest"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
     from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.retraining import RetrainTable
     from pumpdeck_fleet.store.sticks import StickTable
 
 
@@ -135,6 +136,13 @@ class Store:
         from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
 
         return StickTable(self._sql)
+
+    @cached_property
+    def retraining(self) -> RetrainTable:
+        """What devices ask for."""
+        from pumpdeck_fleet.store.retraining import RetrainTable  # deferred: lists of pumps need no request
+
+        return RetrainTable(self._sql)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""
