@@ -20,7 +20,7 @@ if sys.argv[1:2] == ["serve"]:
     # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
     use_own_hashes()
 
-from pumpdeck_agent import AGENT_VERSION, commands
+from pumpdeck_agent import AGENT_VERSION, commands, stick_commands
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError
 
@@ -131,6 +131,24 @@ _SUBCOMMANDS = (
         "Install what a bundle on a stick brings; leave receipts and telemetry on it.",
         commands.install_from,
         _stick_options,
+    ),
+    (
+        "find-bundle",
+        "Print which folder of a mounted stick holds a bundle.",
+        stick_commands.find_bundle,
+        stick_commands.find_options,
+    ),
+    (
+        "stick-arrived",
+        "Mount a stick that was plugged in, take it in when it is ours, unmount it.",
+        stick_commands.stick_arrived,
+        stick_commands.arrived_options,
+    ),
+    (
+        "stick-units",
+        "Write the udev rule and the systemd unit that call stick-arrived.",
+        stick_commands.stick_units,
+        stick_commands.units_options,
     ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
     ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),

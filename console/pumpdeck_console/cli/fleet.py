@@ -20,6 +20,7 @@ from pumpdeck_console.cli.params import key_options
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED
 from pumpdeck_fleet.core.health import Health
+from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.fleet import DeviceRow, PumpRow, SiteRow
@@ -221,7 +222,7 @@ def _pump(row: PumpRow) -> dict[str, Any]:
         "score": facts.score if facts else None,
         "limit": facts.limit if facts else None,
         "model": (facts.model or None) if facts else None,
-        "version": facts.number if facts else None,
+        "version": version_word(facts.number) if facts and facts.number else None,
         "package": (facts.package_sha256 or None) if facts else None,
         "drift_psi": facts.drift_psi if facts else None,
         "drift_channel": (facts.drift_channel or None) if facts else None,

@@ -22,6 +22,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import DamagedError
+from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow, PromoteReport
@@ -297,7 +298,7 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
         {
             "run": row.run,
             "model": row.model,
-            "version": row.version,
+            "version": version_word(row.version),
             "at": time_text(row.at_ms),
             "actor": row.actor,
             "snapshot_digest": row.snapshot_digest,
@@ -393,7 +394,7 @@ def _model(row: ModelRow) -> dict[str, Any]:
     version = row.version
     return {
         "model": version.model,
-        "version": version.number,
+        "version": version_word(version.number),
         "pump_type": version.pump_type,
         "model_type": version.model_type,
         "aliases": ",".join(alias.value for alias in row.aliases),

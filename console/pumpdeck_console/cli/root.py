@@ -37,6 +37,9 @@ COMMANDS = {
         "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
     ),
     "bundle": (f"{_CLI}.bundles:bundle", "Carry packages out and returns back on a stick."),
+    "backup": (f"{_CLI}.backups:backup", "Write everything of the workspace into TO, and read it all back."),
+    "restore": (f"{_CLI}.backups:restore", "Make a new workspace from the backup in FROM."),
+    "sync": (f"{_CLI}.syncing:sync", "Take in what another workspace, or a backup of one, knows."),
     "drift": (f"{_CLI}.drift:drift", "List how far pumps have drifted from their reference window."),
     "explain": (
         f"{_CLI}.explaining:explain",

@@ -21,6 +21,7 @@ from pumpdeck_console.operations.views import (
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, format_ms
 from pumpdeck_fleet.core.health import Health
+from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
 _SHOWN_MS = DAY_MS
@@ -54,7 +55,7 @@ def fleet_view(workspace: Workspace, *, query: str = "") -> FleetView:
         reasons=tuple(row.reason for row in rows),
         score=np.array([_number(known.score if known else None) for known in facts], dtype=np.float32),
         limit=limit,
-        model_version=np.array([(known.number or 0) if known else 0 for known in facts], dtype=np.int32),
+        model_version=np.array([(known.number or 0) if known else 0 for known in facts], dtype=np.int64),
         drift_psi=np.array([_number(known.drift_psi if known else None) for known in facts], dtype=np.float32),
         last_seen_ms=np.array([_seen(row) for row in rows], dtype=np.int64),
         spark=spark_levels(_hourly_scores(workspace, [pump.id for pump in pumps], now_ms), limit),
@@ -132,7 +133,7 @@ def _facts(workspace: Workspace, row: PumpRow) -> tuple[tuple[str, str], ...]:
         ("device", pump.device),
         ("criticality", str(pump.criticality)),
         ("redundancy group", pump.redundancy_group),
-        ("model version", f"{known.model} v{known.number}" if known and known.model else ""),
+        ("model version", f"{known.model} v{version_name(known.number or 0)}" if known and known.model else ""),
         ("package", known.package_sha256[:12] if known else ""),
         ("drift", f"{known.drift_psi:.3f} {known.drift_channel}" if known and known.drift_psi is not None else ""),
         ("rows", f"{known.rows:,}" if known else ""),

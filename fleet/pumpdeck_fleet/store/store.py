@@ -21,6 +21,7 @@ from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.devices import DeviceTable
 from pumpdeck_fleet.store.drift_table import DriftTable, SketchTable
 from pumpdeck_fleet.store.labels import LabelTable, SourceTable
+from pumpdeck_fleet.store.life import LifeTable
 from pumpdeck_fleet.store.models import PackageTable, RegistryTable
 from pumpdeck_fleet.store.receipts import AlarmTable, ReceiptTable
 from pumpdeck_fleet.store.rollouts import OutboxTable, RolloutTable
@@ -42,6 +43,7 @@ class Store:
         self._sql = sql
         self.clock = clock
         self.workspace = _workspace(sql)
+        self.lives = LifeTable(sql, self.workspace)
         self.labels = LabelTable(sql)
         self.sources = SourceTable(sql, clock)
         self.registry = RegistryTable(sql, clock, self.workspace)
