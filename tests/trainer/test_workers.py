@@ -11,6 +11,8 @@ import pytest
 
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.limits import AlarmBudget
 from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
 from pumpdeck_trainer.source import TrainingRequest
 from pumpdeck_trainer.spec import default_pipeline
@@ -32,6 +34,21 @@ def test_other_processes_give_the_same_bytes_and_leave_the_same_pumps_out(model_
     there = train(spec, REQUEST, MemorySource(FRAMES), context(open_frames))
     assert there.artifacts() == here.artifacts()
     assert list(there.left_out) == list(here.left_out) == ["site/X"]
+
+
+@pytest.mark.parametrize("model_type", ["maxz", "pca"])
+def test_other_processes_judge_the_champion_alike(model_type: str) -> None:
+    spec = default_pipeline(PUMP_TYPE)
+    old = train(
+        replace(spec, model_type=model_type, budget=AlarmBudget(alarms=100)), REQUEST, MemorySource(FRAMES), context(open_frames)
+    )
+    blocks = {one.pump: one.block for one in old.pumps[:20]}
+    champion = Champion(old.content_digest, 1, old.spec, old.onnx, blocks, old.data_end_ms, old.lineage)
+    here = train(spec, REQUEST, MemorySource(FRAMES), RunContext("c" * 64, "l" * 64, champion=champion))
+    there = train(spec, REQUEST, MemorySource(FRAMES), replace(context(open_frames), champion=champion))
+    contests = [one.judged.contest for one in there.pumps]
+    assert contests == [one.judged.contest for one in here.pumps]
+    assert sum(one is None for one in contests) == 4 and sum(one.champion_alarms for one in contests if one) > 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process by a POSIX signal")

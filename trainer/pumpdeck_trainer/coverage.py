@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pumpdeck_fleet.numeric.frame import Bools, Float32
 from pumpdeck_trainer.learning import Learned
-from pumpdeck_trainer.spec import PipelineSpec
+from pumpdeck_trainer.source import SPEED_UNIT, STOPPED_BELOW
+from pumpdeck_trainer.spec import ChannelSpec, PipelineSpec
 
 THIRDS = ("low", "middle", "high")
 _OUTER = (0.01, 0.99)
@@ -29,6 +31,27 @@ class Regime:
     high: float
     share: float
     pumps: int
+
+
+def ranges_of(learned: Learned, spec: PipelineSpec) -> dict[str, tuple[float, float]]:
+    """Of each operating channel the range that a pump's spread rows hold; a channel that was never there is left out."""
+    found = {}
+    for place, channel in enumerate(spec.channels):
+        column = learned.sample[:, place]
+        column = column[np.isfinite(column)]
+        if not channel.votes and len(column):
+            found[channel.name] = (float(column.min()), float(column.max()))
+    return found
+
+
+def is_beyond(hourly: Float32, held: tuple[float, float], channel: ChannelSpec) -> Bools:
+    """Which hourly means [n] lie clearly outside a range: by a tenth of it and 2 % of the sensor's. Standstill is left out."""
+    low, high = held
+    margin = 0.1 * (high - low) + STOPPED_BELOW * (channel.high - channel.low)
+    beyond = (hourly < low - margin) | (hourly > high + margin)
+    if channel.unit == SPEED_UNIT:
+        beyond &= np.abs(hourly) >= STOPPED_BELOW * (channel.high - channel.low)
+    return np.asarray(beyond & np.isfinite(hourly))
 
 
 def regimes_of(learned: Sequence[Learned], spec: PipelineSpec) -> tuple[Regime, ...]:

@@ -177,6 +177,14 @@ def _rate(alarms: int, days: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """Of `pumps` with rows older than the data, those that then ran, in one hour of twenty or more, outside what it holds."""
+
+    pumps: int = 0
+    beyond: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """What the data holds against the pumps it is meant for. Lists of names; seasons by the site's hemisphere."""
 
@@ -187,6 +195,10 @@ class Coverage:
     seasons: tuple[str, ...]
     thin_regimes: tuple[Regime, ...]
     regimes: int
+    history: History
+
+
+NO_HISTORY = History()
 
 
 def coverage_of(
@@ -194,6 +206,7 @@ def coverage_of(
     meant_for: Mapping[str, PumpPlace],
     span_ms: tuple[int, int],
     regimes: tuple[Sequence[Regime], float],
+    history: History = NO_HISTORY,
 ) -> Coverage:
     """`regimes`: those found, and the least share of rows that one must hold."""
     held = [meant_for[one.pump] for one in pumps if one.pump in meant_for]
@@ -208,6 +221,7 @@ def coverage_of(
         ),
         thin_regimes=tuple(one for one in found if one.share < least),
         regimes=len(found),
+        history=history,
     )
 
 
@@ -230,7 +244,9 @@ def coverage_gate(found: Coverage, thresholds: GateThresholds) -> QualityGate:
     """Sites, makers, seasons and regimes that the data holds and lacks."""
     share = found.pumps / found.meant_for if found.meant_for else 0.0
     few_seasons = len(found.seasons) < thresholds.coverage_seasons_warn
-    lacks = found.lacking_sites or found.lacking_makers or found.thin_regimes or few_seasons
+    past = found.history
+    many_beyond = bool(past.pumps) and len(past.beyond) / past.pumps > thresholds.coverage_history_warn
+    lacks = found.lacking_sites or found.lacking_makers or found.thin_regimes or few_seasons or many_beyond
     verdict = WARN if lacks or share < thresholds.coverage_pumps_warn else PASS
     if share < thresholds.coverage_pumps_refuse:
         verdict = REFUSE
@@ -245,6 +261,8 @@ def coverage_gate(found: Coverage, thresholds: GateThresholds) -> QualityGate:
     thin = [f"{one.channel} {one.low:g}-{one.high:g} {one.unit} ({one.share:.1%})" for one in found.thin_regimes]
     if thin:
         words.append(f"hardly any rows at {_some(thin)}")
+    if past.beyond:
+        words.append(f"{len(past.beyond)} of {past.pumps} pumps used to run outside of it: {_some(past.beyond)}")
     if not found.regimes:
         words.append("no operating channel that varies, so regimes are not judged")
     return QualityGate("coverage", verdict, "; ".join(words), round(share, 6), thresholds.coverage_pumps_warn)

@@ -181,6 +181,9 @@ def _failures(facts: CardFacts) -> str:
     thin = [f"{one.channel} {one.low:g} to {one.high:g} {one.unit}" for one in facts.coverage.thin_regimes]
     if thin:
         lines.append(f"- hardly any rows to learn from at {_list(thin)}")
+    past = facts.coverage.history
+    if past.beyond:
+        lines.append(f"- {len(past.beyond)} of {past.pumps} pumps used to run outside of the data: {_list(past.beyond)}")
     lines.append("- a fault that moves no voting channel, or moves it by less than the limit, is not seen")
     lines.append("- a fault slower than the adaptive baseline is first seen as drift")
     return "## Known failure cases\n\n" + "\n".join(lines) + "\n" + BLIND_SPOTS.get(trained.spec.model_type, "")

@@ -13,11 +13,9 @@ from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 from pumpdeck_trainer.champion import Champion, contest
 from pumpdeck_trainer.learning import Judged, Learned, PumpRows, Shape, judge, learn
 from pumpdeck_trainer.limits import FittedLimit
-from pumpdeck_trainer.source import Exclusion, TrainingSource, clean
+from pumpdeck_trainer.source import SPEED_UNIT, STOPPED_BELOW, Exclusion, TrainingSource, clean
 from pumpdeck_trainer.spec import PipelineSpec
 
-SPEED_UNIT = "rpm"
-STOPPED_BELOW = 0.02
 Limits = tuple[FittedLimit, FittedLimit | None]
 """A pump's limit, and the one of its early fit where there is ground for one."""
 SourceMaker = Callable[[], AbstractContextManager[TrainingSource]]

@@ -21,7 +21,7 @@ from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
-from pumpdeck_trainer.coverage import regimes_of
+from pumpdeck_trainer.coverage import ranges_of, regimes_of
 from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.jobs import (
@@ -67,6 +67,7 @@ JUDGED_MAX_BYTES = 1_000_000
 FEWEST_PUMPS = 200
 KEPT_PUMPS = 64
 PUMPS_A_JOB = 50
+Ranges = dict[str, tuple[float, float]]
 _Item = TypeVar("_Item")
 
 
@@ -333,7 +334,10 @@ class _Run:
         blocks = {pump: one.fit.block(inputs, limits[pump], shipped=True) for pump, one in learned.items()}
         scorer = self._shape.scorer
         parity, golden = self._compare(blocks, learned)
-        pumps = tuple(_trained(pump, one, limits[pump], judged[pump], blocks[pump]) for pump, one in learned.items())
+        pumps = tuple(
+            _trained(pump, (one, judged[pump]), limits[pump], blocks[pump], ranges_of(one, spec))
+            for pump, one in learned.items()
+        )
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
         gates = (
             parity,
@@ -402,7 +406,8 @@ def _chunks(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     return [items[start : start + PUMPS_A_JOB] for start in range(0, len(items), PUMPS_A_JOB)]
 
 
-def _trained(pump: str, learned: Learned, limit: FittedLimit, judged: Judged, block: PumpBlock) -> TrainedPump:
+def _trained(pump: str, found: tuple[Learned, Judged], limit: FittedLimit, block: PumpBlock, ranges: Ranges) -> TrainedPump:
+    learned, judged = found
     return TrainedPump(
         pump=pump,
         block=encode_block(block),
@@ -415,4 +420,5 @@ def _trained(pump: str, learned: Learned, limit: FittedLimit, judged: Judged, bl
         judged=judged,
         last_ms=learned.last_ms,
         flags=learned.flags,
+        ranges=ranges,
     )

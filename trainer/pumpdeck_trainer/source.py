@@ -15,6 +15,9 @@ from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 
 FAULT = "fault"
 STOPPED = "stopped"
+SPEED_UNIT = "rpm"
+STOPPED_BELOW = 0.02
+"""A pump stands still below this share of a speed channel's range."""
 
 
 @dataclass(frozen=True, slots=True)

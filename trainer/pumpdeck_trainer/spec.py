@@ -43,7 +43,8 @@ class GateThresholds:
     of training. parity_*: least share of equal alarm flags and largest relative difference of scores. champion_margin,
     slice_margin: by what part the false-alarm rate may pass the champion's, over all pumps and in one slice.
     backtest_over_*: share of pumps beyond their own alarm budget. coverage_*: least share of the type's pumps that the data
-    holds, least number of seasons, least share of rows in each third of an operating channel's range.
+    holds, least number of seasons, least share of rows in each third of an operating channel's range, share of pumps that
+    used to run outside what the data holds of them.
     """
 
     parity_flags: float = 0.9999
@@ -60,6 +61,7 @@ class GateThresholds:
     coverage_pumps_refuse: float = 0.0
     coverage_seasons_warn: int = 1
     coverage_regime_warn: float = 0.01
+    coverage_history_warn: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class _Gates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     coverage_pumps_refuse: float = 0.0
     coverage_seasons_warn: int = 1
     coverage_regime_warn: float = 0.01
+    coverage_history_warn: float = 0.2
 
 
 class _Card(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TrainedPump:
     """One pump's share: parameter block and reference edges (bytes), how its limit came about, and the replay.
 
-    flags: rows by quality flag. last_ms: the newest row learned from.
+    flags: rows by quality flag. last_ms: the newest row learned from. ranges: of each operating channel, what the data holds.
     """
 
     pump: str
@@ -37,6 +37,7 @@ class TrainedPump:
     judged: Judged
     last_ms: int
     flags: Mapping[str, int]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

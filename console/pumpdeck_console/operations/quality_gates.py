@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError
 from pumpdeck_fleet.core.inventory import EventKind, Pump
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion, QualityGate
 from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.coverage import is_beyond
 from pumpdeck_trainer.fleet_gates import (
     Coverage,
+    History,
     PumpPlace,
     SliceRate,
     champion_gate,
@@ -22,6 +25,9 @@ from pumpdeck_trainer.fleet_gates import (
 )
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel
+
+MOST_HISTORIES = 200
+BEYOND_SHARE = 0.05
 
 
 def load_champion(workspace: Workspace, model: str) -> Champion | None:
@@ -91,13 +97,36 @@ def judge_in_fleet(workspace: Workspace, trained: TrainedModel, champion: Champi
     has_champion = any(one.judged.contest is not None for one in trained.pumps)
     rates = slice_rates(trained.pumps, places)
     regimes = (trained.regimes, thresholds.coverage_regime_warn)
-    coverage = coverage_of(trained.pumps, places, (trained.data_start_ms, trained.data_end_ms), regimes)
+    span = (trained.data_start_ms, trained.data_end_ms)
+    coverage = coverage_of(trained.pumps, places, span, regimes, history_of(workspace, trained))
     gates = (
         _champion(workspace, trained, champion),
         slice_gate(rates, has_champion=has_champion, thresholds=thresholds),
         coverage_gate(coverage, thresholds),
     )
     return FleetJudgement(gates, rates, coverage)
+
+
+def history_of(workspace: Workspace, trained: TrainedModel) -> History:
+    """How pumps were run in the year before the data, by their hourly means: at most 200 pumps, spread over the type."""
+    start_ms = trained.data_start_ms
+    step = max(len(trained.pumps) // MOST_HISTORIES, 1)
+    channels = {one.name: one for one in trained.spec.channels}
+    looked, beyond = 0, []
+    for pump in trained.pumps[::step]:
+        span = workspace.store.telemetry.span(pump.pump)
+        if not pump.ranges or span is None or span[0] > start_ms - DAY_MS:
+            continue
+        rolled = workspace.store.telemetry.rollup(pump.pump, max(span[0], start_ms - 365 * DAY_MS), start_ms)
+        shares = [
+            float(is_beyond(rolled.mean[:, rolled.channels.index(name)], held, channels[name]).mean())
+            for name, held in pump.ranges.items()
+            if name in rolled.channels and len(rolled.hour_ms)
+        ]
+        looked += bool(shares)
+        if max(shares, default=0.0) > BEYOND_SHARE:
+            beyond.append(pump.pump)
+    return History(looked, tuple(beyond))
 
 
 def _champion(workspace: Workspace, trained: TrainedModel, champion: Champion | None) -> QualityGate:

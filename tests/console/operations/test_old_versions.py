@@ -11,7 +11,7 @@ from support.pump_rows import PUMP_TYPE
 
 NEW_GATES = (
     "excluded_share_refuse", "champion_margin", "slice_margin", "backtest_over_warn", "backtest_over_refuse",
-    "coverage_pumps_warn", "coverage_pumps_refuse", "coverage_seasons_warn", "coverage_regime_warn",
+    "coverage_pumps_warn", "coverage_pumps_refuse", "coverage_seasons_warn", "coverage_regime_warn", "coverage_history_warn",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,19 @@ import pytest
 from pumpdeck_console import main, wiring
 from pumpdeck_console.operations.audit import entries
 from pumpdeck_console.operations.models import find_version, promote
+from pumpdeck_console.operations.quality_gates import history_of, load_spec
 from pumpdeck_console.operations.selection import wanted_devices
+from pumpdeck_console.operations.training import StoreSource, TrainedRow
 from pumpdeck_console.wiring import Workspace, open_workspace
-from pumpdeck_fleet.core.clock import FixedClock
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS, FixedClock
 from pumpdeck_fleet.core.errors import GateRefusedError, UsageError
 from pumpdeck_fleet.core.registry import Alias, GateVerdict
+from pumpdeck_fleet.numeric.frame import TelemetryFrame
+from pumpdeck_trainer.lineage import code_digest, lock_digest
+from pumpdeck_trainer.pipeline import RunContext, train
+from pumpdeck_trainer.source import TrainingRequest
+from pumpdeck_trainer.trained import TrainedModel
 from support.small_fleet import NOW_MS
 from support.trained_workspace import kind_of, make_champion, trained_row, workspace_with_rows
 
@@ -63,6 +72,37 @@ def test_a_candidate_is_judged_against_the_champion_on_the_same_rows(workspace: 
     assert verdict is GateVerdict.PASS and reason.startswith(f"against v{first.version} on ")
     assert "has learned from 100 % of these days" in reason
     assert version.judged_against == first.version
+
+
+def test_pumps_that_used_to_run_otherwise_are_named(workspace: Workspace) -> None:
+    """Ten older days of one pump at another speed; where only its speed then is in the data, nothing is said."""
+    kind = kind_of(workspace)
+    pump = next(pump for pump in workspace.fleet.pumps if pump.type == kind)
+    start, *_ = workspace.store.telemetry.span(pump.id)
+    frame = workspace.store.telemetry.frame(pump.id, start, start + 10 * DAY_MS)
+    speed = next(one for one in workspace.fleet.pump_types[kind].channels if one.unit == "rpm" and not one.votes)
+    for factor, named in ((1.0, False), (0.6, True)):
+        values = frame.values.copy()
+        values[:, frame.channels.index(speed.name)] *= factor
+        older = TelemetryFrame(frame.channels, frame.at_ms - 12 * DAY_MS, values, frame.flags)
+        if factor != 1.0:
+            older = replace(older, at_ms=older.at_ms - 15 * DAY_MS)
+        with workspace.store.atomic() as store:
+            store.telemetry.append(pump.id, older)
+        row = trained_row(workspace, "[reference]\ndays = 22.0\n", note=str(factor))
+        # The same content keeps the verdicts of its first registration, so the history is asked for here.
+        found = history_of(workspace, trained_of(workspace, row))
+        assert (found.pumps, found.beyond) == (1, (pump.id,) if named else ())
+
+
+def trained_of(workspace: Workspace, row: TrainedRow) -> TrainedModel:
+    """The run of a registered version, done again."""
+    version = find_version(workspace, row.model, str(row.version))
+    spec = load_spec(workspace, version)
+    record = canonical.parse_json(workspace.artifacts.get(row.run), "run", max_bytes=10_000_000)
+    asked = record["request"]
+    request = TrainingRequest(tuple(sorted(record["pumps"])), asked["start_ms"], asked["end_ms"])
+    return train(spec, request, StoreSource(workspace), RunContext(code_digest(), lock_digest()))
 
 
 def test_a_worse_candidate_is_registered_without_an_alias_and_not_promoted(workspace: Workspace) -> None:
