@@ -61,6 +61,25 @@ def with_new(released: Mapping[str, TargetFile], new: Sequence[PackageRelease], 
     return entries | {one.path: _target(one, version) for one in new}
 
 
+def devices_of(entries: Mapping[str, TargetFile]) -> set[str]:
+    """The devices that these targets are for."""
+    return {path.split("/")[1] for path in entries}
+
+
+def newest_entries(entries: Mapping[str, TargetFile], keep: int, assigned: Mapping[str, str]) -> dict[str, TargetFile]:
+    """The `keep` newest packages of each device and the assigned one: release metadata travels with every assignment."""
+    by_device: dict[str, list[TargetFile]] = {}
+    for path, target in entries.items():
+        by_device.setdefault(path.split("/")[1], []).append(target)
+    kept: dict[str, TargetFile] = {}
+    for device, packages in by_device.items():
+        newest = sorted(packages, key=lambda target: (-int(target.custom["release"]), target.path))
+        kept.update({target.path: target for target in newest[:keep]})
+        paths = package_paths(device, assigned[device]) if device in assigned else ()
+        kept.update({path: entries[path] for path in paths if path in entries})
+    return kept
+
+
 def sealed_in(released: Targets) -> dict[tuple[str, str], SealedPackage]:
     """(device, package inside) -> ciphertext, for every target that is encrypted.
 

@@ -28,13 +28,15 @@ from pumpdeck_packaging.bundle_layout import (
     metadata_name,
 )
 from pumpdeck_packaging.folder_lock import hold_folder
+from pumpdeck_packaging.key_status import KeyStatus, key_statuses
 from pumpdeck_packaging.metadata_form import parse_form
 from pumpdeck_packaging.provenance import sign_provenance
 from pumpdeck_packaging.release_entries import (
     PackageRelease,
     assignment_target,
+    devices_of,
     new_packages,
-    package_paths,
+    newest_entries,
     sealed_in,
     with_new,
 )
@@ -79,15 +81,6 @@ class AssignmentRequest:
     issued_at_ms: int = 0
     terms: Terms = NO_TERMS
     token: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyStatus:
-    """One key of one role; `slot` only for deploy keys."""
-
-    role: str
-    key_id: str
-    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,7 +408,7 @@ class SiteTrust:
             site=self.site,
             versions={role: one.version for role, one in site.forms.items()} | {RELEASE: form.version},
             expires_ms={role: one.expires_ms for role, one in site.forms.items()},
-            keys=_key_statuses(site),
+            keys=key_statuses(site),
             assigned={path.split("/")[1]: int(target.custom["seq"]) for path, target in deploy.items()},
             released=released,
             metadata_bytes=sum(len(one.data) for one in site.forms.values()),
@@ -466,19 +459,9 @@ class SiteTrust:
         return self._without_old(entries, base.site.trusted.delegated(DEPLOY))
 
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
-        """The newest packages of each device and the assigned one: release metadata travels with every assignment."""
-        by_device: dict[str, list[TargetFile]] = {}
-        for path, target in entries.items():
-            by_device.setdefault(path.split("/")[1], []).append(target)
-        kept: dict[str, TargetFile] = {}
-        for device, packages in by_device.items():
-            newest = sorted(packages, key=lambda target: (-int(target.custom["release"]), target.path))
-            kept.update({target.path: target for target in newest[: self._settings.keep_packages]})
-            current = self._files.assignment(device, deploy)
-            for path in package_paths(device, current.package_sha256) if current else ():
-                if path in entries:
-                    kept[path] = entries[path]
-        return kept
+        assigned = {device: self._files.assignment(device, deploy) for device in devices_of(entries)}
+        running = {device: one.package_sha256 for device, one in assigned.items() if one}
+        return newest_entries(entries, self._settings.keep_packages, running)
 
 
 def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
@@ -503,12 +486,3 @@ def _assignment(request: AssignmentRequest, current: Assignment | None, version:
         shadow_s=request.terms.shadow_s,
         token=request.token,
     )
-
-
-def _key_statuses(site: VerifiedSite) -> tuple[KeyStatus, ...]:
-    slots = parse_slots(site.forms[TARGETS], site.trusted.targets)
-    roles = site.trusted.root.roles
-    found = [KeyStatus(role, key_id) for role in (ROOT, TARGETS) for key_id in roles[role].keyids]
-    found += [KeyStatus(RELEASE, key_id) for key_id in keys_of_role(site.trusted.targets, RELEASE)]
-    found += [KeyStatus(DEPLOY, key_id, slots[key_id]) for key_id in keys_of_role(site.trusted.targets, DEPLOY)]
-    return tuple(found)
