@@ -361,7 +361,8 @@ class Installer:
         if state.phase is not Phase.SHADOW:
             forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
-        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed, *state.given_up} - {wanted})
+        over = {*state.failed, *state.given_up} - {wanted}
+        self.incoming.forget({state.active_sha256, state.previous_sha256, *over})
 
     def _collect_garbage(self, state: DeviceState) -> None:
         """Remove from the store what is not active, previous or staged."""

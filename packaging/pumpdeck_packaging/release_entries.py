@@ -9,8 +9,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.ids import check_name
-from pumpdeck_fleet.core.receipts import Assignment
-from pumpdeck_packaging.bundle_layout import SEALED_SUFFIX, assignment_path, package_path, sealed_path
+from pumpdeck_packaging.bundle_layout import SEALED_SUFFIX, package_path, sealed_path
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.trust_rules import PackageWords, SealedWords, released_package
@@ -94,12 +93,6 @@ def sealed_in(released: Targets) -> dict[tuple[str, str], SealedPackage]:
             package = released_package(released, device, sha256)
             found[device, sha256] = SealedPackage(package.sealed, package.bytes, str(target.custom["age_key"]))
     return found
-
-
-def assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
-    """The target of an assignment whose bytes are `data`."""
-    path, custom = assignment_path(assignment.device), {"custom": {"seq": assignment.seq}}
-    return TargetFile(len(data), {"sha256": canonical.digest(data)}, path, custom)
 
 
 def _target(one: PackageRelease, version: int) -> TargetFile:

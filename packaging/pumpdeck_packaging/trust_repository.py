@@ -15,10 +15,11 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
-from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
-from pumpdeck_fleet.core.ids import check_digest, check_name
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, TrustError
+from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.ports import FileSystem, Signer
 from pumpdeck_fleet.core.receipts import NO_TERMS, Assignment, Terms
+from pumpdeck_packaging.assigned import assignment_for, assignment_target
 from pumpdeck_packaging.bundle_layout import (
     ASSIGNMENT_NAME,
     DEPLOY,
@@ -33,7 +34,6 @@ from pumpdeck_packaging.metadata_form import parse_form
 from pumpdeck_packaging.provenance import sign_provenance
 from pumpdeck_packaging.release_entries import (
     PackageRelease,
-    assignment_target,
     devices_of,
     new_packages,
     newest_entries,
@@ -50,7 +50,7 @@ from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
 from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change, draft_of_returns
 from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
-from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
+from pumpdeck_packaging.verify import TrustState, VerifiedSite, verify_site
 
 Lock = Callable[[Path], AbstractContextManager[None]]
 
@@ -204,7 +204,7 @@ class SiteTrust:
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
             current = {one.device: self._files.assignment(one.device, deploy) for one in requests}
-            asked = [_assignment(one, current[one.device], version, draft.when.now_ms) for one in requests]
+            asked = [assignment_for(one, current[one.device], version, draft.when.now_ms) for one in requests]
             new = [one for one in asked if one != current[one.device]]
             if not new:
                 return tuple(asked)
@@ -462,27 +462,3 @@ class SiteTrust:
         assigned = {device: self._files.assignment(device, deploy) for device in devices_of(entries)}
         running = {device: one.package_sha256 for device, one in assigned.items() if one}
         return newest_entries(entries, self._settings.keep_packages, running)
-
-
-def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
-    """What a request comes to: the current assignment when it says the same already, else a new one."""
-    if current is not None:
-        is_same = (current.package_sha256, current.task) == (request.package_sha256, request.task)
-        if is_same and request.seq in (0, current.seq):
-            return current
-        if 0 < request.seq <= current.seq:
-            which = f"assignment of {request.device}"
-            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
-    return Assignment(
-        format=ASSIGNMENT_FORMAT,
-        device=check_name(request.device, "device"),
-        package_sha256=check_digest(request.package_sha256, "package"),
-        seq=request.seq or max(version, current.seq + 1 if current else 0),
-        issued_at_ms=request.issued_at_ms or now_ms,
-        soft_until_ms=request.soft_until_ms,
-        task=request.task,
-        permit=request.terms.permit,
-        retry=request.terms.retry,
-        shadow_s=request.terms.shadow_s,
-        token=request.token,
-    )

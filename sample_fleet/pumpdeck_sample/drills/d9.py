@@ -108,6 +108,8 @@ def drill_two_at_once(folder: Path, pool: TrialRunner, rounds: int) -> dict[str,
     """Two deliverers on a real folder with real locks: both with the same word, or one of them with an older one."""
     site = DrillSite(folder)
     old, new = package(shift=0.0), package(shift=0.5)
+    # Released in the order of their age: else the new one would be the downgrade.
+    site.assign(old, "released-first")
     fs = UnsyncedFileSystem()
     figures = {"tried": 0, "other_effects": 0, "defects": 0, "leaked": 0}
     for number in range(rounds):
