@@ -39,9 +39,10 @@ _BUILT_COLUMNS = (
 )
 
 
+_SIGNING = "pumpdeck_console.cli.trust_keys"
 _FOUR_EYES = {
-    "sign": ("pumpdeck_console.cli.trust_keys:sign", "Sign a release or a change of keys in FILE with keys you hold."),
-    "publish": ("pumpdeck_console.cli.trust_keys:publish_packages", "Release what enough people have signed."),
+    "sign": (f"{_SIGNING}:sign", "Sign what stands in FILE with keys you hold."),
+    "publish": (f"{_SIGNING}:publish_packages", "Release the packages in FILES that enough people have signed."),
 }
 
 

@@ -56,17 +56,17 @@ _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 _KEYS = "pumpdeck_console.cli.trust_keys"
 _COMMANDS = {
-    "add": (f"{_KEYS}:add", "Let a key sign for ROLE."),
-    "remove": (f"{_KEYS}:remove", "Let a key no longer sign for ROLE."),
-    "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of another for ROLE."),
-    "threshold": (f"{_KEYS}:threshold", "Ask for so many signatures for ROLE: release 2 is four eyes."),
+    "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY sign for ROLE."),
+    "remove": (f"{_KEYS}:remove", "Let KEY no longer sign for ROLE."),
+    "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of KEY for ROLE."),
+    "threshold": (f"{_KEYS}:threshold", "Ask for NUMBER signatures for ROLE: release 2 is four eyes."),
     "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys."),
-    "revoke": (f"{_KEYS}:revoke", "Revoke the keys of a lost laptop everywhere, and show what they signed."),
+    "revoke": (f"{_KEYS}:revoke", "Revoke the KEYS of a lost laptop everywhere, and show what they signed."),
     "sign": (f"{_KEYS}:sign", "Sign what stands in FILE with keys you hold."),
     "show": (f"{_KEYS}:show", "Show what FILE would change, who has signed and who has not."),
     "publish": (f"{_KEYS}:publish", "Put a change into force once enough people signed."),
     "exposed": (f"{_KEYS}:exposed", "List devices that are not known to have taken the newest keys."),
-    "name": (f"{_KEYS}:name", "Write down who holds a key."),
+    "name": (f"{_KEYS}:name", "Write down who holds KEY of SITE."),
 }
 
 

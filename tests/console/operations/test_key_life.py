@@ -23,6 +23,7 @@ from pumpdeck_console.operations.trust_changing import (
 from pumpdeck_console.operations.trust_contact import exposed, news_of, tell_device
 from pumpdeck_console.operations.trust_making import NewKeyRequest, make_key
 from pumpdeck_console.operations.trust_view import list_keys, signed_by
+from pumpdeck_console.operations.workspace import doctor
 from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_packaging.signing import Ed25519Signer, generate_key
@@ -169,3 +170,25 @@ def test_a_root_without_a_spare_key_is_warned_of(yard: CourierFleet) -> None:
     assert len(rows) == 2 and "no spare key" in rows[0].warning
     with pytest.raises(RefusedError):
         make_change(yard.workspace, ChangeRequest(role="root", remove=(rows[0].key_id,), sites=(site,)))
+
+
+def findings(yard: CourierFleet) -> dict[str, tuple[str, str]]:
+    return {one.what: (one.verdict, one.found) for one in doctor(yard.workspace)}
+
+
+def test_doctor_says_which_key_is_where_and_whether_it_still_counts(yard: CourierFleet) -> None:
+    deploy = next(row.key_id for row in list_keys(yard.workspace) if row.role == "deploy")
+    verdict, words = findings(yard)["keys"]
+    assert verdict == "warn" and f"deploy: plain file ({deploy[:12]})" in words
+    assert findings(yard)["key changes"] == ("ok", "every enrolled device has the newest keys")
+    other = generate_key()
+    site = yard.devices[0].site
+    release = next(row.key_id for row in list_keys(yard.workspace, sites=(site,)) if row.role == "release")
+    request = ChangeRequest(
+        role="release", add=(NewKey(other.openssh_public, "trainer 2"),), remove=(release,), sites=(site,), reason="moved"
+    )
+    put_into_force(yard, request, other)
+    verdict, words = findings(yard)["keys"]
+    assert verdict == "warn" and f"the release key here is no release key of {site}" in words
+    verdict, words = findings(yard)["key changes"]
+    assert verdict == "warn" and words.startswith("1 devices are not known to have the newest keys")
