@@ -61,8 +61,7 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="A folder with root key files that are at hand: they sign now."),
         click.option("--to", "path", type=_FILE, required=True, help="The file that collects the signatures."),
         click.option("--reason", default="", help="Why, for the audit chain and for those who sign."),
-    click.option("--site", "sites", multiple=True, help="Only this site; may be given again. Without it every site it
-    fits."),
+        click.option("--site", "sites", multiple=True, help="Only this site; may be given again. Else every site it fits."),
     ):  # fmt: skip
         command = option(command)
     return command
