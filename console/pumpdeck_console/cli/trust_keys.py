@@ -142,22 +142,28 @@ def renew(session: Session, /, **options: Any) -> None:
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("keys", nargs=-1, required=True)
+@click.option("--new", "new_keys", multiple=True, metavar="ROLE=PUBLIC_KEY", help="A key in its place; may be given again.")
+@click.option("--holder", default="", help="Who holds the new keys.")
 @change_options
 @click.pass_obj
-def revoke(session: Session, /, keys: tuple[str, ...], **options: Any) -> None:
+def revoke(session: Session, /, keys: tuple[str, ...], new_keys: tuple[str, ...], holder: str, **options: Any) -> None:
     """Revoke the KEYS of a lost laptop everywhere, and show what they signed.
 
-    In every role at every site. Packages they released that no device was told of are left out. Devices refuse the
+    In every role at every site; --new puts other keys in their place where a role would be left without. Packages they
+    released that no device was told of are left out. Devices refuse the
     keys from their next contact on.
     """
-    from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
+    from pumpdeck_console.operations.trust_changing import ChangeRequest, NewKey  # deferred: TUF
     from pumpdeck_console.operations.trust_view import signed_by
 
     workspace, sites = session.workspace(), options["sites"]
     things = [one for key in keys for one in signed_by(workspace, key=key, sites=sites)]
     rows = [dataclasses.asdict(one) for one in things]
     reason = options["reason"] or "lost key"
-    _change(session, ChangeRequest(remove=keys, sites=sites, reason=reason, is_lost=True), options, {"signed": rows})
+    pairs = [text.partition("=")[::2] for text in new_keys]
+    new = tuple(NewKey(_public_text(Path(path)), holder, role) for role, path in pairs)
+    request = ChangeRequest(add=new, remove=keys, sites=sites, reason=reason, is_lost=True)
+    _change(session, request, options, {"signed": rows})
     if not options["as_json"]:
         write_rows(rows, _SIGNED_COLUMNS, as_json=False, empty="Nothing that stands was signed by it.")
         say("Until a device has taken the change it still believes the lost key: pumpdeck trust exposed")
