@@ -10,6 +10,7 @@ import pytest
 
 from pumpdeck_console.credentials import Source, read_key_file
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
+from pumpdeck_console.operations.delivering import collect
 from pumpdeck_console.operations.releasing import propose_release, publish_release
 from pumpdeck_console.operations.trust_changing import (
     ChangeRequest,
@@ -26,6 +27,7 @@ from pumpdeck_console.operations.trust_view import list_keys, signed_by
 from pumpdeck_console.operations.workspace import doctor
 from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_packaging.signing import Ed25519Signer, generate_key
 from pumpdeck_packaging.trust_proposal import Proposal, sign_proposal
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
@@ -192,3 +194,21 @@ def test_doctor_says_which_key_is_where_and_whether_it_still_counts(yard: Courie
     assert verdict == "warn" and f"the release key here is no release key of {site}" in words
     verdict, words = findings(yard)["key changes"]
     assert verdict == "warn" and words.startswith("1 devices are not known to have the newest keys")
+
+
+def test_a_collect_tells_devices_of_newer_keys_and_says_who_did_not_take_them(yard: CourierFleet) -> None:
+    """Nothing waits on the devices and no rollout runs; the collect brings the revocation all the same."""
+    old = new_laptop(yard)
+    put_into_force(yard, ChangeRequest(remove=(old,), is_lost=True))
+    fleet = yard.workspace.fleet
+    sites = tuple(dataclasses.replace(site, link=Link.SSH) for site in fleet.sites)
+    yard.workspace.__dict__["fleet"] = dataclasses.replace(fleet, sites=sites)
+    first, second = names(yard)
+    root = yard.agent(second).layout.trust_root
+    root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    yard.workspace.__dict__["connect"] = lambda device: LoopChannel(yard.agent(device.id))
+    summary = collect(yard.workspace)
+    problems = {report.device: report.problems for report in summary.devices}
+    assert problems[first] == () and "did not take the newer keys" in problems[second][0]
+    assert [one.device for one in exposed(yard.workspace)] == [second]
+    assert yard.agent(first).hello("test", "ws").fields["root_version"] == 3
