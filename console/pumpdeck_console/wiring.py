@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.inventory import Device, Fleet
     from pumpdeck_fleet.store import Store
     from pumpdeck_fleet.store.artifacts import ArtifactStore
+    from pumpdeck_packaging.downgrade_shelf import DowngradeShelf
     from pumpdeck_packaging.trust_repository import SiteTrust
 
 WORKSPACE_ENV = "PUMPDECK_WORKSPACE"
@@ -155,7 +156,7 @@ class Workspace:
             return (self.root / Path(self.settings.keys.folder).expanduser()).resolve()
         import platformdirs  # deferred: only what signs needs a key
 
-        return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.workspace
+        return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.lives.key_owner
 
     def forget_settings(self) -> None:
         """Read `settings.toml` again at the next use, and what follows from it."""
@@ -174,7 +175,7 @@ class Workspace:
 
         places = KeyPlaces(
             folder=self.key_folder,
-            owner=self.store.workspace,
+            owner=self.store.lives.key_owner,
             key_files=self.keys.key_files,
             insecure_storage=self.keys.insecure_storage or self.settings.keys.insecure_storage,
             workspace=self.root,
@@ -183,9 +184,20 @@ class Workspace:
 
     def trust(self, site: str) -> SiteTrust:
         """The trust repository of a site, founded or not."""
-        from pumpdeck_packaging.trust_repository import SiteTrust  # deferred: TUF
+        from pumpdeck_packaging.trust_repository import (
+            SiteTrust,  # deferred: TUF
+            TrustSettings,
+        )
 
-        return SiteTrust(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
+        restored = self.store.lives.restored
+        settings = TrustSettings(least_version=restored.least_versions.get(site, 0) if restored else 0)
+        return SiteTrust(self.trust_path / self.fleet.site(site).id, self.fs, self.clock, settings)
+
+    def downgrades(self, site: str) -> DowngradeShelf:
+        """The downgrade words of a site that wait for their assignment."""
+        from pumpdeck_packaging.downgrade_shelf import DowngradeShelf  # deferred: TUF
+
+        return DowngradeShelf(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
 
     def signing_key(self, role: str, site: str) -> FoundKey:
         """This person's key of that role (`release`, `deploy`) at that site.

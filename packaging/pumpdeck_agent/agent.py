@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform as interpreter
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import metadata
@@ -17,13 +19,16 @@ from pumpdeck_agent.receipt_writer import ReceiptWriter
 from pumpdeck_agent.receipts import Pen
 from pumpdeck_agent.return_items import close_open_segments
 from pumpdeck_agent.rpc_server import Answer
+from pumpdeck_agent.self_check import CheckRunner, ChildCheckRunner
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import device_status, why_wait
 from pumpdeck_agent.trial import TrialRunner
+from pumpdeck_agent.upgrade import UpgradeParts, Upgrader, UpgradeStand
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.rpc import SUPPORTED_VERSIONS
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
+from pumpdeck_packaging.wheel_index import this_target
 
 DEFAULT_LIMITS = AgentLimits()
 COLLECT_MAX_BYTES = 4 * 1024 * 1024
@@ -33,7 +38,13 @@ class Agent:
     """One device, by its root folder. Everything it needs of the world is an argument."""
 
     def __init__(
-        self, root: Path, *, platform: Platform, runner: TrialRunner, limits: AgentLimits = DEFAULT_LIMITS
+        self,
+        root: Path,
+        *,
+        platform: Platform,
+        runner: TrialRunner,
+        limits: AgentLimits = DEFAULT_LIMITS,
+        checks: CheckRunner | None = None,
     ) -> None:
         self.layout = Layout(root)
         self.platform = platform
@@ -42,6 +53,7 @@ class Agent:
         self.outbox = Outbox(platform.fs, self.layout, limits)
         self.pen = Pen(platform.fs, self.layout)
         self._runner = runner
+        self.checks = checks or ChildCheckRunner()
         self._states = StateFiles(platform.fs, self.layout)
 
     @cached_property
@@ -137,6 +149,38 @@ class Agent:
     def ack(self, digests: list[str]) -> Answer:
         """These are safe at the console. Raises: FormatError: not digests."""
         return Answer({"removed": self.outbox.remove(digests)})
+
+    @cached_property
+    def upgrader(self) -> Upgrader:
+        """What changes the agent itself."""
+        incoming = self.installer.incoming
+        parts = UpgradeParts(self.platform, self.layout, self.config, self.limits, incoming, self.checks)
+        return Upgrader(parts)
+
+    def agent(self) -> Answer:
+        """Which agent this is, and how an upgrade of it stands. Raises: RefusedError: it does not stand in slots."""
+        with self.platform.locks.hold(self.layout.install_lock, self.limits.lock_wait_s):
+            return self._upgraded(self.upgrader.stand())
+
+    def upgrade(self, files: Mapping[str, bytes]) -> Answer:
+        """Carry out a signed word on another agent. Raises: TrustError, NotFoundError, BusyError; then nothing changed."""
+        with self.platform.locks.hold(self.layout.install_lock, self.limits.lock_wait_s):
+            return self._upgraded(self.upgrader.upgrade(files))
+
+    def _upgraded(self, stand: UpgradeStand) -> Answer:
+        record, receipt = stand.record, stand.receipt
+        fields = {
+            "version": AGENT_VERSION,
+            "target": this_target(interpreter.machine(), sys.version_info[:2]),
+            "phase": record.phase.value,
+            "active": record.active.sha256,
+            "previous": record.previous.sha256 if record.previous else "",
+            "libraries": record.active.libraries,
+            "serial": record.serial,
+            "outcome": receipt.outcome.value if receipt else "",
+            "reason": receipt.reason if receipt else "",
+        }
+        return Answer(fields, self.pen.sign_agent_receipt(receipt) if receipt else b"")
 
     def _installed(self, installation: Installation) -> Answer:
         state, receipt = installation.state, installation.receipt

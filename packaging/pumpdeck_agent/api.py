@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pumpdeck_agent.config import Layout
@@ -30,17 +31,28 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 Route = Callable[[bytes], Response]
 
 
-class Api:
-    """Answers requests for one device. `wake`: called when a row changed an alarm, so that it is announced at once."""
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What an endpoint is told. `token`: empty, none is needed. `wake`: called when there is something to announce or to save.
 
-    def __init__(
-        self, scorer: Scorer, desk: RetrainDesk, world: tuple[Platform, Layout], *, token: str, wake: Callable[[], None]
-    ) -> None:
+    `mqtt`: figures of the connection to the broker.
+    """
+
+    token: str
+    wake: Callable[[], None]
+    mqtt: Callable[[], Mapping[str, int]] = dict
+
+
+class Api:
+    """Answers requests for one device."""
+
+    def __init__(self, scorer: Scorer, desk: RetrainDesk, world: tuple[Platform, Layout], settings: ApiSettings) -> None:
         self._scorer = scorer
         self._desk = desk
         self._platform, self._layout = world
-        self._token = token
-        self._wake = wake
+        self._token = settings.token
+        self._wake = settings.wake
+        self._mqtt = settings.mqtt
         self._answered: Counter[int] = Counter()
         self._routes: Mapping[str, tuple[str, Route]] = {
             "/score": ("POST", self._score),
@@ -51,6 +63,15 @@ class Api:
             "/acknowledge": ("POST", self._acknowledge),
         }
 
+    def admit(self, head: Head) -> Response | None:
+        """The refusal of a request for which no body needs to be read: no token, no such path, not its method or type."""
+        try:
+            self._check(head)
+        except HttpError as error:
+            self._answered[error.status] += 1
+            return refusal(error.status, error.what, **error.headers)
+        return None
+
     def answer(self, head: Head, body: bytes) -> Response:
         """The response to a request; never raises."""
         response = self._try(head, body)
@@ -60,14 +81,9 @@ class Api:
     def _try(self, head: Head, body: bytes) -> Response:
         try:
             self._check(head)
-            method, route = self._routes[head.path]
-            if head.method != method and not (head.method == "HEAD" and method == "GET"):
-                return refusal(405, f"{head.path} takes {method}.", Allow=method)
-            if method == "POST" and head.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                return refusal(415, "Send JSON with Content-Type: application/json.")
-            return route(body)
+            return self._routes[head.path][1](body)
         except HttpError as error:
-            return refusal(error.status, error.what)
+            return refusal(error.status, error.what, **error.headers)
         except UsageError as error:
             return refusal(400, error.sentence())
         except NotFoundError as error:
@@ -87,13 +103,18 @@ class Api:
             raise HttpError(421, "Without a token only requests to localhost are answered.")
         if head.path not in self._routes:
             raise HttpError(404, f"There is nothing here; ask for {', '.join(self._routes)}.")
+        method = self._routes[head.path][0]
+        if head.method != method and not (head.method == "HEAD" and method == "GET"):
+            raise HttpError(405, f"{head.path} takes {method}.", Allow=method)
+        if method == "POST" and head.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HttpError(415, "Send JSON with Content-Type: application/json.")
 
     def _score(self, body: bytes) -> Response:
         if self._scorer.loaded is None:
             raise HttpError(503, "NO_MODEL: no package is installed on this device.")
         rows = parse_rows(body, self._scorer.pump)
         results = self._scorer.push(rows, is_explained=True)
-        if any(result.notice for result in results):
+        if self._scorer.is_save_due or any(result.notice for result in results):
             self._wake()
         return _json({"rows": [self._row(result) for result in results]})
 
@@ -154,6 +175,7 @@ class Api:
             package="" if package is None else package.sha256,
             unsaved_dropped_rows=self._scorer.dropped_rows,
             answered=dict(self._answered),
+            mqtt=self._mqtt(),
         )
         return Response(200, metrics_text(found).encode("utf-8"), "text/plain; version=0.0.4; charset=utf-8")
 

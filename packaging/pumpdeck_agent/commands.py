@@ -7,20 +7,25 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
 from pumpdeck_agent.platform_here import FileLocks, is_clock_synced
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.site_alarms import Acknowledgement, AlarmBoard, load_alarms, request_acknowledge
+from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state_files import StateFiles
-from pumpdeck_agent.status import device_status
+from pumpdeck_agent.status import device_status, pump_figures
+from pumpdeck_agent.trips import clear_trip, read_trips, set_trip, standing_trip
 from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
 from pumpdeck_fleet.core.device_status import Veto
-from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+
+if TYPE_CHECKING:
+    from pumpdeck_agent.agent import Agent
 
 _INPUT_MAX_BYTES = 1024 * 1024
 
@@ -42,6 +47,7 @@ def rpc(options: argparse.Namespace) -> int:
     from pumpdeck_agent.trial import FreshChildRunner
 
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
+    _confirm(agent)
     serve_rpc(agent, sys.stdin.buffer, sys.stdout.buffer)
     return 0
 
@@ -52,21 +58,65 @@ def resume(options: argparse.Namespace) -> int:
     from pumpdeck_agent.trial import FreshChildRunner
 
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
+    _confirm(agent)
     _say(agent.resume().fields)
     return 0
 
 
 def install_from(options: argparse.Namespace) -> int:
-    """Take what a stick brings, leave on it what this device has to say."""
+    """Take what a stick or a file brings; leave on the stick, or in another file, what this device has to say."""
     from pumpdeck_agent.agent import Agent
     from pumpdeck_agent.install_from import install_from as visit_stick
+    from pumpdeck_agent.install_from_tar import install_from_tar
     from pumpdeck_agent.trial import FreshChildRunner
     from pumpdeck_packaging.bundle_stick import real_stick
 
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
-    visit = visit_stick(agent, real_stick(options.folder.absolute()))
+    _confirm(agent)
+    source: Path = options.folder.absolute()
+    if source.is_file():
+        visit = install_from_tar(agent, source, options.answer.absolute() if options.answer else None)
+    elif options.answer:
+        raise UsageError("is for a bundle in one file; the answer to a stick lies on the stick", "--answer")
+    else:
+        visit = visit_stick(agent, real_stick(source))
     _say(visit)
     return visit.exit_code
+
+
+def _confirm(agent: Agent) -> None:
+    """An agent on probation shows that it works before it takes the first request."""
+    from pumpdeck_agent.probation import AgentReceipts, confirm, is_on_probation
+
+    slots = SlotFiles(agent.platform, agent.layout.root)
+    if is_on_probation(slots):
+        agent.hello("", "")
+        confirm(slots, AgentReceipts(agent.config.device, agent.platform))
+
+
+def check(options: argparse.Namespace) -> int:
+    """Say whether this agent works on this device; changes nothing."""
+    from pumpdeck_agent.agent import Agent
+    from pumpdeck_agent.self_check import check_agent
+    from pumpdeck_agent.trial import FreshChildRunner
+
+    runner = FreshChildRunner()
+    _say(check_agent(Agent(options.root, platform=this_platform(), runner=runner), runner))
+    return 0
+
+
+def settle(options: argparse.Namespace) -> int:
+    """Put this archive into the device's first slot."""
+    from pumpdeck_agent.own_command import own_archive
+    from pumpdeck_agent.settle import SettleRequest
+    from pumpdeck_agent.settle import settle as put_into_slot
+
+    archive = own_archive()
+    if archive is None:
+        raise UsageError("runs from an archive only", "settle", expected="python3 agent.pyz settle ..")
+    wanted = SettleRequest(archive, options.sha256, options.serial, options.wheels, options.wheels_sha256)
+    _say(put_into_slot(this_platform(), options.root, wanted))
+    return 0
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -162,6 +212,26 @@ def veto(options: argparse.Namespace) -> int:
     return 0
 
 
+def trip(options: argparse.Namespace) -> int:
+    """Say that a pump is tripped, or that it is not any more."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    pump = read_config(platform.fs, layout).pump(options.pump)
+    if pump is None:
+        raise NotFoundError("is not a pump of this device", options.pump)
+    now_ms = platform.clock.now_ms()
+    if options.clear:
+        clear_trip(platform.fs, layout, pump.tag, now_ms)
+    elif options.reason.strip():
+        set_trip(platform.fs, layout, pump.tag, Veto(options.reason, now_ms + round(options.hours * HOUR_MS)))
+    else:
+        raise UsageError("a trip needs a reason", pump.tag, hint="or end it with --clear")
+    seen = pump_figures(platform.fs, layout, read_config(platform.fs, layout)).get(pump.tag)
+    standing = standing_trip(seen, read_trips(platform.fs, layout).get(pump.tag.lower()), now_ms)
+    _say({"pump": pump.tag, "trip": standing})
+    return 0
+
+
 def init(options: argparse.Namespace) -> int:
     """Enrol: make the root folder and print what the console must know."""
     from pumpdeck_agent.enrol import create_device
@@ -175,6 +245,18 @@ def init(options: argparse.Namespace) -> int:
     parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
     identity = create_device(platform.fs, options.root, parsed, trusted_root)
     _say({"device": parsed.device, "site": parsed.site, "key_id": identity.key_id, "public_key": identity.public_pem})
+    return 0
+
+
+def tuf_client(options: argparse.Namespace) -> int:
+    """The verifier behind the command form of tuf-conformance, which knows the exit codes 0 and 1 only."""
+    from pumpdeck_agent import tuf_client as client
+
+    try:
+        client.run(options)
+    except PumpdeckError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

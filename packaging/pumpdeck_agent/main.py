@@ -13,11 +13,14 @@ from pathlib import Path
 
 from pumpdeck_agent.light_hashes import use_own_hashes
 
+# One thread scores; a pool for each processor would only take memory. Whoever set it knows better.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if sys.argv[1:2] == ["serve"]:
     # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
     use_own_hashes()
 
-from pumpdeck_agent import AGENT_VERSION, commands
+from pumpdeck_agent import AGENT_VERSION, commands, stick_commands
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError
 
@@ -79,7 +82,8 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _stick_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder on the stick, or a bundle in one file")
+    parser.add_argument("--answer", type=Path, help="where the answer to a file goes (default: <file>.<device>.tar beside it)")
 
 
 def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +91,34 @@ def _acknowledge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", required=True, help="who has seen the alarm")
 
 
+def _settle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sha256", required=True, help="the digest this archive must have")
+    parser.add_argument("--serial", type=int, default=0, help="the serial of its signed release")
+    parser.add_argument("--wheels", type=Path, help="a folder with wheels.json and the wheels for this computer")
+    parser.add_argument("--wheels-sha256", default="", help="the digest wheels.json must have")
+
+
 def _veto_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reason", nargs="?", default="", help="why no trial may start now")
     parser.add_argument("--hours", type=float, default=0.0, help="for how long (default: until it is lifted)")
     parser.add_argument("--lift", action="store_true", help="trials may start again")
+
+
+def _tuf_client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metadata-dir", type=Path, required=True, help="where the client keeps trusted metadata")
+    parser.add_argument("--metadata-url", help="http address on this computer that serves metadata")
+    parser.add_argument("--target-base-url", help="http address on this computer that serves targets")
+    parser.add_argument("--target-dir", type=Path, help="where verified targets are put")
+    parser.add_argument("--target-name", help="the target's path in the metadata")
+    parser.add_argument("step", choices=["init", "refresh", "download"])
+    parser.add_argument("trusted_root", type=Path, nargs="?", help="for init: the first root")
+
+
+def _trip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pump", help="the pump's tag")
+    parser.add_argument("reason", nargs="?", default="", help="what tripped it")
+    parser.add_argument("--hours", type=float, default=8.0, help="for how long at most (default 8)")
+    parser.add_argument("--clear", action="store_true", help="it is not tripped, or was looked at")
 
 
 _SUBCOMMANDS = (
@@ -104,11 +132,38 @@ _SUBCOMMANDS = (
         commands.install_from,
         _stick_options,
     ),
+    (
+        "find-bundle",
+        "Print which folder of a mounted stick holds a bundle.",
+        stick_commands.find_bundle,
+        stick_commands.find_options,
+    ),
+    (
+        "stick-arrived",
+        "Mount a stick that was plugged in, take it in when it is ours, unmount it.",
+        stick_commands.stick_arrived,
+        stick_commands.arrived_options,
+    ),
+    (
+        "stick-units",
+        "Write the udev rule and the systemd unit that call stick-arrived.",
+        stick_commands.stick_units,
+        stick_commands.units_options,
+    ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
     ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
     ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
+    ("trip", "Say that a pump is tripped, or not any more: no trial on its device meanwhile.", commands.trip, _trip_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
+    (
+        "tuf-client",
+        "Test the verifier: speak the command form of tuf-conformance, on loopback only.",
+        commands.tuf_client,
+        _tuf_client_options,
+    ),
+    ("check", "Say whether this agent works on this device; change nothing.", commands.check, _no_options),
+    ("settle", "Put this archive into the device's first slot.", commands.settle, _settle_options),
     ("enrol", "Become the device that a form on a stick describes.", commands.enrol, _enrol_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )

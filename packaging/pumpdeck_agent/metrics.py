@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pumpdeck_agent.outbox import OutboxCounts
 from pumpdeck_agent.pump_record import PumpFigures
@@ -13,13 +13,17 @@ Number = int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What is shown. `answered`: requests so far by status; `package`: digest of the active one, empty: NO_MODEL."""
+    """What is shown. `answered`: requests so far by status; `package`: digest of the active one, empty: NO_MODEL.
+
+    `mqtt`: figures of the connection to the broker, by the names in `_OF_MQTT`; empty without one.
+    """
 
     figures: Mapping[str, PumpFigures]
     outbox: OutboxCounts
     package: str
     unsaved_dropped_rows: int
     answered: Mapping[int, int]
+    mqtt: Mapping[str, int] = field(default_factory=dict)
 
 
 _OF_PUMPS: tuple[tuple[str, str, str, Callable[[PumpFigures], Number]], ...] = (
@@ -37,6 +41,15 @@ _OF_PUMPS: tuple[tuple[str, str, str, Callable[[PumpFigures], Number]], ...] = (
 )
 
 
+_OF_MQTT = {
+    "connected": ("gauge", "1 while there is a connection to the broker."),
+    "rows": ("counter", "Rows that came by MQTT."),
+    "repeated": ("counter", "Rows that came by MQTT and were here already."),
+    "refused": ("counter", "MQTT messages that were no rows."),
+    "acknowledgements": ("counter", "Alarms acknowledged by MQTT."),
+}
+
+
 def metrics_text(found: Metrics) -> str:
     """The whole page."""
     lines: list[str] = []
@@ -51,6 +64,9 @@ def metrics_text(found: Metrics) -> str:
     lines += _family("unsaved_dropped_rows_total", "counter", "Scored rows that no disk took.", [("", dropped)])
     active = [(f'{{package="{found.package}"}}', 1)] if found.package else []
     lines += _family("active_package_info", "gauge", "The package that scores.", active)
+    for name, (kind, meaning) in _OF_MQTT.items():
+        figures = [("", found.mqtt[name])] if name in found.mqtt else []
+        lines += _family(f"mqtt_{name}{'_total' if kind == 'counter' else ''}", kind, meaning, figures)
     codes = [(f'{{code="{status}"}}', count) for status, count in sorted(found.answered.items())]
     lines += _family("http_requests_total", "counter", "Requests answered, by status.", codes)
     return "\n".join(lines) + "\n"

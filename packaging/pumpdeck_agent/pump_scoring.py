@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from operator import ge, le
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,12 @@ from numpy.typing import NDArray
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.loaded import LoadedPump
 from pumpdeck_agent.outbox import Outgoing
-from pumpdeck_agent.process_state import process_state
+from pumpdeck_agent.process_state import process_state, trip_after
 from pumpdeck_agent.pump_record import RECORD_FORMAT, ProcessState, PumpFigures, PumpRecord
 from pumpdeck_agent.return_items import chunk_item, close_record, sketch_item
+from pumpdeck_agent.runtime import RowCall
 from pumpdeck_agent.segments import OpenSegment
+from pumpdeck_agent.shadow import ShadowPump
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -27,11 +31,12 @@ from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
 from pumpdeck_fleet.numeric.columns import encode_chunk
 from pumpdeck_fleet.numeric.detectors import has_votes
 from pumpdeck_fleet.numeric.features import WindowMean
-from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16
+from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16, concatenate, empty_frame
 from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
 
 NOTICE_FORMAT = 1
 _MISSING = np.float32(np.nan)
+_LARGEST = np.finfo(np.float32).max
 # Time, values, score, alarmed, drift index of a row that was pushed. A plain tuple: one is made for every row.
 _Pushed = tuple[int, Float32, float, bool, float]
 
@@ -45,8 +50,7 @@ class FrameResult:
     raised: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RowResult:
+class RowResult(NamedTuple):
     """What one row gave. `score`: None when no voting channel is there. `notice`: the alarm that it raised or cleared.
 
     `answers`: the graph's outputs for it, when asked for.
@@ -79,12 +83,17 @@ class PumpScoring:
         self._sketch = empty_sketch(pump.edges)
         self._rows = OpenSegment()
         self._scores = OpenSegment()
+        self._newest = empty_frame(pump.spec.channels)
+        # The same pump under a candidate that is scored beside this package, if there is one.
+        self.shadow: ShadowPump | None = None
         self._outgoing: list[Outgoing] = []
         self._buffer: list[_Pushed] = []
         self._changes: list[AlarmNotice] = []
         self._pins: list[int] = []
         self._low = np.array([channel.low for channel in pump.entry.channels], np.float32)
         self._high = np.array([channel.high for channel in pump.entry.channels], np.float32)
+        self._lows: list[float] = np.maximum(self._low, -_LARGEST).tolist()
+        self._highs: list[float] = np.minimum(self._high, _LARGEST).tolist()
 
     @classmethod
     def restore(
@@ -98,6 +107,7 @@ class PumpScoring:
         scoring._window = _window_of(pump, record.blobs["window"])
         scoring._rows = OpenSegment(record.blobs.get("rows", b""))
         scoring._scores = OpenSegment(record.blobs.get("scores", b""))
+        scoring._newest = scoring._rows.tail().take(slice(-1, None))
         if record.figures.package_sha256 == sha256:
             scoring._tracker = AlarmTracker.from_bytes(pump.block, pump.settings, record.blobs["alarm"])
             if record.blobs["sketch"]:
@@ -120,6 +130,10 @@ class PumpScoring:
         self.figures = replace(self.figures, last_file=file_digest, late_rows=self.figures.late_rows + late)
         return FrameResult(len(fresh), late, raised)
 
+    @cached_property
+    def _score_row(self) -> RowCall:
+        return self._pump.model.row_call(self._pump.parameters)
+
     @property
     def last_ms(self) -> int | None:
         """Time of the newest row; a row to be pushed must be later."""
@@ -136,19 +150,20 @@ class PumpScoring:
         Raises:
             FormatError: the row is not later than the last one; nothing changed.
         """
-        features = self._window.push(at_ms, self._within(values))
-        shown = self._tracker.correct(at_ms, features).reshape(1, -1)
+        features = self._features(at_ms, values)
         pump, tracker, answers = self._pump, self._tracker, None
+        shown = tracker.correct(at_ms, features)
         if is_explained:
-            answers = pump.model.answers(shown, pump.parameters)
+            answers = pump.model.answers(shown.reshape(1, -1), pump.parameters)
             score = float(answers["score"][0])
         else:
-            score = float(pump.model.score(shown, pump.parameters)[0])
+            score = self._score_row(shown)
         was_alarmed = tracker.alarmed
         alarmed = tracker.push(at_ms, features, score)
-        if score == 0.0 and not has_votes(pump.block, shown)[0]:
+        if score == 0.0 and not has_votes(pump.block, shown.reshape(1, -1))[0]:
             score = math.nan
-        self._buffer.append((at_ms, values, score, alarmed, tracker.drift_index))
+        drift_index = tracker.drift_index
+        self._buffer.append((at_ms, values, score, alarmed, drift_index))
         notice = None
         if alarmed != was_alarmed:
             notice = self._notice(at_ms, score, alarmed, self._guilty(features[None]))
@@ -156,7 +171,7 @@ class PumpScoring:
             self._changes.append(notice)
             self.capture(at_ms)
         known = None if math.isnan(score) else score
-        return RowResult(pump.entry.tag, at_ms, known, pump.block.limit, alarmed, tracker.drift_index, notice, answers)
+        return RowResult(pump.entry.tag, at_ms, known, pump.block.limit, alarmed, drift_index, notice, answers)
 
     def take_changes(self) -> list[AlarmNotice]:
         """Alarms raised and cleared since the last call, for those who announce them on site."""
@@ -215,11 +230,17 @@ class PumpScoring:
         self._keep(frame, values, trace)
         return sum(notice.raised for notice in notices)
 
+    def _features(self, at_ms: int, values: Float32) -> Float32:
+        found = values.tolist()
+        # Built-in functions over a handful of floats cost a third of what numpy does; a missing value fails both comparisons.
+        if all(map(le, self._lows, found)) and all(map(ge, self._highs, found)):
+            return self._window.push(at_ms, values, is_whole=True)
+        return self._window.push(at_ms, self._within(values))
+
     def _within(self, values: Float32) -> Float32:
         """Values beyond the channel's range are a sensor's fault, not the pump's: missing for the model, as in training."""
         outside = (values < self._low) | (values > self._high)
-        # A byte search over a handful of booleans costs a tenth of `any`.
-        return np.where(outside, _MISSING, values) if b"\1" in outside.tobytes() else values
+        return np.where(outside, _MISSING, values) if outside.any() else values
 
     def _fold(self) -> None:
         """Rows that were pushed, into sketch, segments and figures."""
@@ -235,6 +256,8 @@ class PumpScoring:
 
     def _keep(self, frame: TelemetryFrame, values: Float32, trace: AlarmTrace) -> None:
         self._sketch_rows(frame.at_ms, values)
+        if self.shadow is not None:
+            self.shadow.observe(frame, trace)
         self._rows.add(frame)
         self._scores.add(self._scores_frame(trace))
         self._refresh(trace, frame)
@@ -257,7 +280,10 @@ class PumpScoring:
 
     def _refresh(self, trace: AlarmTrace, frame: TelemetryFrame) -> None:
         score = float(trace.score[-1])
-        process = process_state(self._pump.entry.channels, self._rows.tail())
+        channels = self._pump.entry.channels
+        process = process_state(channels, self._rows.tail())
+        tripped_ms = trip_after(channels, concatenate([self._newest, frame]), self.figures.tripped_ms)
+        self._newest = frame.take(slice(-1, None))
         self.figures = replace(
             self.figures,
             scored_rows=self.figures.scored_rows + len(frame),
@@ -267,6 +293,7 @@ class PumpScoring:
             drift_index=self._tracker.drift_index,
             # Just after a segment was closed there are too few rows to say anything new.
             process=self.figures.process if process is ProcessState.UNKNOWN else process,
+            tripped_ms=tripped_ms,
         )
 
     def _put_aside_late(self, frame: TelemetryFrame) -> int:

@@ -10,8 +10,10 @@ from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import (
+    AGENT_RECEIPT_PAYLOAD_TYPE,
     RECEIPT_PAYLOAD_TYPE,
     RETURN_PAYLOAD_TYPE,
+    AgentReceipt,
     Receipt,
     ReturnIndex,
     ReturnItem,
@@ -55,6 +57,10 @@ class Pen:
     def sign_receipt(self, receipt: Receipt) -> bytes:
         """The receipt's envelope (DSSE)."""
         return sign_dsse(canonical.encode(receipt), RECEIPT_PAYLOAD_TYPE, self.signer)
+
+    def sign_agent_receipt(self, receipt: AgentReceipt) -> bytes:
+        """The envelope of a receipt on the agent itself (DSSE)."""
+        return sign_dsse(canonical.encode(receipt), AGENT_RECEIPT_PAYLOAD_TYPE, self.signer)
 
     def sign_index(self, device: str, at_ms: int, items: tuple[ReturnItem, ...]) -> bytes:
         """The envelope of an index over these items; its counter is above that of every index before."""

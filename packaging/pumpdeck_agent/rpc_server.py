@@ -41,6 +41,10 @@ class RpcOperations(Protocol):
 
     def ack(self, digests: list[str]) -> Answer: ...
 
+    def agent(self) -> Answer: ...
+
+    def upgrade(self, files: Mapping[str, bytes]) -> Answer: ...
+
 
 def serve_rpc(agent: RpcOperations, read: BinaryIO, write: BinaryIO) -> None:
     """Answer requests from `read` on `write` until the stream ends. Returns normally at an end between two frames.
@@ -112,6 +116,8 @@ _OPERATIONS: dict[Op, tuple[dict[str, type], bool, _Run]] = {
     Op.STATUS: ({}, False, lambda a, _v, _b: a.status()),
     Op.COLLECT: ({"max_bytes": int}, False, lambda a, v, _b: a.collect(v[0])),
     Op.ACK: ({"digests": list}, False, lambda a, v, _b: a.ack(_texts(v[0]))),
+    Op.AGENT: ({}, False, lambda a, _v, _b: a.agent()),
+    Op.UPGRADE: ({"files": list}, True, lambda a, v, b: a.upgrade(split_files(v[0], b))),
 }
 
 

@@ -7,14 +7,15 @@ import os
 # Its Linux wheels call home unless told otherwise before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pumpdeck_fleet.core.errors import FormatError, RefusedError
+from pumpdeck_fleet.core.errors import FormatError, PumpdeckError, RefusedError
 from pumpdeck_fleet.numeric.detectors import PumpBlock
 from pumpdeck_fleet.numeric.frame import Float32
 
@@ -30,6 +31,8 @@ _EMPTY_GRAPH = (
 _TYPES = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}
 
 Arrays = Mapping[str, NDArray[Any]]
+RowCall = Callable[[Float32], float]
+"""The score of one feature row float32 [c]."""
 
 
 class Model:
@@ -63,6 +66,15 @@ class Model:
             raise FormatError("gives scores of another shape", self._what, expected=(len(features),), found=found.shape)
         return np.asarray(found, np.float32)
 
+    def row_call(self, parameters: Arrays) -> RowCall:
+        """The same for one row at a time, without an allocation by the runtime's binding where that proves to work here."""
+        channels = len(parameters["centre"]) if "centre" in parameters else 0
+        if channels:
+            # What the bound call finds wrong with the graph, if anything, the plain one says when a row comes.
+            with contextlib.suppress(PumpdeckError):
+                return _BoundCall(self._session, parameters, channels, self._what)
+        return lambda features: float(self.score(features.reshape(1, -1), parameters)[0])
+
     def answers(self, features: Float32, parameters: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for feature rows float32 [n, c]."""
         return self._run(list(OUTPUTS), {FEATURES: features, **parameters})
@@ -91,6 +103,50 @@ class Model:
             return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:
             raise RefusedError(f"the model failed ({str(error)[:300]})", self._what) from error
+
+
+class _BoundCall:
+    """One graph, one pump: input, parameters and score stay where the runtime knows them. Not for two threads at once.
+
+    Raises on construction: FormatError, RefusedError: the runtime cannot, or does not read and write these very places.
+    """
+
+    def __init__(self, session: Any, parameters: Arrays, channels: int, what: str) -> None:
+        self._what = what
+        self._row = np.zeros((1, channels), np.float32)
+        self._score = np.zeros(1, np.float32)
+        self._run = session.run_with_iobinding
+        try:
+            # Both stay referenced: the binding does not keep them alive.
+            self._held = (dict(parameters), ort.OrtValue.ortvalue_from_numpy(self._score))
+            self._binding = session.io_binding()
+            self._binding.bind_cpu_input(FEATURES, self._row)
+            for name, value in parameters.items():
+                self._binding.bind_cpu_input(name, value)
+            self._binding.bind_ortvalue_output("score", self._held[1])
+            self._prove(session, parameters)
+        except Exception as error:
+            raise FormatError(f"cannot be bound ({str(error)[:300]})", what) from error
+
+    def __call__(self, features: Float32) -> float:
+        """The score of one feature row float32 [c]. Raises: RefusedError: the model failed."""
+        self._row[0] = features
+        try:
+            self._run(self._binding)
+        except Exception as error:
+            raise RefusedError(f"the model failed ({str(error)[:300]})", self._what) from error
+        return self._score.item()
+
+    def _prove(self, session: Any, parameters: Arrays) -> None:
+        found = set()
+        for value in (0.0, 1.0, 1000.0, -50.0, 0.0):
+            row = np.full((1, self._row.shape[1]), value, np.float32)
+            (expected,) = session.run(["score"], {FEATURES: row, **parameters})
+            if expected.shape != (1,) or expected.dtype != np.float32 or self(row[0]) != float(expected[0]):
+                raise ValueError("the bound call answers otherwise")
+            found.add(float(expected[0]))
+        if len(found) < 2:
+            raise ValueError("nothing proves that the bound call reads its input")
 
 
 class ModelCache:

@@ -5,6 +5,7 @@ One loop does everything that touches the disk; the endpoint's threads only scor
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -13,18 +14,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pumpdeck_agent.api import Api
+from pumpdeck_agent.alarm_outputs import Announcer
+from pumpdeck_agent.api import Api, ApiSettings
 from pumpdeck_agent.config import AgentLimits, Layout, read_config
 from pumpdeck_agent.endpoint import Endpoint
+from pumpdeck_agent.mqtt_service import SiteMqtt
+from pumpdeck_agent.own_command import MAIN, own_command
+from pumpdeck_agent.platform_here import become
 from pumpdeck_agent.platform_port import Platform
+from pumpdeck_agent.probation import AgentReceipts, confirm, successor_command
 from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_token
+from pumpdeck_agent.shadow_file import wants_a_word
+from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.status import why_wait
-from pumpdeck_agent.watch import SiteWatch
+from pumpdeck_agent.watch import SiteWatch, make_outputs
 from pumpdeck_fleet.core.errors import DamagedError, PumpdeckError
 
 # A child for a package that waits is started at most this often.
@@ -33,6 +41,7 @@ _RESUME_TIMEOUT_S = 300.0
 _FILES_A_PASS = 8
 # Drift, age and volume change by the hour.
 _LOOK_EVERY_S = 60.0
+_SLOTS_EVERY_S = 2.0
 
 Failure = PumpdeckError | OSError
 
@@ -59,6 +68,9 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
         signal.signal(getattr(signal, name), lambda *_: service.stop())
     _resume(root)
     service.run(token, every_s)
+    if service.successor:
+        # The same process goes on as the agent that shall run now: nobody need be there to start it.
+        become(service.successor)
     return 0
 
 
@@ -73,12 +85,18 @@ class Service:
         self._settings = settings
         self._config = read_config(platform.fs, self._layout)
         self._desk = RetrainDesk(self._config, scorer)
-        self._watch = SiteWatch(platform, self._layout, self._config, settings.alarms, _talk)
+        self._slots = SlotFiles(platform, root)
+        self.successor: list[str] = []
         self._stopping = threading.Event()
         self._waking = threading.Event()
-        self._saved_at = self._resumed_at = self._looked_at = time.monotonic()
+        world = platform, self._layout
+        self._mqtt = SiteMqtt(settings.mqtt, self._config, world, self._waking.set, _talk)
+        outputs = make_outputs(*world, settings.alarms) + self._mqtt.outputs()
+        self._watch = SiteWatch(*world, self._config, settings.alarms, Announcer(outputs, _talk))
+        self._saved_at = self._resumed_at = self._looked_at = self._asked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
+        self._is_confirmed = False
 
     def stop(self) -> None:
         """End `run` after the pass it is at. May be called from a signal handler."""
@@ -88,14 +106,19 @@ class Service:
     def run(self, token: str, every_s: float) -> None:
         """Serve until `stop`; what was scored is saved before it returns."""
         endpoint = None
+        self._report(_attempt(self._mqtt.start))
         failure = _attempt(self._scorer.package)
         failure = _attempt(lambda: self._watch.begin(self._scorer.figures())) or failure
+        # What is loaded now stays for months: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         while not self._stopping.is_set():
             if endpoint is None and self._settings.endpoint.is_on:
                 endpoint = self._listen(token)
             failure = self._pass() or failure
             self._report(failure)
             self._look_after(failure)
+            self._look_at_slots()
             failure = None
             if not self._has_backlog:
                 self._waking.wait(every_s)
@@ -103,6 +126,7 @@ class Service:
         if endpoint is not None:
             endpoint.close()
         self._watch.close()
+        self._mqtt.close()
         self._report(_attempt(self._scorer.flush))
 
     def _pass(self) -> Failure | None:
@@ -114,7 +138,8 @@ class Service:
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
-        if changes or time.monotonic() - self._saved_at >= self._settings.save_every_s:
+        is_due = self._scorer.is_save_due or time.monotonic() - self._saved_at >= self._settings.save_every_s
+        if changes or is_due:
             self._saved_at = time.monotonic()
             failure = _attempt(self._scorer.flush) or failure
         if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
@@ -131,9 +156,10 @@ class Service:
     def _listen(self, token: str) -> Endpoint | None:
         """The endpoint; None while its port is taken: scoring goes on without it."""
         where = self._settings.endpoint
-        api = Api(self._scorer, self._desk, (self._platform, self._layout), token=token, wake=self._waking.set)
+        world = self._platform, self._layout
+        api = Api(self._scorer, self._desk, world, ApiSettings(token, self._waking.set, self._mqtt.figures))
         try:
-            endpoint = Endpoint(where.host, where.port, api.answer)
+            endpoint = Endpoint(where.host, where.port, api.answer, admit=api.admit)
         except PumpdeckError as error:
             self._report(error)
             return None
@@ -148,6 +174,19 @@ class Service:
         if isinstance(failure, DamagedError) or _can_resume(self._platform, self._layout):
             _resume(self._root)
             self._resumed_at = time.monotonic()
+
+    def _look_at_slots(self) -> None:
+        """After a pass that ended: an agent on probation has shown that it works; an agent that was replaced makes way."""
+        if self._is_confirmed and time.monotonic() - self._asked_at < _SLOTS_EVERY_S:
+            return
+        self._asked_at = time.monotonic()
+        if not self._is_confirmed:
+            receipts = AgentReceipts(self._config.device, self._platform)
+            self._is_confirmed = _attempt(lambda: confirm(self._slots, receipts)) is None
+        self.successor = successor_command(self._slots)
+        if self.successor:
+            _talk("another agent shall run: making way for it")
+            self.stop()
 
     def _report(self, failure: Failure | None) -> None:
         if failure is not None and str(failure) != self._said:
@@ -177,12 +216,14 @@ def _can_resume(platform: Platform, layout: Layout) -> bool:
     state = StateFiles(platform.fs, layout).load()
     if state is None or state.phase is Phase.TRIAL:
         return state is None
-    config = read_config(platform.fs, layout)
-    return state.phase is Phase.STAGED and not why_wait(platform.fs, layout, config, platform.clock.now_ms())
+    is_held = bool(why_wait(platform.fs, layout, read_config(platform.fs, layout), platform.clock.now_ms()))
+    if state.phase is Phase.SHADOW:
+        return is_held or wants_a_word(platform.fs, layout, state)
+    return state.phase is Phase.STAGED and not is_held
 
 
 def _resume(root: Path) -> None:
-    command = [sys.executable, "-m", "pumpdeck_agent.main", "resume", "--root", str(root)]
+    command = [*own_command(MAIN), "resume", "--root", str(root)]
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=_RESUME_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

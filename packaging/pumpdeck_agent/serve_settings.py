@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.local_schedule import RetrainRules
+from pumpdeck_agent.mqtt_settings import MqttSettings
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import FileSystem
@@ -66,6 +67,7 @@ class ServeSettings:
     endpoint: EndpointSettings = EndpointSettings()
     alarms: AlarmSettings = AlarmSettings()
     retrain: RetrainRules = field(default_factory=RetrainRules)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
     save_every_s: float = 5.0
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ from pumpdeck_agent.spool_binary import decode_segment
 from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.clock import parse_ms
 from pumpdeck_fleet.core.errors import FormatError, PumpdeckError
+from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 
@@ -67,6 +69,24 @@ class Spool:
         """Put aside a file that cannot be read; the newest few are kept for people."""
         self._fs.rename(self._layout.spool_in / name, self._layout.spool_refused / name)
         self._fs.fsync_dir(self._layout.spool_refused)
+        self._keep_few()
+
+    def put(self, name: str, data: bytes) -> None:
+        """A file to be scored, whole and on the medium when this returns. Raises: OSError."""
+        path = self._layout.spool_in / name
+        try:
+            replace_file(self._fs, path, data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._fs.unlink(path.with_name(path.name + ".part"))
+            raise
+
+    def keep_apart(self, name: str, data: bytes) -> None:
+        """Something that could not be read and was no file yet, for people. Raises: OSError."""
+        replace_file(self._fs, self._layout.spool_refused / name, data)
+        self._keep_few()
+
+    def _keep_few(self) -> None:
         kept = self._fs.listdir(self._layout.spool_refused)
         for old in kept[: max(0, len(kept) - _KEPT_REFUSED)]:
             self._fs.unlink(self._layout.spool_refused / old)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pumpdeck_agent.own_command import own_command
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.receipts import SelfTest
@@ -68,7 +69,7 @@ class FreshChildRunner:
         self._python = str(python or sys.executable)
 
     def run(self, request: TrialRequest) -> TrialReport:
-        command = [self._python, "-m", "pumpdeck_agent.trial_child"]
+        command = own_command("pumpdeck_agent.trial_child", self._python)
         try:
             done = subprocess.run(
                 command,
@@ -99,7 +100,7 @@ class WarmPoolRunner:
     def __init__(self, python: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [str(python or sys.executable), "-m", "pumpdeck_agent.trial_pool"],
+            own_command("pumpdeck_agent.trial_pool", str(python or sys.executable)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=child_environment(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from pumpdeck_agent.alarm_outputs import Announcer, FileOutput, HookOutput, Output, Standing, SyslogOutput
 from pumpdeck_agent.config import AgentConfig, Layout
@@ -29,14 +29,14 @@ class SiteWatch:
     """The board and the announcer together, driven by the service's loop: when the loop hangs, the heartbeat stops."""
 
     def __init__(
-        self, platform: Platform, layout: Layout, config: AgentConfig, settings: AlarmSettings, report: Callable[[str], None]
+        self, platform: Platform, layout: Layout, config: AgentConfig, settings: AlarmSettings, announcer: Announcer
     ) -> None:
         self._platform = platform
         self._layout = layout
         self._device = config.device
         self._heartbeat_ms = round(settings.heartbeat_s * 1000)
         self._board = AlarmBoard(load_alarms(platform.fs, layout), round(settings.repeat_s * 1000))
-        self._announcer = Announcer(make_outputs(platform, layout, settings), report)
+        self._announcer = announcer
         self._beat_ms: int | None = None
 
     def begin(self, figures: dict[str, PumpFigures]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.canonical import digest as digest_of
@@ -29,6 +28,7 @@ from pumpdeck_packaging.bundle_index import (
     parse_mark,
     place_of,
 )
+from pumpdeck_packaging.bundle_part import BundlePart, WriteReport, bytes_part
 from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_errors, write_proven
 
 SPARE_BYTES = 1024 * 1024
@@ -39,31 +39,6 @@ BLOCK_BYTES = 32 * 1024
 _OF_THE_SYSTEM = frozenset(
     {"system volume information", "lost+found", ".spotlight-v100", ".fseventsd", ".trashes", "$recycle.bin"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BundlePart:
-    """One file to go out; `load` gives its bytes when their turn has come."""
-
-    path: str
-    size: int
-    digest: str
-    load: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class WriteReport:
-    """What one export wrote: files and bytes that went out, and files that lay there already, whole."""
-
-    id: str
-    written: int
-    written_bytes: int
-    already: int
-
-
-def bytes_part(path: str, data: bytes) -> BundlePart:
-    """A part whose bytes are at hand."""
-    return BundlePart(path, len(data), digest_of(data), lambda: data)
 
 
 def claim(stick: Stick, workspace: str, new_id: str) -> str:
@@ -122,20 +97,32 @@ def write_bundle(
     with stick_errors(stick.folder):
         stick.fs.unlink(stick.folder / INDEX_NAME)
         stick.fs.fsync_dir(stick.folder)
-        for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
-            stick.fs.mkdir(folder)
         _remove_unlisted(stick, index)
-        lacking = [part for part in parts if not _is_there(stick, part)]
-        _check_room(stick, lacking)
-        _write_all(stick, lacking, on_progress, workers)
-        for path in sorted(_folders(index), reverse=True):
-            stick.fs.fsync_dir(place_of(stick.folder, path))
-        stick.fs.fsync_dir(stick.folder)
+        lacking, already = write_parts(stick, parts, on_progress=on_progress, workers=workers)
     before_index()
     with stick_errors(stick.folder):
         write_proven(stick, stick.folder / INDEX_NAME, data, INDEX_NAME)
         stick.fs.fsync_dir(stick.folder)
-    return WriteReport(bundle, len(lacking), sum(part.size for part in lacking), len(parts) - len(lacking))
+    return WriteReport(bundle, len(lacking), sum(part.size for part in lacking), already)
+
+
+def write_parts(
+    stick: Stick, parts: Sequence[BundlePart], *, on_progress: Progress, workers: int = 1
+) -> tuple[list[BundlePart], int]:
+    """Bring these files onto the stick, folders synced; those that were written, and how many lay there already, whole.
+
+    Raises:
+        StickFailedError, RefusedError. OSError: use inside `stick_errors`.
+    """
+    for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
+        stick.fs.mkdir(folder)
+    lacking = _lacking(stick, parts, on_progress)
+    _check_room(stick, lacking)
+    _write_all(stick, lacking, on_progress, workers)
+    for path in sorted(_folders(parts), reverse=True):
+        stick.fs.fsync_dir(place_of(stick.folder, path))
+    stick.fs.fsync_dir(stick.folder)
+    return lacking, len(parts) - len(lacking)
 
 
 def bytes_on_stick(parts: Iterable[BundlePart]) -> int:
@@ -161,6 +148,18 @@ def _check_room(stick: Stick, lacking: Sequence[BundlePart]) -> None:
     free = stick.fs.free_bytes(stick.folder)
     if free < wanted:
         raise RefusedError("has no room for this bundle", str(stick.folder), expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _lacking(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress) -> list[BundlePart]:
+    """The parts that do not lie there whole; what does is read and proven, whatever an earlier list says of it."""
+    lacking, done, total = [], 0, sum(part.size for part in parts)
+    for part in parts:
+        if not _is_there(stick, part):
+            lacking.append(part)
+        elif part.size:
+            done += part.size
+            on_progress("check what lies there", done, total)
+    return lacking
 
 
 def _is_there(stick: Stick, part: BundlePart) -> bool:
@@ -212,12 +211,10 @@ def _remove_unlisted(stick: Stick, index: BundleIndex) -> None:
                     stick.fs.unlink(top / site / part / name)
 
 
-def _folders(index: BundleIndex) -> set[str]:
-    found = {SITES}
-    for path in index.files:
-        _, site, part, _ = path.split("/")
-        found |= {f"{SITES}/{site}", f"{SITES}/{site}/{part}"}
-    return found
+def _folders(parts: Iterable[BundlePart]) -> set[str]:
+    """Every folder above one of the parts, but for the bundle's own."""
+    split = [part.path.split("/")[:-1] for part in parts]
+    return {"/".join(names[:count]) for names in split for count in range(1, len(names) + 1)}
 
 
 __all__ = [
@@ -228,4 +225,5 @@ __all__ = [
     "bytes_part",
     "claim",
     "write_bundle",
+    "write_parts",
 ]

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.ids import check_name, check_tag
 from pumpdeck_fleet.core.inventory import Channel, DeviceClass
 from pumpdeck_fleet.core.registry import Lineage
 from pumpdeck_packaging import ustar
+from pumpdeck_packaging.device_settings import ModelSize, device_settings
 from pumpdeck_packaging.manifest import (
     MANIFEST_FORMAT,
     MANIFEST_NAME,
@@ -24,16 +25,11 @@ from pumpdeck_packaging.manifest import (
     PayloadKind,
     PumpEntry,
     Requirements,
-    Settings,
     check_manifest,
     encode_manifest,
 )
 from pumpdeck_packaging.package_reader import dictionary_bytes, read_package
 from pumpdeck_packaging.provenance import PROVENANCE_NAME, TrainedFrom, package_statement
-
-# One row, on a device that may use a whole core; a smaller quota stretches it.
-_ROW_LIMIT_US = 5_000.0
-_TRIAL_MEMORY_MB = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +83,6 @@ class BuiltPackage:
     unpacked_bytes: int
     manifest: Manifest
     provenance: bytes
-
-
-def settings_for(device_class: DeviceClass) -> Settings:
-    """How such a device runs a model: a rule, so that two builds agree; the device checks it in the trial."""
-    quota = min(max(device_class.cpu_quota_pct, 1), 100) / 100
-    return Settings(
-        threads=max(device_class.threads, 1),
-        spinning=False,
-        latency_limit_us=_ROW_LIMIT_US / quota,
-        memory_limit_mb=min(_TRIAL_MEMORY_MB, max(device_class.memory_mb // 2, 1)),
-        golden_tolerance=1e-3,
-    )
 
 
 def build_package(content: PackageContent) -> BuiltPackage:
@@ -169,7 +153,7 @@ def _manifest(
         format=MANIFEST_FORMAT,
         device=content.device,
         requirements=_requirements(content),
-        settings=settings_for(content.device_class),
+        settings=device_settings(content.device_class, _sizes(content)).settings,
         unpacked_bytes=1,
         data_end_ms=content.data_end_ms,
         models=tuple(_model_entry(model) for model in models),
@@ -188,6 +172,11 @@ def _with_length(manifest: Manifest) -> Manifest:
         if found == manifest.unpacked_bytes:
             return manifest
         manifest = replace(manifest, unpacked_bytes=max(found, manifest.unpacked_bytes))
+
+
+def _sizes(content: PackageContent) -> list[ModelSize]:
+    held = [pump.pump_type for pump in content.pumps]
+    return [ModelSize(len(one.onnx), one.opset, held.count(one.pump_type)) for one in content.models]
 
 
 def _requirements(content: PackageContent) -> Requirements:

@@ -91,6 +91,14 @@ class SiteFolder:
         lines = [self._fs.read_bytes(self._provenance / name, 64 * 1024 * 1024).splitlines() for name in names]
         return [line for several in lines for line in several]
 
+    def provenance_names(self) -> list[str]:
+        """Names of the files that hold provenance envelopes."""
+        return [name for name in self._fs.listdir(self._provenance) if name.endswith(".intoto.jsonl")]
+
+    def provenance_file(self, name: str) -> bytes:
+        """The bytes of such a file; each line is proven by its own signature when it is used."""
+        return self._fs.read_bytes(self._provenance / name, 64 * 1024 * 1024)
+
     def current_files(self, since_root: int = 0) -> list[tuple[str, bytes]]:
         """Name and bytes of the metadata that counts now, with the roots after `since_root`.
 

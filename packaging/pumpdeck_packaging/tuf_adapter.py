@@ -42,9 +42,7 @@ class TrustedSet:
         Raises:
             TrustError, FormatError: it does not even verify by itself.
         """
-        with _ours(root):
-            self._set = TrustedMetadataSet(root.data, EnvelopeType.METADATA)
-        self._set.reference_time = reference_time(reference_ms)
+        self._set = plain_set(root.data, root.name, reference_ms)
 
     @property
     def root(self) -> Root:
@@ -81,7 +79,7 @@ class TrustedSet:
             ReplayError: not the next version.
         """
         before = self.root
-        with _ours(form):
+        with translated(form.name, form.version):
             self._set.update_root(form.data)
             _signers(form, ROOT, before, self.root)
 
@@ -95,7 +93,7 @@ class TrustedSet:
             TrustError: signatures, names or delegations do not hold.
             DigestMismatchError: not the bytes that a trusted role names.
         """
-        with _ours(form):
+        with translated(form.name, form.version):
             if form.role == TIMESTAMP:
                 self._set.update_timestamp(form.data)
             elif form.role == SNAPSHOT:
@@ -112,7 +110,7 @@ class TrustedSet:
         Raises:
             TrustError: it is not.
         """
-        with _ours(form):
+        with translated(form.name, form.version):
             metadata: Metadata[Targets] = Metadata.from_bytes(form.data)
             self.targets.verify_delegate(form.role, metadata.signed_bytes, metadata.signatures)
         self.signers(form)
@@ -124,9 +122,21 @@ class TrustedSet:
         Raises:
             TrustError: a signature on it does not hold.
         """
-        with _ours(form):
+        with translated(form.name, form.version):
             delegated = form.role in (RELEASE, DEPLOY)
             return _signers(form, form.role, self.targets if delegated else self.root)
+
+
+def plain_set(root: bytes, name: str, reference_ms: int) -> TrustedMetadataSet:
+    """python-tuf's own set, started from a root that is trusted as it stands; expiry is judged by `reference_ms`.
+
+    Raises:
+        TrustError, FormatError: the root does not even verify by itself.
+    """
+    with translated(name):
+        started = TrustedMetadataSet(root, EnvelopeType.METADATA)
+    started.reference_time = reference_time(reference_ms)
+    return started
 
 
 def reference_time(at_ms: int) -> datetime:
@@ -156,20 +166,21 @@ def _signers(form: MetadataForm, role: str, *delegators: Root | Targets) -> tupl
 
 
 @contextmanager
-def _ours(form: MetadataForm) -> Iterator[None]:
+def translated(name: str, version: int | None = None) -> Iterator[None]:
+    """Turn what tuf raises over the file `name` into our errors."""
     try:
         yield
     except tuf_errors.EqualVersionNumberError as error:
-        raise SameVersionError("is the version already trusted", form.name, found=form.version) from error
+        raise SameVersionError("is the version already trusted", name, found=version) from error
     except tuf_errors.BadVersionNumberError as error:
-        raise ReplayError(f"is older than what is trusted, or out of order ({error})", form.name) from error
+        raise ReplayError(f"is older than what is trusted, or out of order ({error})", name) from error
     except tuf_errors.ExpiredMetadataError as error:
-        raise ExpiredError(f"has expired ({error})", form.name, hint="sign it again at headquarters") from error
+        raise ExpiredError(f"has expired ({error})", name, hint="sign it again at headquarters") from error
     except tuf_errors.UnsignedMetadataError as error:
-        raise TrustError(f"is not signed by enough trusted keys ({error})", form.name) from error
+        raise TrustError(f"is not signed by enough trusted keys ({error})", name) from error
     except tuf_errors.LengthOrHashMismatchError as error:
-        raise DigestMismatchError(f"is not the file that was signed for ({error})", form.name) from error
+        raise DigestMismatchError(f"is not the file that was signed for ({error})", name) from error
     except tuf_errors.RepositoryError as error:
-        raise TrustError(f"does not fit together ({error})", form.name) from error
+        raise TrustError(f"does not fit together ({error})", name) from error
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise FormatError(f"is not metadata that can be verified ({error})", form.name) from error
+        raise FormatError(f"is not metadata that can be verified ({error})", name) from error

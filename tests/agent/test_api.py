@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pumpdeck_agent.api import Api
+from pumpdeck_agent.api import Api, ApiSettings
 from pumpdeck_agent.http_wire import Head, Response
 from pumpdeck_agent.retrain import EVERY_MS, RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
@@ -32,7 +32,7 @@ class Client:
         self.scorer.package()
         self.woken = 0
         desk = RetrainDesk(agent.config, self.scorer)
-        self.api = Api(self.scorer, desk, (bench.platform, agent.layout), token=token, wake=self._wake)
+        self.api = Api(self.scorer, desk, (bench.platform, agent.layout), ApiSettings(token, self._wake))
 
     def _wake(self) -> None:
         self.woken += 1

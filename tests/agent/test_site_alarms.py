@@ -27,7 +27,7 @@ from pumpdeck_agent.site_alarms import (
     request_acknowledge,
     save_alarms,
 )
-from pumpdeck_agent.watch import SiteWatch
+from pumpdeck_agent.watch import SiteWatch, make_outputs
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.receipts import AlarmNotice
@@ -36,6 +36,11 @@ from support.sshd import wait_for
 
 REPEAT_MS = 300_000
 TAG = "P-101A"
+
+
+def made_watch(bench: Bench, layout: Layout, settings: AlarmSettings) -> SiteWatch:
+    announcer = Announcer(make_outputs(bench.platform, layout, settings), lambda _: None)
+    return SiteWatch(bench.platform, layout, bench.config, settings, announcer)
 
 
 def notice(at_ms: int, raised: bool, pump: str = TAG) -> AlarmNotice:
@@ -127,7 +132,7 @@ def test_a_cut_while_an_acknowledgement_is_taken_loses_it_not(tmp_path: Path, mo
     bench = Bench(tmp_path)
     layout = Layout(bench.root)
     settings = AlarmSettings(file="")
-    watch = SiteWatch(bench.platform, layout, bench.config, settings, lambda _: None)
+    watch = made_watch(bench, layout, settings)
     watch.tick([notice(10, True)])
     request_acknowledge(bench.fs, layout, Acknowledgement(TAG, "Ada"))
     with monkeypatch.context() as cut:
@@ -135,7 +140,7 @@ def test_a_cut_while_an_acknowledgement_is_taken_loses_it_not(tmp_path: Path, mo
         with pytest.raises(OSError, match="cut"):
             watch.tick(())
     assert load_alarms(bench.fs, layout)[TAG].state is AlarmState.RAISED
-    again = SiteWatch(bench.platform, layout, bench.config, settings, lambda _: None)
+    again = made_watch(bench, layout, settings)
     again.tick(())
     assert load_alarms(bench.fs, layout)[TAG].state is AlarmState.ACKNOWLEDGED
     assert read_acknowledgements(bench.fs, layout) == []
@@ -238,7 +243,7 @@ def test_an_output_that_hangs_or_fails_holds_up_no_other() -> None:
 def test_a_disk_that_takes_nothing_keeps_no_alarm_from_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, kept = Bench(tmp_path), Kept()
     layout = Layout(bench.root)
-    watch = SiteWatch(bench.platform, layout, bench.config, AlarmSettings(file=""), lambda _: None)
+    watch = made_watch(bench, layout, AlarmSettings(file=""))
     watch._announcer = Announcer([kept], lambda _: None)
     with monkeypatch.context() as broken:
         broken.setattr(bench.fs, "open_write", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space")))

@@ -38,6 +38,7 @@ POSIX_CALLS = {
     "os.mkfifo", "os.sched_setaffinity", "os.wait4", "os.chown", "os.uname", "signal.alarm", "signal.setitimer",
 }  # fmt: skip
 POSIX_HOMES = (
+    "packaging/pumpdeck_agent/launcher.py",
     "packaging/pumpdeck_agent/platform_posix.py",
     "packaging/pumpdeck_agent/trial_pool.py",
     "console/pumpdeck_console/tui/terminal",

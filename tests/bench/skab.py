@@ -42,8 +42,9 @@ import numpy as np
 from pumpdeck_fleet.core.errors import InputError
 from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker, with_limit
 from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows
+from pumpdeck_fleet.numeric.edges import ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
-from pumpdeck_trainer.baseline import Inputs, fit_baseline
+from pumpdeck_trainer.baseline import Inputs, fit_baseline, sensor_floor
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, maxima_of, pool_limit
 
 CHANNELS = (
@@ -168,7 +169,8 @@ def fit_run(run: Run, options: Options) -> Fitted:
     full = has_full_window(counts)
     votes = np.array([options.temperatures_vote or name not in TEMPERATURES for name in CHANNELS])
     inputs = Inputs(CHANNELS, np.zeros(len(CHANNELS)), votes)
-    baseline = fit_baseline(at_ms[full], features[full], values, inputs, alarm_settings(options))
+    floor = sensor_floor(ranked_columns(values), inputs)
+    baseline = fit_baseline(at_ms[full], features[full], floor, inputs, alarm_settings(options))
     block = replace(baseline.block(inputs, 1.0), centre=baseline.end_centre)
     return Fitted(run, block, baseline.scores)
 

@@ -13,11 +13,11 @@ import pytest
 from pumpdeck_fleet.core.canonical import digest
 from pumpdeck_fleet.core.errors import ConflictError, DamagedError, GateRefusedError, NotFoundError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem
-from pumpdeck_packaging.package import build_package, settings_for
+from pumpdeck_packaging.package import build_package
 from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
 from pumpdeck_packaging.provenance import sign_provenance, verify_provenance
 from pumpdeck_packaging.signing import generate_key
-from support.packages import EDGE, built_package, model_content, package_content, pump_content
+from support.packages import built_package, model_content, package_content, pump_content
 
 
 def test_the_same_content_in_another_order_gives_the_same_bytes() -> None:
@@ -105,12 +105,6 @@ def test_a_pump_without_a_model_is_refused() -> None:
 def test_two_tags_that_differ_by_case_only_never_share_a_package() -> None:
     with pytest.raises(UsageError):
         build_package(replace(package_content(), pumps=(pump_content("P-1a"), pump_content("P-1A"))))
-
-
-def test_settings_are_a_rule_on_the_device_class() -> None:
-    assert settings_for(EDGE) == settings_for(EDGE)
-    assert settings_for(replace(EDGE, cpu_quota_pct=25)).latency_limit_us == 20_000.0
-    assert settings_for(replace(EDGE, memory_mb=64)).memory_limit_mb == 32
 
 
 def test_provenance_is_signed_beside_the_package_and_names_it() -> None:

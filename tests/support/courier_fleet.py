@@ -31,9 +31,12 @@ MODEL = "esp-health"
 POLICY = RolloutPolicy(waves=("rest",), soak_s=10.0)
 
 
-def courier_sites(fleet: Fleet) -> Fleet:
-    """The fleet with every site reached by couriers."""
-    return dataclasses.replace(fleet, sites=tuple(dataclasses.replace(one, link=Link.COURIER) for one in fleet.sites))
+def courier_sites(fleet: Fleet, *links: Link) -> Fleet:
+    """The fleet with its sites reached so, in order; by couriers where nothing is said."""
+    ways = dict(zip((site.id for site in fleet.sites), links, strict=False))
+    sites = (dataclasses.replace(one, link=ways.get(one.id, Link.COURIER)) for one in fleet.sites)
+    devices = (dataclasses.replace(one, address="127.0.0.1") for one in fleet.devices)
+    return dataclasses.replace(fleet, sites=tuple(sites), devices=tuple(devices))
 
 
 @dataclass
@@ -85,10 +88,10 @@ class CourierFleet:
                 [PackageRelease(self.packages[device.id], {MODEL: number})], [signer]
             )
 
-    def start(self, number: int = 1) -> Rollout:
+    def start(self, number: int = 1, policy: RolloutPolicy = POLICY) -> Rollout:
         """A running rollout of that version on all devices, advanced once."""
         store, now_ms = self.workspace.store, self.clock.now_ms()
-        request = deploy.PlanRequest({MODEL: number}, tuple(device.id for device in self.devices), POLICY)
+        request = deploy.PlanRequest({MODEL: number}, tuple(device.id for device in self.devices), policy)
         rollout = deploy.plan(store, self.workspace.fleet, request, actor="actor-author", now_ms=now_ms)
         deploy.approve(store, rollout.id, rollout.plan_digest, actor="actor-approver", now_ms=now_ms)
         seqs = {device.id: self.workspace.trust(device.site).next_seq() for device in self.devices}
@@ -101,9 +104,9 @@ class CourierFleet:
         return self.workspace.store.rollouts.load(name or sorted(self.workspace.store.rollouts.states())[-1])
 
 
-def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS) -> CourierFleet:
-    """Two sites with a released package for each device; nothing is assigned yet."""
-    fleet = courier_sites(small_fleet(2, devices_per_site))
+def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS, links: tuple[Link, ...] = ()) -> CourierFleet:
+    """Two sites with a released package for each device; nothing is assigned yet. Couriers reach them unless `links` says so."""
+    fleet = courier_sites(small_fleet(2, devices_per_site), *links)
     clock = FixedClock(now_ms)
     small_workspace(folder / "workspace", clock, fleet).close()
     workspace = open_workspace(folder / "workspace", clock=clock)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pumpdeck_fleet.core.registry import GateVerdict
-from pumpdeck_trainer.gates import poisson_tail, rate_gate
+from pumpdeck_trainer.chance import poisson_tail
+from pumpdeck_trainer.gates import rate_gate
 from pumpdeck_trainer.spec import GateThresholds
 
 

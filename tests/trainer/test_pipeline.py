@@ -53,7 +53,7 @@ def test_every_pump_gets_a_block_and_edges_that_decode(trained: TrainedModel) ->
 
 def test_a_healthy_fleet_passes_every_gate(trained: TrainedModel) -> None:
     assert {gate.name: gate.verdict for gate in trained.gates} == dict.fromkeys(
-        ("parity", "replay", "holdout", "training_data"), GateVerdict.PASS
+        ("parity", "replay", "holdout", "backtest", "training_data"), GateVerdict.PASS
     )
     trained.require_gates()
 

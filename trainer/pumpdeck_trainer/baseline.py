@@ -7,7 +7,7 @@ because there the device begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from pumpdeck_trainer.limits import Scores
 ATOM_SHARE = 0.02
 MIN_ROWS = 30
 PARITY_ROWS = 100
+_LANES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +53,19 @@ class Baseline:
         return PumpBlock(inputs.channels, self.centre, self.scale, self.floor, inputs.votes, to_float32(limit))
 
 
-def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Inputs, settings: AlarmSettings) -> Baseline:
+def sensor_floor(ranked: Sequence[Float32], inputs: Inputs) -> Float32:
+    """The larger of each sensor's stated resolution and the step seen in its values, float32 [c].
+
+    ranked: of each channel the raw values in rising order (`edges.ranked_columns`).
+    """
+    steps = np.array([sensor_step(found) for found in ranked])
+    return np.asarray(np.maximum(steps, inputs.resolution), np.float32)
+
+
+def fit_baseline(at_ms: Int64, features: Float32, floor: Float32, inputs: Inputs, settings: AlarmSettings) -> Baseline:
     """The baseline of features float32 [n, c] that stand on full windows, with their times int64 [n].
 
-    values: raw rows float32 [m, c], for the sensors' steps. The floor is the larger of the resolution and the step
-    seen. A channel that is never present gets centre 0 and no say.
+    floor: as `sensor_floor` gives it. A channel that is never present gets centre 0 and no say.
 
     Raises:
         GateRefusedError: fewer than 30 rows, or no voting channel is ever present.
@@ -65,8 +74,6 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
         raise GateRefusedError(
             "has too few rows to learn from", "reference window", expected=f"at least {MIN_ROWS}", found=len(features)
         )
-    steps = np.array([sensor_step(values[:, place]) for place in range(values.shape[1])])
-    floor = np.maximum(steps, inputs.resolution).astype(np.float32)
     centre, spread = feature_moments(features)
     first = PumpBlock(inputs.channels, centre, spread, floor, inputs.votes, to_float32(SCORE_CAP))
     if not has_votes(first, features).any():
@@ -74,7 +81,7 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
     tracker = AlarmTracker(first, settings)
     level = _followed(tracker, at_ms, features)
     settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
-    scale = _spread((level - centre)[settled])
+    scale = _spread(np.ascontiguousarray(level[settled].T) - centre[:, None])
     block = PumpBlock(inputs.channels, centre, scale, floor, inputs.votes, first.limit)
     scored = has_votes(block, level) & settled
     score = np.where(scored, score_rows(block, level), np.float32(np.nan))
@@ -86,10 +93,11 @@ def fit_baseline(at_ms: Int64, features: Float32, values: Float32, inputs: Input
 
 def feature_moments(features: Float32) -> tuple[Float32, Float32]:
     """Mean and standard deviation of each channel, float32 [c], NaN left out; 0 where a channel is never present."""
-    present = np.isfinite(features)
-    counts = np.maximum(present.sum(axis=0), 1)
-    centre = np.where(present, features, 0.0).astype(np.float64).sum(axis=0) / counts
-    return centre.astype(np.float32), _spread(features - centre)
+    columns = np.ascontiguousarray(features.T)
+    present = np.isfinite(columns)
+    counts = np.maximum(np.count_nonzero(present, axis=1), 1)
+    centre = _sums(np.where(present, columns, np.float32(0)).astype(np.float64)) / counts
+    return centre.astype(np.float32), _spread(columns - centre[:, None])
 
 
 def _followed(tracker: AlarmTracker, at_ms: Int64, features: Float32) -> Float32:
@@ -137,25 +145,47 @@ def _late_centre(features: Float32, centre: Float32) -> Float32:
 
 
 def _spread(away: NDArray[np.floating]) -> Float32:
+    """Standard deviation of each channel, float32 [c], from distances [c, n], NaN left out."""
     present = np.isfinite(away)
-    squares = np.where(present, away.astype(np.float64), 0.0) ** 2
-    counts = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, away, 0.0).sum(axis=0, dtype=np.float64) / counts
-    variance = squares.sum(axis=0) / counts - mean**2
+    held = np.where(present, away, 0.0).astype(np.float64)
+    counts = np.maximum(np.count_nonzero(present, axis=1), 1)
+    mean = _sums(held) / counts
+    variance = _sums(held * held) / counts - mean**2
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float32)
 
 
-def sensor_step(values: Float32) -> float:
-    """The step of a coarse sensor, from its values [n] (NaN = missing); 0 when it is fine-grained.
+def value_spread(values: Float32) -> Float64:
+    """Standard deviation of each channel, float64 [c], from rows float32 [n, c], NaN left out; 0 where there is no value."""
+    columns = np.ascontiguousarray(values.T).astype(np.float64)
+    missing = np.isnan(columns)
+    counts = np.maximum(columns.shape[1] - np.count_nonzero(missing, axis=1), 1)
+    mean = _sums(np.where(missing, 0.0, columns)) / counts
+    away = np.where(missing, 0.0, columns - mean[:, None])
+    return np.asarray(np.sqrt(_sums(away * away) / counts))
+
+
+def _sums(columns: Float64) -> Float64:
+    """The sum of each channel [c] of [c, n], in an order of our own: the same bits on every processor and numpy.
+
+    64 lanes, each added row after row, then the lanes one after the other.
+    """
+    count, rows = columns.shape
+    whole = rows - rows % _LANES
+    lanes = np.add.reduce(columns[:, :whole].reshape(count, -1, _LANES), axis=1)
+    parts = np.concatenate([lanes, columns[:, whole:]], axis=1)
+    return np.asarray(np.cumsum(parts, axis=1)[:, -1])
+
+
+def sensor_step(found: Float32) -> float:
+    """The step of a coarse sensor, from its values [n] in rising order, none missing; 0 when it is fine-grained.
 
     Coarse means: at least half of the rows lie on values that each hold 2 % of them. The step is the smallest
     distance of two such values; where only one is that frequent, the distance from it that 1 % of the other rows do
     not reach.
     """
-    found = np.sort(values[np.isfinite(values)])
     if len(found) < MIN_ROWS:
         return 0.0
-    starts = np.flatnonzero(np.diff(found, prepend=np.float32(np.nan)) != 0)
+    starts = np.flatnonzero(np.concatenate([[True], found[1:] != found[:-1]]))
     shares = np.diff(starts, append=len(found)) / len(found)
     frequent = shares >= ATOM_SHARE
     if shares[frequent].sum() < 0.5:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
+from pumpdeck_fleet.numeric.frame import Float64, Int64
+from pumpdeck_trainer.chance import poisson_tail
 from pumpdeck_trainer.learning import Judged, Learned
 from pumpdeck_trainer.limits import FittedLimit
-from pumpdeck_trainer.spec import GateThresholds
+from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
+from pumpdeck_trainer.trained import TrainedPump
 
 MONTH_DAYS = 30.0
 CHANCE = 0.05
+FEWEST_PUMPS = 3
+NAMED = 5
 
 
 def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Sequence[FittedLimit]) -> dict[str, float]:
@@ -56,27 +61,57 @@ def rate_gate(name: str, alarms: int, days: float, thresholds: GateThresholds, *
     return QualityGate(name, verdict, reason, round(rate, 6), thresholds.replay_alarms_warn)
 
 
-def poisson_tail(count: int, mean: float) -> float:
-    """The chance of `count` or more when `mean` are expected; by the normal law beyond 1,000."""
-    if not count:
-        return 1.0
-    if mean <= 0:
-        return 0.0
-    if mean > 1000:
-        return 0.5 * math.erfc((count - 0.5 - mean) / math.sqrt(2 * mean))
-    fewer = sum(math.exp(number * math.log(mean) - mean - math.lgamma(number + 1)) for number in range(count))
-    return max(0.0, 1.0 - fewer)
+def backtest_gate(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> QualityGate:
+    """Which pumps would have gone beyond their own alarm budget in the last 30 days of the replay.
+
+    A pump goes beyond it with so many alarms as chance gives a pump just at its budget less than once in twenty times; fewer
+    than three such pumps are never refused.
+    """
+    thresholds = spec.gates
+    counts, days = backtest_of(pumps)
+    expected = days * spec.budget.alarms / (spec.budget.period_s / 86_400)
+    over = np.array([poisson_tail(int(count), mean) < CHANCE for count, mean in zip(counts, expected, strict=True)])
+    share = float(over.mean()) if len(over) else 0.0
+    verdict = GateVerdict.PASS
+    if share > thresholds.backtest_over_warn:
+        verdict = GateVerdict.WARN
+    if share > thresholds.backtest_over_refuse and over.sum() >= FEWEST_PUMPS:
+        verdict = GateVerdict.REFUSE
+    worst = sorted(np.flatnonzero(over).tolist(), key=lambda place: (-counts[place], pumps[place].pump))
+    named = ", ".join(f"{pumps[place].pump} ({int(counts[place])})" for place in worst[:NAMED])
+    more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
+    reason = (
+        f"{int(over.sum())} of {len(pumps)} pumps beyond their budget in the last {float(days.max(initial=0)):.0f} days"
+        f"{f': {named}{more}' if named else ''}"
+    )
+    return QualityGate("backtest", verdict, reason, round(share, 6), thresholds.backtest_over_warn)
+
+
+def backtest_of(pumps: Sequence[TrainedPump]) -> tuple[Int64, Float64]:
+    """Of each pump: false alarms in the last 30 days of its replay, and how many of these days there were."""
+    since = [one.last_ms - MONTH_DAYS * DAY_MS for one in pumps]
+    counts = [sum(raised >= first for raised, _ in one.judged.alarms) for one, first in zip(pumps, since, strict=True)]
+    days = [min(one.judged.days, MONTH_DAYS) for one in pumps]
+    return np.array(counts, np.int64), np.array(days, np.float64)
 
 
 def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresholds) -> QualityGate:
-    """Training-data guard: how much was left out, and why."""
+    """Training-data guard: how much was left out, and why: flagged by sensor checks, stopped pumps, labels, dated changes."""
     rows, used = sum(one.rows for one in learned), sum(one.used for one in learned)
     reasons: dict[str, int] = {}
+    flags: dict[str, int] = {}
     for one in learned:
-        for reason, count in one.excluded.items():
-            reasons[reason] = reasons.get(reason, 0) + count
+        for found, kept in ((reasons, one.excluded), (flags, one.flags)):
+            for reason, count in kept.items():
+                found[reason] = found.get(reason, 0) + count
     share = 1.0 - used / rows if rows else 1.0
     told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "nothing"
+    checks = ", ".join(f"{name} {count}" for name, count in sorted(flags.items()))
     verdict = GateVerdict.WARN if share > thresholds.excluded_share_warn or left_out else GateVerdict.PASS
-    reason = f"{rows - used} of {rows} rows left out ({told}); {left_out} pumps left out"
+    if share > thresholds.excluded_share_refuse:
+        verdict = GateVerdict.REFUSE
+    reason = (
+        f"{rows - used} of {rows} rows left out ({told}{f'; sensor checks: {checks}' if checks else ''}); "
+        f"{left_out} pumps left out"
+    )
     return QualityGate("training_data", verdict, reason, share, thresholds.excluded_share_warn)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
+
 from pumpdeck_fleet.core.errors import GateRefusedError
+from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
+from pumpdeck_trainer.champion import Champion, contest
 from pumpdeck_trainer.learning import Judged, Learned, PumpRows, Shape, judge, learn
 from pumpdeck_trainer.limits import FittedLimit
-from pumpdeck_trainer.source import TrainingSource, clean
+from pumpdeck_trainer.source import Exclusion, TrainingSource, clean
 from pumpdeck_trainer.spec import PipelineSpec
 
+SPEED_UNIT = "rpm"
+STOPPED_BELOW = 0.02
+Limits = tuple[FittedLimit, FittedLimit | None]
+"""A pump's limit, and the one of its early fit where there is ground for one."""
 SourceMaker = Callable[[], AbstractContextManager[TrainingSource]]
 """Opens the rows in another process, for one job, so that labels and inventory are those of now; can be pickled."""
 
@@ -28,7 +36,19 @@ class Rows:
 def rows_of(source: TrainingSource, pump: str, spec: PipelineSpec, span: tuple[int, int]) -> PumpRows:
     """A pump's cleaned rows of that time."""
     chosen = source.frame(pump, *span).select(spec.features.channels)
-    return PumpRows(clean(chosen, source.exclusions(pump)), spec)
+    return PumpRows(clean(chosen, source.exclusions(pump), stopped_rows(chosen, spec)), spec)
+
+
+def stopped_rows(frame: TelemetryFrame, spec: PipelineSpec) -> Bools:
+    """Rows at which the pump stood still: a speed channel below 2 % of its range, as the device's own rule has it.
+
+    A pump that stands most of the time is taken as it is: its speed channel may be dead.
+    """
+    still = np.zeros(len(frame), np.bool_)
+    for place, channel in enumerate(spec.channels):
+        if channel.unit == SPEED_UNIT and channel.high > channel.low:
+            still |= np.abs(frame.values[:, place]) < STOPPED_BELOW * (channel.high - channel.low)
+    return still if 2 * int(still.sum()) < len(frame) else np.zeros(len(frame), np.bool_)
 
 
 @dataclass(frozen=True)
@@ -55,11 +75,12 @@ def run_learn(job: LearnJob) -> list[Learned | str]:
 
 @dataclass(frozen=True)
 class JudgeJob:
-    """Judge these pumps: name, what was learned, its limits."""
+    """Judge these pumps: name, what was learned, its limits. champion: what to judge beside it, if anything."""
 
     rows: Rows
     shape: Shape
-    pumps: tuple[tuple[str, Learned, tuple[FittedLimit, FittedLimit | None]], ...]
+    pumps: tuple[tuple[str, Learned, Limits], ...]
+    champion: Champion | None = None
 
 
 def run_judge(job: JudgeJob) -> list[Judged]:
@@ -68,6 +89,20 @@ def run_judge(job: JudgeJob) -> list[Judged]:
     found: list[Judged] = []
     with job.rows.source() as source:
         for pump, learned, limits in job.pumps:
+            rows = rows_of(source, pump, job.shape.spec, span)
             faults = [item for item in source.exclusions(pump) if item.is_fault]
-            found.append(judge(rows_of(source, pump, job.shape.spec, span), learned, limits, faults, job.shape))
+            found.append(judge_beside(rows, (pump, learned, limits), faults, job.shape, job.champion))
     return found
+
+
+def judge_beside(
+    rows: PumpRows,
+    pump: tuple[str, Learned, Limits],
+    faults: Sequence[Exclusion],
+    shape: Shape,
+    champion: Champion | None,
+) -> Judged:
+    """The replay of one pump and, where there is a champion, that of the champion on the same rows."""
+    name, learned, limits = pump
+    judged = judge(rows, learned, limits, faults, shape)
+    return judged if champion is None else contest(rows, judged, faults, shape.spec, (name, champion))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,10 +14,19 @@ from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
-from pumpdeck_fleet.numeric.edges import encode_edges, fit_edges
+from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
-from pumpdeck_trainer.baseline import PARITY_ROWS, Baseline, Inputs, fit_baseline, scores_of, spread_places
+from pumpdeck_trainer.baseline import (
+    PARITY_ROWS,
+    Baseline,
+    Inputs,
+    fit_baseline,
+    scores_of,
+    sensor_floor,
+    spread_places,
+    value_spread,
+)
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
@@ -25,6 +34,8 @@ from pumpdeck_trainer.scorer import widths as widths_of
 from pumpdeck_trainer.source import CleanRows, Exclusion
 from pumpdeck_trainer.spec import PipelineSpec
 
+Span = tuple[int, int | None]
+"""An alarm: raised and cleared in ms; None while it stands."""
 ENTRY_MAX_BYTES = 1_000_000
 SHAPE_ROWS = 400
 
@@ -97,7 +108,7 @@ class Learned:
     """Everything later steps need of one pump. early: the fit to the window without its held-out end (None: no hold-out).
 
     edges: bytes of the reference edges. sample: feature rows for the shape and the parity gate, of which the first
-    `sample_early` lie before the held-out end. rows, used: before and after cleaning.
+    `sample_early` lie before the held-out end. rows, used: before and after cleaning. flags: rows by quality flag.
     """
 
     fit: Fit
@@ -110,11 +121,12 @@ class Learned:
     excluded: Mapping[str, int]
     first_ms: int
     last_ms: int
+    flags: Mapping[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """For the run cache; `from_bytes` gives an equal one."""
         told = [self.rows, self.used, self.first_ms, self.last_ms, self.excluded, self.early is not None]
-        told.append(self.sample_early)
+        told += [self.sample_early, self.flags]
         arrays: dict[str, np.ndarray] = {
             **self.fit.arrays("fit_"),
             **(self.early.arrays("early_") if self.early else {}),
@@ -129,7 +141,7 @@ class Learned:
         """Raises: FormatError, TooLargeError."""
         arrays = decode_arrays(data, "cached fit", max_bytes=ENTRY_MAX_BYTES)
         told = canonical.parse_json(arrays["told"].tobytes(), "cached fit", max_bytes=ENTRY_MAX_BYTES)
-        rows, used, first_ms, last_ms, excluded, has_early, sample_early = told
+        rows, used, first_ms, last_ms, excluded, has_early, sample_early, flags = told
         return cls(
             fit=Fit.from_arrays(arrays, "fit_"),
             early=Fit.from_arrays(arrays, "early_") if has_early else None,
@@ -141,6 +153,7 @@ class Learned:
             excluded=excluded,
             first_ms=first_ms,
             last_ms=last_ms,
+            flags=flags,
         )
 
 
@@ -154,20 +167,22 @@ class PumpRows:
     @cached_property
     def learned(self) -> tuple[Int64, Float32]:
         """Times and features of the training rows that stand on full windows."""
-        at_ms, features, full = self._features(self.rows.learned)
-        return at_ms[full], features[full]
+        return self._features(self.rows.learned)
 
     @cached_property
     def judged(self) -> tuple[Int64, Float32]:
         """Times and features of the rows a device would have scored, labelled faults included."""
         if self.rows.judged is self.rows.learned:
             return self.learned
-        at_ms, features, full = self._features(self.rows.judged)
-        return at_ms[full], features[full]
+        return self._features(self.rows.judged)
 
-    def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32, np.ndarray]:
+    def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
         features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
-        return frame.at_ms, features, has_full_window(counts)
+        full = has_full_window(counts)
+        first = int(full.argmax())
+        # As a rule only the first rows lack a full window: then nothing is copied.
+        chosen = slice(first, None) if full[first:].all() else full
+        return frame.at_ms[chosen], features[chosen]
 
 
 def split_ms(at_ms: Int64, spec: PipelineSpec) -> int:
@@ -184,21 +199,24 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
     inputs, rule = inputs_of(spec), spec.blocks
     at_ms, features = pump.learned
     frame = pump.rows.learned
-    baseline = fit_baseline(at_ms, features, frame.values, inputs, spec.alarm)
-    absent = [name for place, name in enumerate(inputs.channels) if not np.isfinite(frame.values[:, place]).any()]
+    ranked = ranked_columns(frame.values)
+    floor = sensor_floor(ranked, inputs)
+    baseline = fit_baseline(at_ms, features, floor, inputs, spec.alarm)
+    absent = [name for name, found in zip(inputs.channels, ranked, strict=True) if not len(found)]
     if absent:
         raise GateRefusedError("has channels without any value", "reference window", found=", ".join(absent))
     early = None
     if spec.holdout:
-        before = at_ms < split_ms(at_ms, spec)
-        early_values = frame.values[frame.at_ms < split_ms(at_ms, spec)]
-        early = Fit.of(fit_baseline(at_ms[before], features[before], early_values, inputs, spec.alarm), rule)
+        split = split_ms(at_ms, spec)
+        before = int(np.searchsorted(at_ms, split))
+        # The floor belongs to the instruments, not to how the pump ran: it is the whole window's.
+        early = Fit.of(fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm), rule)
     spread = spread_places(len(features), SHAPE_ROWS if spec.model_type != "maxz" else PARITY_ROWS)
-    widths = np.maximum(np.nanstd(frame.values, axis=0, dtype=np.float64), baseline.floor)
+    widths = np.maximum(value_spread(frame.values), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
         early=early,
-        edges=encode_edges(fit_edges(inputs.channels, frame.values, widths)),
+        edges=encode_edges(edges_of_ranked(inputs.channels, ranked, widths)),
         sample=features[spread],
         sample_early=int((at_ms[spread] < split_ms(at_ms, spec)).sum()) if spec.holdout else len(spread),
         rows=pump.rows.total,
@@ -206,6 +224,7 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         excluded=pump.rows.excluded,
         first_ms=int(frame.at_ms[0]),
         last_ms=int(frame.at_ms[-1]),
+        flags=pump.rows.flags,
     )
 
 
@@ -215,7 +234,7 @@ class Judged:
 
     alarms: [raised, cleared] in ms over the replay (cleared null: still standing). days: length of the replay.
     holdout_*: the same for the fit that never saw the held-out end. faults, faults_found: labelled ones, and those
-    met by an alarm.
+    met by an alarm; kinds, hits: the same one by one. contest: the champion on the same rows, where there is one.
     """
 
     alarms: tuple[tuple[int, int | None], ...]
@@ -224,6 +243,24 @@ class Judged:
     holdout_days: float
     faults: int
     faults_found: int
+    kinds: tuple[str, ...] = ()
+    hits: tuple[bool, ...] = ()
+    contest: Contest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The champion on rows that the candidate is judged by as well.
+
+    candidate_alarms, champion_alarms: false ones in the same `days`; seen_days: how many of these the champion has learned
+    from. hits: of `Judged.kinds`, which the champion met.
+    """
+
+    candidate_alarms: int
+    champion_alarms: int
+    days: float
+    seen_days: float
+    hits: tuple[bool, ...]
 
 
 def judge(
@@ -237,18 +274,18 @@ def judge(
     spec = shape.spec
     inputs = inputs_of(spec)
     at_ms, features = pump.judged
-    spans = _replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, (spec, shape.scorer))
-    sought = [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
-    met = [any(_meets(span, fault) for span in spans) for fault in sought]
-    false = tuple(span for span in spans if not any(_meets(span, fault) for fault in sought))
+    spans = replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, (spec, shape.scorer))
+    sought = sought_faults(faults, at_ms)
+    met = hits_of(spans, sought)
+    false = false_alarms(spans, sought)
     holdout_alarms, holdout_days = 0, 0.0
     if learned.early is not None and limits[1] is not None:
         # One window lies between fit and judgement: a window mean never holds rows from both sides.
-        later = at_ms >= split_ms(pump.learned[0], spec) + spec.features.window_ms
+        later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
         block = learned.early.block(inputs, limits[1], shipped=True)
-        early = _replay(block, at_ms[later], features[later], (spec, shape.early))
-        holdout_alarms = sum(not any(_meets(span, fault) for fault in sought) for span in early)
-        holdout_days = float(np.ptp(at_ms[later])) / DAY_MS if later.any() else 0.0
+        early = replay(block, at_ms[later:], features[later:], (spec, shape.early))
+        holdout_alarms = len(false_alarms(early, sought))
+        holdout_days = float(at_ms[-1] - at_ms[later]) / DAY_MS if later < len(at_ms) else 0.0
     return Judged(
         alarms=false,
         days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,
@@ -256,18 +293,34 @@ def judge(
         holdout_days=holdout_days,
         faults=len(sought),
         faults_found=sum(met),
+        kinds=tuple(one.kind for one in sought),
+        hits=met,
     )
 
 
-def _replay(
-    block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]
-) -> list[tuple[int, int | None]]:
+def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> list[Span]:
+    """The alarms that a fresh device with this block would have raised."""
     spec, scorer = by
     trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: scorer.score(block, rows))
     return alarm_spans(trace.at_ms, trace.alarmed)
 
 
-def _meets(span: tuple[int, int | None], fault: Exclusion) -> bool:
+def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
+    """The labelled faults that lie in these rows."""
+    return [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
+
+
+def hits_of(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[bool, ...]:
+    """For each fault whether an alarm met it."""
+    return tuple(any(_meets(span, fault) for span in spans) for fault in faults)
+
+
+def false_alarms(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[Span, ...]:
+    """The alarms that met no fault."""
+    return tuple(span for span in spans if not any(_meets(span, fault) for fault in faults))
+
+
+def _meets(span: Span, fault: Exclusion) -> bool:
     raised, cleared = span
     return raised < fault.end_ms and (cleared is None or cleared >= fault.start_ms)
 
@@ -293,15 +346,16 @@ def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
         GateRefusedError: too few rows.
     """
     inputs = inputs_of(spec)
-    full = [_sample_widths(one.sample, one.fit, inputs) for one in learned]
+    full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
     scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
-    before = [_sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
+    before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
     if not before or spec.model_type == MaxZScorer.model_type:
         return Shape(spec, scorer, scorer)
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 
 
-def _sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
+def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
+    """Feature rows in widths from the pump's centre, for a shape to learn from."""
     return widths_of(fit.plain_block(inputs), sample)
 
 
@@ -312,11 +366,12 @@ def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
     early = learned.early
     if early is not None:
         before = at_ms < split_ms(at_ms, spec)
-        early = _rescored(early, at_ms[before], features[before], (spec, shape.early))
-    return replace(learned, fit=_rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
+        early = rescored(early, at_ms[before], features[before], (spec, shape.early))
+    return replace(learned, fit=rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
 
 
-def _rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
+def rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
+    """The fit with the block maxima of this scorer."""
     spec, scorer = by
     scores = scores_of(fit.plain_block(inputs_of(spec)), at_ms, features, (spec.alarm, scorer.score))
     return replace(fit, maxima=maxima_of(scores, spec.blocks))

@@ -10,7 +10,7 @@ therefore the caller's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pumpdeck_fleet.core import canonical
@@ -20,9 +20,21 @@ from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
-from pumpdeck_trainer.gates import data_gate, metrics_of, rate_gate
+from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.coverage import regimes_of
+from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
-from pumpdeck_trainer.jobs import JudgeJob, LearnJob, Rows, SourceMaker, rows_of, run_judge, run_learn
+from pumpdeck_trainer.jobs import (
+    JudgeJob,
+    LearnJob,
+    Limits,
+    Rows,
+    SourceMaker,
+    judge_beside,
+    rows_of,
+    run_judge,
+    run_learn,
+)
 from pumpdeck_trainer.learning import (
     Judged,
     Learned,
@@ -30,7 +42,6 @@ from pumpdeck_trainer.learning import (
     Shape,
     fit_shape,
     inputs_of,
-    judge,
     learn,
     own_limit,
     rescore,
@@ -38,12 +49,22 @@ from pumpdeck_trainer.learning import (
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.scorer import MaxZScorer
+from pumpdeck_trainer.search import (
+    PointResult,
+    SearchOutcome,
+    SearchRows,
+    choose,
+    judge_point,
+    searched_pumps,
+    with_point,
+)
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
 from pumpdeck_trainer.workers import Workers
 
 JUDGED_MAX_BYTES = 1_000_000
+FEWEST_PUMPS = 200
 KEPT_PUMPS = 64
 PUMPS_A_JOB = 50
 _Item = TypeVar("_Item")
@@ -59,12 +80,15 @@ class Fleetwide:
 
     workers: Workers
     source: SourceMaker
-    fewest: int = 200
+    fewest: int = FEWEST_PUMPS
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache, progress, workers."""
+    """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache, progress, workers.
+
+    champion: judged on the same rows beside what is trained; it changes nothing of the result but `Judged.contest`.
+    """
 
     code_digest: str
     lock_digest: str
@@ -73,6 +97,7 @@ class RunContext:
     cache: RunCache = field(default_factory=NoCache)
     on_progress: Progress = _no_progress
     fleetwide: Fleetwide | None = None
+    champion: Champion | None = None
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -96,6 +121,8 @@ class _Run:
         self, spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext
     ) -> None:
         self._spec = spec
+        self._spec_digest = spec.digest
+        self._learning_digest = spec.learning_digest
         self._request = request
         self._source = source
         self._context = context
@@ -103,11 +130,18 @@ class _Run:
         self._shape: Shape
         self._ahead: dict[str, Learned | str] = {}
         self._judged_ahead: dict[str, Judged] = {}
+        self._champion = context.champion
+        self._found: SearchOutcome | None = None
 
     def train(self) -> TrainedModel:
         self._say("snapshot", 0, 1)
         snapshot = take_snapshot(self._source, self._request)
         self._say("snapshot", 1, 1)
+        if self._spec.search.points:
+            self._search(snapshot)
+        if self._champion and self._champion.lineage == self._lineage(snapshot):
+            # The same run again: what it would be compared with is itself.
+            self._champion = None
         learned, left_out = self._fit(snapshot)
         self._shape = fit_shape(list(learned.values()), self._spec)
         if self._spec.model_type != MaxZScorer.model_type:
@@ -118,6 +152,31 @@ class _Run:
 
     def _say(self, step: str, done: int, total: int) -> None:
         self._context.on_progress(step, done, total)
+
+    def _search(self, snapshot: Snapshot) -> None:
+        """Judge every point of the grid and go on with the best; a point that was judged before comes from the cache."""
+        spec, points = self._spec, self._spec.search.points
+        pumps = searched_pumps(self._request.pumps, spec.search.pumps)
+        asked = replace(spec.search, points=())
+        inputs = canonical.digest(canonical.encode([[snapshot.pumps[pump] for pump in pumps], asked]))
+        held: list[SearchRows] = []
+        results: list[PointResult] = []
+        for place, point in enumerate(points):
+            self._say("search", place, len(points))
+            self._learning_digest = with_point(spec, point).learning_digest
+            key = self._key("search", inputs)
+            cached = self._context.cache.get(key)
+            if cached is not None:
+                results.append(canonical.decode(PointResult, cached, "cached search", max_bytes=JUDGED_MAX_BYTES))
+                continue
+            held = held or [SearchRows(pump, self._rows_of(pump).rows, self._source.exclusions(pump)) for pump in pumps]
+            results.append(judge_point(spec, point, held))
+            self._context.cache.put(key, canonical.encode(results[-1]))
+        self._say("search", len(points), len(points))
+        self._found = choose(results, pumps)
+        self._rows.clear()
+        self._spec = with_point(spec, points[self._found.chosen])
+        self._spec_digest, self._learning_digest = self._spec.digest, self._spec.learning_digest
 
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
@@ -167,12 +226,16 @@ class _Run:
             self._ahead |= dict(zip(job.pumps, found, strict=True))
             self._say("fit", len(self._ahead), len(self._request.pumps))
 
-    def _judge_ahead(self, wanted: list[tuple[str, Learned, tuple[FittedLimit, FittedLimit | None]]]) -> None:
+    def _judge_ahead(self, wanted: list[tuple[str, Learned, Limits]]) -> None:
         """The same for the replay."""
         rows = self._worth(len(wanted))
         if rows is None or self._context.fleetwide is None:
             return
-        jobs = [JudgeJob(rows, self._shape, tuple(chunk)) for chunk in _chunks(wanted)]
+        champion = self._champion
+        jobs = [
+            JudgeJob(rows, self._shape, tuple(chunk), champion and champion.only(one[0] for one in chunk))
+            for chunk in _chunks(wanted)
+        ]
         for job, found in zip(jobs, self._context.fleetwide.workers.submit(run_judge, jobs), strict=True):
             self._judged_ahead |= {one[0]: judged for one, judged in zip(job.pumps, found, strict=True)}
             self._say("evaluate", len(self._judged_ahead), len(wanted))
@@ -227,9 +290,10 @@ class _Run:
         early: dict[str, FittedLimit | None],
     ) -> dict[str, Judged]:
         judged: dict[str, Judged] = {}
-        cache, shape = self._context.cache, self._shape.digest
+        cache, shape, champion = self._context.cache, self._shape.digest, self._champion
+        held = champion.content_digest if champion else ""
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
-        inputs = {pump: canonical.encode([snapshot.pumps[pump], shape, *pair]) for pump, pair in pairs.items()}
+        inputs = {pump: canonical.encode([snapshot.pumps[pump], shape, held, *pair]) for pump, pair in pairs.items()}
         keys = {pump: self._key("evaluate", canonical.digest(told)) for pump, told in inputs.items()}
         self._judge_ahead([(pump, one, pairs[pump]) for pump, one in learned.items() if cache.get(keys[pump]) is None])
         for place, (pump, one) in enumerate(learned.items()):
@@ -239,7 +303,9 @@ class _Run:
             if cached is None:
                 faults = [item for item in self._source.exclusions(pump) if item.is_fault]
                 ahead = self._judged_ahead.pop(pump, None)
-                judged[pump] = ahead or judge(self._rows_of(pump), one, pair, faults, self._shape)
+                judged[pump] = ahead or judge_beside(
+                    self._rows_of(pump), (pump, one, pair), faults, self._shape, champion
+                )
                 self._context.cache.put(key, canonical.encode(judged[pump]))
             else:
                 judged[pump] = canonical.decode(Judged, cached, "cached replay", max_bytes=JUDGED_MAX_BYTES)
@@ -250,7 +316,7 @@ class _Run:
     def _key(self, step: str, inputs: str) -> str:
         context, spec = self._context, self._spec
         return run_key(
-            step, inputs=inputs, spec=spec.digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
+            step, inputs=inputs, spec=self._learning_digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
         )
 
     def _export(
@@ -269,10 +335,15 @@ class _Run:
         parity, golden = self._compare(blocks, learned)
         pumps = tuple(_trained(pump, one, limits[pump], judged[pump], blocks[pump]) for pump, one in learned.items())
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
-        gates = (parity, *self._rates(list(judged.values())), data_gate(list(learned.values()), len(left_out), spec.gates))
+        gates = (
+            parity,
+            *self._rates(list(judged.values())),
+            backtest_gate(pumps, spec),
+            data_gate(list(learned.values()), len(left_out), spec.gates),
+        )
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
-        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates)
+        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found)
         trained = TrainedModel(
             spec=spec,
             onnx=scorer.onnx,
@@ -286,6 +357,8 @@ class _Run:
             lineage=lineage,
             data_start_ms=span[0],
             data_end_ms=span[1],
+            regimes=regimes_of(list(learned.values()), spec),
+            search=self._found,
         )
         self._say("export", 1, 1)
         return trained
@@ -316,7 +389,7 @@ class _Run:
         context = self._context
         return Lineage(
             snapshot_digest=snapshot.digest,
-            pipeline_digest=self._spec.digest,
+            pipeline_digest=self._spec_digest,
             code_digest=context.code_digest,
             lock_digest=context.lock_digest,
             seed=self._spec.seed,
@@ -339,4 +412,7 @@ def _trained(pump: str, learned: Learned, limit: FittedLimit, judged: Judged, bl
         used=learned.used,
         excluded=learned.excluded,
         replay_alarms=len(judged.alarms),
+        judged=judged,
+        last_ms=learned.last_ms,
+        flags=learned.flags,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_trainer.learning import Judged
+from pumpdeck_trainer.search import SearchOutcome, outcome_plain
 from pumpdeck_trainer.source import Snapshot, TrainingRequest
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedPump
@@ -25,6 +26,7 @@ class Findings:
     left_out: Mapping[str, str]
     metrics: Mapping[str, float]
     gates: Sequence[QualityGate]
+    search: SearchOutcome | None = None
 
 
 def write_record(
@@ -40,6 +42,7 @@ def write_record(
             "lineage": lineage,
             "metrics": findings.metrics,
             "gates": list(findings.gates),
+            **({"search": outcome_plain(findings.search)} if findings.search else {}),
             "left_out": findings.left_out,
             "pumps": {
                 pump.pump: _pump(pump, judged, snapshot)
@@ -59,5 +62,7 @@ def _pump(pump: TrainedPump, judged: Judged, snapshot: Snapshot) -> dict[str, An
         "rows": pump.rows,
         "used": pump.used,
         "excluded": pump.excluded,
-        "replay": judged,
+        "flags": pump.flags,
+        # Who was champion at the time is no part of what the run depended on.
+        "replay": replace(judged, contest=None),
     }

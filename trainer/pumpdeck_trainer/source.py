@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.canonical import digest, encode
-from pumpdeck_fleet.numeric.frame import TelemetryFrame
+from pumpdeck_fleet.core.telemetry import QualityFlag
+from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 
 FAULT = "fault"
+STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Exclusion:
     def is_fault(self) -> bool:
         """True for a labelled fault: left out of training, and sought in the replay."""
         return self.reason.split(":", 1)[0] == FAULT
+
+    @property
+    def kind(self) -> str:
+        """The kind of a labelled fault; empty for other reasons and where nobody said it."""
+        return self.reason.partition(":")[2] if self.is_fault else ""
 
 
 class TrainingSource(Protocol):
@@ -75,17 +83,22 @@ def take_snapshot(source: TrainingSource, request: TrainingRequest) -> Snapshot:
 class CleanRows:
     """A pump's rows for training and, where there were labelled faults, those that a device would have scored as well.
 
-    excluded: rows left out by reason. `judged` is `learned` itself when nothing but flags was left out.
+    excluded: rows left out by reason. `judged` is `learned` itself when nothing but flags was left out. flags: rows by
+    quality flag.
     """
 
     learned: TelemetryFrame
     judged: TelemetryFrame
     total: int
     excluded: Mapping[str, int]
+    flags: Mapping[str, int] = field(default_factory=dict)
 
 
-def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion]) -> CleanRows:
-    """Drop quality-flagged rows and what the exclusions cover; each dropped row is counted once, flags first."""
+def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools | None = None) -> CleanRows:
+    """Drop quality-flagged rows, what the exclusions cover and rows of a pump that stood still.
+
+    Each dropped row is counted once, flags first. `judged` keeps labelled faults and standstill: a device scores them, too.
+    """
     counts: dict[str, int] = {}
     keep = frame.flags == 0
     counts["flagged"] = int(len(frame) - keep.sum())
@@ -97,7 +110,18 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion]) -> CleanRows:
         keep &= ~inside
         if not one.is_fault:
             judged &= ~inside
-    learned = frame.take(keep)
+    if stopped is not None:
+        counts[STOPPED] = int((stopped & keep).sum())
+        keep &= ~stopped
+    learned = frame if keep.all() else frame.take(keep)
     same = bool(np.array_equal(keep, judged))
     excluded = {reason: rows for reason, rows in counts.items() if rows}
-    return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded)
+    return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded, sensor_flags(frame.flags))
+
+
+def sensor_flags(flags: NDArray[np.uint16]) -> dict[str, int]:
+    """How many rows carry each quality flag, by its name in lower case; a row may carry several."""
+    if not flags.any():
+        return {}
+    found = {flag.name or "": int(((flags & flag.value) != 0).sum()) for flag in QualityFlag if flag.value}
+    return {name.lower(): rows for name, rows in found.items() if rows}

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.core.registry import GateVerdict, Lineage, ModelVersion, PumpParameters, QualityGate
+from pumpdeck_trainer.coverage import Regime
+from pumpdeck_trainer.learning import Judged
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from pumpdeck_trainer.search import SearchOutcome
 
 
 @dataclass(frozen=True)
 class TrainedPump:
-    """One pump's share: parameter block and reference edges (bytes), how its limit came about, and the replay."""
+    """One pump's share: parameter block and reference edges (bytes), how its limit came about, and the replay.
+
+    flags: rows by quality flag. last_ms: the newest row learned from.
+    """
 
     pump: str
     block: bytes
@@ -25,6 +34,9 @@ class TrainedPump:
     used: int
     excluded: Mapping[str, int]
     replay_alarms: int
+    judged: Judged
+    last_ms: int
+    flags: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class TrainedModel:
     lineage: Lineage
     data_start_ms: int
     data_end_ms: int
+    regimes: tuple[Regime, ...] = ()
+    search: SearchOutcome | None = None
 
     @property
     def model(self) -> str:

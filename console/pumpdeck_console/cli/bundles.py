@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pumpdeck_console.cli.byte_progress import ByteProgress, span_words
 from pumpdeck_console.cli.lazy import LazyGroup
 from pumpdeck_console.cli.output import (
     Column,
@@ -20,9 +23,12 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.params import key_options
 from pumpdeck_console.cli.session import ProgressLine, Session
-from pumpdeck_fleet.core.errors import EXIT_REFUSED
+from pumpdeck_fleet.core.errors import EXIT_REFUSED, UsageError
 
 if TYPE_CHECKING:
+    from pumpdeck_console.operations.bundle_agent import AgentReport
+    from pumpdeck_console.operations.bundle_plan import BundlePlan
+    from pumpdeck_console.operations.bundles import ExportReport
     from pumpdeck_fleet.services.courier import AwaitedReturn
 
 _PLAN_COLUMNS = (
@@ -49,37 +55,204 @@ _AWAITED_COLUMNS = (
     Column("state"),
     Column("left"),
     Column("receipt_until"),
+    Column("stick"),
+    Column("carrier"),
 )
+_STICK_COMMANDS = {
+    "sticks": ("pumpdeck_console.cli.sticks:sticks", "List the sticks that left: where they are, who carries them."),
+    "carry": ("pumpdeck_console.cli.sticks:carry", "Note who carries STICK."),
+    "lost": ("pumpdeck_console.cli.sticks:lost", "Mark STICK as lost; say what was on it and what to do."),
+    "reissue": ("pumpdeck_console.cli.sticks:reissue", "Write the load of a lost STICK onto another one."),
+}
 _KINDS = ("receipt", "alarm", "retrain_request", "sketch", "scores", "segment")
 
 
-@click.group(cls=LazyGroup)
+_DRIVE_COLUMNS = (
+    Column("drive"),
+    Column("mount"),
+    Column("device"),
+    Column("file_system"),
+    Column("bytes", right=True, write=show_bytes),
+    Column("free_bytes", "free", right=True, write=show_bytes),
+    Column("read_only"),
+)
+_SITE_COLUMNS = (
+    Column("site"),
+    Column("link"),
+    Column("devices", right=True),
+    Column("packages", right=True),
+    Column("bytes", right=True, write=show_bytes),
+    Column("link_s", "by its link", right=True, write=lambda value: span_words(float(value)) if value is not None else "-"),
+)
+
+
+@click.group(cls=LazyGroup, lazy=_STICK_COMMANDS)
 def bundle() -> None:
     """Carry packages out and returns back on a stick."""
 
 
 @bundle.command("export")
 @click.option("--for", "query", default="", metavar="QUERY", help="The pumps whose devices the courier visits.")
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A folder on the stick.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="A folder on the stick.")
+@click.option("--drive", is_flag=False, flag_value="", metavar="[NAME]", help="The removable drive of that name; the only one.")
+@click.option("--tar", "file", type=click.Path(path_type=Path, dir_okay=False), help="One file instead, for mail.")
+@click.option("--agent", "has_agent", is_flag=True, help="Also the agent and its libraries, for devices without them.")
+@click.option("--carrier", default="", metavar="NAME", help="Who carries it.")
+@click.option("--speed", "mb_per_s", type=click.FloatRange(min=0.01), metavar="MB/S", help="What the stick writes, for the plan.")
 @click.option("--plan", "is_plan", is_flag=True, help="Only show what would be written.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
 @key_options
 @json_option
 @click.pass_obj
-def export(session: Session, query: str, folder: Path, is_plan: bool, as_json: bool) -> None:
+def export(session: Session, /, as_json: bool, **options: Any) -> None:
     """Write what waits for couriers onto a stick: trust metadata, assignments, packages.
 
-    Each file is read back from the stick. Repeating goes on where it stopped; other people's files are never touched.
+    Shows the plan first, and asks where somebody sits there. Each file is read back from the stick. Repeating goes on where it
+    stopped; other people's files are never touched. With --for, sites that SSH reaches are served as well.
     """
-    from pumpdeck_console.operations.bundles import export_bundle, plan_bundle  # deferred: TUF
+    wish = _wish(**options)
+    show_plan(session, wish, as_json=as_json)
+    if wish.is_plan:
+        return
+    from pumpdeck_console.operations.bundles import export_bundle, export_tar  # deferred: TUF
 
-    workspace = session.workspace()
-    if is_plan:
-        plan, done = plan_bundle(workspace, query=query, to=str(folder)), None
-    else:
-        with ProgressLine() as progress:
-            done = export_bundle(workspace, query=query, to=str(folder), on_progress=progress)
-        plan = done.plan
+    with ByteProgress() as progress:
+        common: dict[str, Any] = {"query": wish.query, "carrier": wish.carrier, "on_progress": progress}
+        if wish.is_tar:
+            done = export_tar(session.workspace(), file=str(wish.target), **common)
+        else:
+            done = export_bundle(session.workspace(), to=str(wish.target), **common)
+        agent = _add_agent(session, wish, progress) if wish.has_agent else None
+    show_export(done, agent, as_json=as_json)
+
+
+def _add_agent(session: Session, wish: ExportWish, progress: ProgressLine) -> AgentReport:
+    from pumpdeck_console.operations.bundle_agent import add_agent  # deferred: TUF
+
+    return add_agent(session.workspace(), query=wish.query, to=str(wish.target), on_progress=progress)
+
+
+@bundle.command("drives")
+@json_option
+def drives(as_json: bool) -> None:
+    """List the removable drives that are mounted here."""
+    from pumpdeck_console.drives import find_drives  # deferred: psutil
+
     rows = [
+        {
+            "drive": drive.name,
+            "mount": drive.mount,
+            "device": drive.device,
+            "file_system": drive.file_system,
+            "bytes": drive.bytes,
+            "free_bytes": drive.free_bytes,
+            "read_only": drive.is_read_only,
+        }
+        for drive in find_drives()
+    ]
+    write_rows(rows, _DRIVE_COLUMNS, as_json=as_json, empty="No removable drive is mounted.")
+
+
+def _wish(
+    *, folder: Path | None, drive: str | None, file: Path | None, **options: Any
+) -> ExportWish:
+    places = [place for place in (folder, drive, file) if place is not None]
+    if len(places) != 1:
+        raise UsageError("needs one place", "bundle export", expected="one of --to DIR, --drive [NAME], --tar FILE")
+    if drive is not None:
+        from pumpdeck_console.drives import choose_drive, find_drives  # deferred: psutil
+
+        chosen = choose_drive(find_drives(), drive)
+        say(f"Drive {chosen.name}: {chosen.device} {chosen.file_system}, {show_bytes(chosen.bytes)}, mounted on {chosen.mount}")
+        folder = chosen.folder
+    target = file or folder
+    assert target is not None
+    if file is not None and options["has_agent"]:
+        raise UsageError("goes onto a stick only", "--agent", hint="mail the folder that pumpdeck package agent --to DIR writes")
+    return ExportWish(target=target, is_tar=file is not None, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWish:
+    """What the options of an export say."""
+
+    query: str
+    target: Path
+    is_tar: bool
+    has_agent: bool
+    carrier: str
+    mb_per_s: float | None
+    is_plan: bool
+    is_agreed: bool
+
+
+def show_plan(session: Session, wish: ExportWish, *, as_json: bool) -> None:
+    """Print the plan; where somebody sits there and nothing was agreed to, ask.
+
+    Raises:
+        click.Abort: the answer is no.
+    """
+    from pumpdeck_console.operations.bundle_plan import plan_bundle  # deferred: TUF
+
+    if as_json and not wish.is_plan:
+        return
+    speed = (wish.mb_per_s or 0.0) * 1e6
+    plan = plan_bundle(session.workspace(), query=wish.query, to=str(wish.target), bytes_per_s=speed)
+    if as_json:
+        write_json(_plan_json(plan))
+        return
+    write_rows(_plan_rows(plan), _PLAN_COLUMNS, as_json=False, empty="")
+    write_rows(_site_rows(plan), _SITE_COLUMNS, as_json=False, empty="")
+    for device, reason in plan.problems:
+        say(f"Left out: {device}: {reason}")
+    free = show_bytes(plan.free_bytes) if plan.free_bytes >= 0 else "unknown"
+    say(f"{plan.packages} packages, {show_bytes(plan.bytes)}; free on {plan.to}: {free}.")
+    say(f"About {span_words(plan.seconds)} to write and read back at {show_bytes(plan.bytes_per_s)}/s ({plan.speed}).")
+    if wish.is_plan:
+        say("Nothing was written.")
+    elif not wish.is_agreed and sys.stdin.isatty():
+        click.confirm("Write it?", default=True, abort=True, err=True)
+
+
+def show_export(done: ExportReport, agent: AgentReport | None = None, *, as_json: bool) -> None:
+    """Say what was written."""
+    extra: dict[str, object] = {}
+    if agent is not None:
+        told = agent.agent
+        extra = {"agent": told.version, "targets": list(told.targets), "start_digest": told.start_digest}
+    if as_json:
+        wrote = {"bundle": done.bundle, "written": done.written, "written_bytes": done.written_bytes}
+        more = {"already": done.already, "measured_bytes_per_s": round(done.bytes_per_s), "replaced": list(done.replaced)}
+        write_json({**_plan_json(done.plan), **wrote, **more, **extra})
+        return
+    fast = f", {show_bytes(done.bytes_per_s)}/s" if done.bytes_per_s else ""
+    say(f"Stick {done.bundle}: {done.written} files written and read back{fast}, {done.already} were there already.")
+    for stick in done.replaced:
+        say(f"It replaces the lost stick {stick}.")
+    place = done.plan.to
+    for line in agent.paper if agent else ():
+        say(line)
+    say(f"On the device: pumpdeck-agent install-from {Path(place).name}. Back here: pumpdeck bundle intake {place}")
+
+
+def _plan_json(plan: BundlePlan) -> dict[str, object]:
+    return {
+        "to": plan.to,
+        "stick": plan.stick or None,
+        "packages": plan.packages,
+        "bytes": plan.bytes,
+        "free_bytes": plan.free_bytes,
+        "seconds": round(plan.seconds, 1),
+        "bytes_per_s": round(plan.bytes_per_s),
+        "speed": plan.speed,
+        "devices": _plan_rows(plan),
+        "sites": _site_rows(plan),
+        "problems": [{"device": device, "reason": reason} for device, reason in plan.problems],
+    }
+
+
+def _plan_rows(plan: BundlePlan) -> list[dict[str, object]]:
+    return [
         {
             "device": row.device,
             "site": row.site,
@@ -90,22 +263,20 @@ def export(session: Session, query: str, folder: Path, is_plan: bool, as_json: b
         }
         for row in plan.rows
     ]
-    problems = [{"device": device, "reason": reason} for device, reason in plan.problems]
-    if as_json:
-        told = {"to": plan.to, "packages": plan.packages, "bytes": plan.bytes, "free_bytes": plan.free_bytes}
-        wrote = {"bundle": done.bundle, "written": done.written, "already": done.already} if done else {}
-        write_json({**told, "seconds": round(plan.seconds, 1), **wrote, "devices": rows, "problems": problems})
-        return
-    write_rows(rows, _PLAN_COLUMNS, as_json=False, empty="")
-    for problem in problems:
-        say(f"{problem['device']}: {problem['reason']}")
-    free = show_bytes(plan.free_bytes) if plan.free_bytes >= 0 else "unknown"
-    say(f"{plan.packages} packages, {show_bytes(plan.bytes)}; free on {plan.to}: {free}.")
-    if done is None:
-        say(f"About {max(1, round(plan.seconds / 60))} min on a stick of 8 MB/s. Nothing was written.")
-    else:
-        say(f"Bundle {done.bundle}: {done.written} files written and read back, {done.already} were there already.")
-        say("On the device: pumpdeck-agent install-from DIR. Back here: pumpdeck bundle intake DIR")
+
+
+def _site_rows(plan: BundlePlan) -> list[dict[str, object]]:
+    return [
+        {
+            "site": share.site,
+            "link": share.link,
+            "devices": share.devices,
+            "packages": share.packages,
+            "bytes": share.bytes,
+            "link_s": round(share.link_s, 1) if share.link_s >= 0 else None,
+        }
+        for share in plan.sites
+    ]
 
 
 @bundle.command("intake")
@@ -115,7 +286,8 @@ def export(session: Session, query: str, folder: Path, is_plan: bool, as_json: b
 def intake(session: Session, folder: Path, as_json: bool) -> int:
     """Take in what devices put on the stick in FOLDER: receipts, alarms, sketches, scores, segments.
 
-    Everything is verified against the device's key. Sticks may come in any order and more than once.
+    FOLDER may also be the file in which a device answered to a bundle that came by mail. Everything is verified against the
+    device's key. Sticks may come in any order and more than once.
     Ends with 3 when something was refused.
     """
     from pumpdeck_console.operations.bundles import intake_bundle  # deferred: TUF
@@ -135,10 +307,13 @@ def intake(session: Session, folder: Path, as_json: bool) -> int:
     rows += [{"device": device, "problems": reason} for device, reason in report.problems]
     waits = [_awaited_row(one) for one in report.awaited]
     if as_json:
-        write_json({"devices": rows, "awaited": waits, "rows": report.rows, "drift": report.drift})
+        stick = {"stick": report.stick or None, "stick_state": report.stick_state or None}
+        write_json({"devices": rows, "awaited": waits, "rows": report.rows, "drift": report.drift, **stick})
     else:
         write_rows(rows, _INTAKE_COLUMNS, as_json=False, empty="No return lies on this stick.")
         say(f"{report.rows} rows, {report.drift} new drift figures.")
+        if report.stick:
+            say(f"Stick {report.stick} is {report.stick_state} now.")
         for row in waits:
             say(f"Awaited: {row['device']} ({row['state']}), until {row['receipt_until']}")
     return EXIT_REFUSED if report.problems else 0
@@ -148,7 +323,7 @@ def intake(session: Session, folder: Path, as_json: bool) -> int:
 @json_option
 @click.pass_obj
 def awaited(session: Session, as_json: bool) -> None:
-    """List courier devices whose receipt has not come back, the nearest deadline first."""
+    """List devices that a courier serves and whose receipt has not come back, the nearest deadline first."""
     from pumpdeck_console.operations.bundles import awaited as find  # deferred: TUF
 
     rows = [_awaited_row(one) for one in find(session.workspace())]
@@ -163,4 +338,7 @@ def _awaited_row(one: AwaitedReturn) -> dict[str, object]:
         "state": one.state.value,
         "left": time_text(one.left_ms or None),
         "receipt_until": time_text(one.deadline_ms),
+        "stick": one.stick or None,
+        "stick_state": one.stick_state or None,
+        "carrier": one.carrier or None,
     }

@@ -22,6 +22,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import DamagedError
+from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow, PromoteReport
@@ -61,13 +62,30 @@ _COMPARE_COLUMNS = {
         *(Column(name, right=True) for name in ("limit_before", "limit_after", "alarms_before", "alarms_after")),
         *(Column(name, right=True) for name in ("appear", "vanish")),
     ),
+    "alarm": (Column("pump"), Column("change"), Column("raised"), Column("cleared")),
+}
+_DIFF_COLUMNS = {
+    "part": (Column("part"), Column("name"), Column("before"), Column("after")),
+    "step": (Column("step"), Column("same"), Column("pumps", right=True), Column("why")),
+}
+_PROFILE_COLUMNS = {
+    "setting": tuple(
+        Column(name, right=True)
+        for name in ("threads", "spinning", "batch", "p50_us", "p99_us", "rows_per_s", "cpu_us", "cpu_pct", "rss_mb")
+    ),
+    "class": (
+        Column("device_class"),
+        *(Column(name, right=True) for name in ("pumps", "threads", "latency_limit_us", "memory_max_mb", "cpu_quota_pct")),
+        Column("verdict"),
+        Column("reason"),
+    ),
 }
 _EMPTY = "No model version yet. Make one with: pumpdeck train"
 
 
 @click.group(cls=LazyGroup, default="list")
 def models() -> None:
-    """List model versions, show, compare, promote or demote one."""
+    """List model versions, show, compare, profile, promote or demote one."""
 
 
 @models.command("list")
@@ -85,21 +103,25 @@ def list_models(session: Session, query: str, as_json: bool) -> None:
 @models.command("show")
 @click.argument("model")
 @click.argument("version", default="")
-@click.option("--card", is_flag=True, help="Write the model card (Markdown) and nothing else.")
+@click.option("--card", is_flag=True, help="Write the full model card (Markdown) and nothing else.")
+@click.option("--shipped-card", is_flag=True, help="Write the short card that packages hold.")
 @json_option
 @click.pass_obj
-def show_model(session: Session, model: str, version: str, card: bool, as_json: bool) -> None:
+def show_model(session: Session, model: str, version: str, card: bool, shipped_card: bool, as_json: bool) -> None:
     """Show one version of MODEL: its number, an alias, or nothing for the candidate, else the champion."""
     from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
+    from pumpdeck_console.operations.profiles import latest_profile  # deferred: as above
 
     workspace = session.workspace()
     which = _which(version)
-    if card:
-        sys.stdout.write(operations.read_card(workspace, model=model, which=which))
+    if card or shipped_card:
+        sys.stdout.write(operations.read_card(workspace, model=model, which=which, shipped=shipped_card))
         return
     found = operations.find_version(workspace, model, which)
     row = next(row for row in operations.list_models(workspace) if row.version == found)
     lineage = found.lineage
+    profile = latest_profile(workspace, found)
+    row_of_one = next((one for one in profile.figures if one.batch == 1), None) if profile else None
     write_object(
         {
             **_model(row),
@@ -114,7 +136,10 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
             "run": found.run_record_digest,
             "onnx_digest": found.onnx_digest,
             "provisional": sum(pump.provisional for pump in found.pumps),
+            "judged_against": found.judged_against or None,
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
+            "profile_p99_us": row_of_one.p99_us if row_of_one else None,
+            "profile_rss_mb": row_of_one.rss_mb if row_of_one else None,
             **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
         },
         as_json=as_json,
@@ -125,19 +150,25 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
 @click.argument("model")
 @click.argument("version", default="")
 @click.option("--reason", default="", help="Why; goes into the audit chain.")
+@click.option("--override", is_flag=True, help="Although a quality gate refused it; takes two people, each with a --reason.")
 @json_option
 @click.pass_obj
-def promote(session: Session, model: str, version: str, reason: str, as_json: bool) -> None:
+def promote(session: Session, model: str, version: str, reason: str, override: bool, as_json: bool) -> None:
     """Make a version of MODEL the champion; the one before becomes previous.
 
     VERSION is a number or an alias; without it the candidate.
     """
     from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
 
-    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason)
+    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason, override=override)
     _write_aliases(report, as_json)
-    if not report.changed:
+    if report.missing_people:
+        say(f"Noted. Nothing changed yet: {report.missing_people} more must say the same with --override and a reason.")
+    elif not report.changed:
         say("It was the champion already; nothing changed.")
+    elif report.was and report.judged_against != report.was:
+        against = f"v{report.judged_against}" if report.judged_against else "no champion"
+        say(f"It was judged against {against}, not v{report.was}: pumpdeck models compare {model} {report.was} {report.champion}")
 
 
 @models.command("demote")
@@ -152,15 +183,59 @@ def demote(session: Session, model: str, reason: str, as_json: bool) -> None:
     _write_aliases(do_demote(session.workspace(), model=model, reason=reason), as_json)
 
 
+@models.command("rollback")
+@click.argument("model")
+@click.option("--reason", default="", help="Why; goes into the audit chain.")
+@json_option
+@click.pass_obj
+def rollback(session: Session, model: str, reason: str, as_json: bool) -> None:
+    """Take the champion of MODEL back to the version before it: the same as demote. Devices follow with a rollout."""
+    from pumpdeck_console.operations.models import demote as do_demote  # deferred: help needs none of it
+
+    report = do_demote(session.workspace(), model=model, reason=reason)
+    _write_aliases(report, as_json)
+    say(f"Devices still run what they run. Next: pumpdeck rollout plan --model {model}={report.champion}")
+
+
+@models.command("profile")
+@click.argument("model")
+@click.argument("version", default="")
+@click.option("--by", type=click.Choice(["setting", "class"]), default="setting", show_default=True, help="A row each.")
+@json_option
+@click.pass_obj
+def profile(session: Session, model: str, version: str, by: str, as_json: bool) -> None:
+    """Measure a version of MODEL on this computer: threads, spinning and rows a call, each in a fresh process.
+
+    Nothing that is shipped changes: packages, services and containers take their settings from a rule on the device class,
+    which is shown beside the figures.
+    """
+    from pumpdeck_console.operations.profiling import profile_version  # deferred: help needs none of it
+
+    with ProgressLine() as progress:
+        report = profile_version(session.workspace(), model=model, which=_which(version), on_progress=progress)
+    kinds: dict[str, tuple[Any, ...]] = {"setting": report.figures, "class": report.classes}
+    rows = [dataclasses.asdict(row) for row in kinds[by]]
+    write_rows(rows, _PROFILE_COLUMNS[by], as_json=as_json, empty="No device has a pump of this type.")
+    fastest = f"{report.fastest_threads} threads, {'' if report.fastest_spinning else 'not '}spinning"
+    says = "agrees with" if report.agrees else "is slower than"
+    say(f"{model} v{report.version} on {report.machine}: fastest row with {fastest}; the rule {says} what was measured")
+
+
 @models.command("compare")
 @click.argument("model")
 @click.argument("before")
 @click.argument("after", default="")
-@click.option("--by", type=click.Choice(["figure", "slice", "pump"]), default="figure", show_default=True, help="A row each.")
+@click.option(
+    "--by",
+    type=click.Choice(["figure", "slice", "pump", "alarm"]),
+    default="figure",
+    show_default=True,
+    help="A row each.",
+)
 @json_option
 @click.pass_obj
 def compare(session: Session, model: str, before: str, after: str, by: str, as_json: bool) -> None:
-    """Compare two versions of MODEL: their figures, alarm rates of sites and makers, or each pump's limit and alarms.
+    """Compare two versions of MODEL: figures, alarm rates of slices, each pump's limit and alarms, or the alarms that differ.
 
     BEFORE and AFTER are numbers or aliases; without AFTER the candidate, else the champion.
     """
@@ -168,8 +243,14 @@ def compare(session: Session, model: str, before: str, after: str, by: str, as_j
 
     found = compare_versions(session.workspace(), model=model, before=_which(before), after=_which(after))
     kinds: dict[str, tuple[Any, ...]] = {"figure": found.figures, "slice": found.slices, "pump": found.pumps}
-    rows = [dataclasses.asdict(row) for row in kinds[by]]
-    write_rows(rows, _COMPARE_COLUMNS[by], as_json=as_json, empty="They have no pump in common.")
+    rows = [dataclasses.asdict(row) for row in kinds.get(by, ())]
+    if by == "alarm":
+        rows = [
+            {"pump": one.pump, "change": one.change, "raised": time_text(one.raised_ms), "cleared": time_text(one.cleared_ms)}
+            for one in found.alarms
+        ]
+    empty = "Both raise the same alarms." if by == "alarm" else "They have no pump in common."
+    write_rows(rows, _COMPARE_COLUMNS[by], as_json=as_json, empty=empty)
     snapshot = "the same snapshot" if found.same_snapshot else "different snapshots"
     appear, vanish = sum(one.appear for one in found.pumps), sum(one.vanish for one in found.pumps)
     say(
@@ -192,6 +273,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
             "champion": report.champion,
             "previous": report.previous or None,
             "changed": report.changed,
+            **({"missing_people": report.missing_people} if report.missing_people else {}),
         },
         as_json=as_json,
     )
@@ -199,7 +281,7 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
 
 @click.group(cls=LazyGroup, default="list")
 def runs() -> None:
-    """List training runs, show or replay one."""
+    """List training runs, show, compare or replay one."""
 
 
 @runs.command("list")
@@ -216,7 +298,7 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
         {
             "run": row.run,
             "model": row.model,
-            "version": row.version,
+            "version": version_word(row.version),
             "at": time_text(row.at_ms),
             "actor": row.actor,
             "snapshot_digest": row.snapshot_digest,
@@ -237,6 +319,27 @@ def show_run(session: Session, run: str) -> None:
     from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
 
     sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+
+
+@runs.command("diff")
+@click.argument("before")
+@click.argument("after")
+@click.option("--by", type=click.Choice(["part", "step"]), default="part", show_default=True, help="A row each.")
+@json_option
+@click.pass_obj
+def diff(session: Session, before: str, after: str, by: str, as_json: bool) -> None:
+    """Tell what differs between two runs: spec, data, code, packages, seed, figures and gates, or steps and why they ran anew.
+
+    BEFORE and AFTER are digests of runs or the first characters of them.
+    """
+    from pumpdeck_console.operations.run_diff import diff_runs  # deferred: help needs none of it
+
+    found = diff_runs(session.workspace(), before=before, after=after)
+    kinds: dict[str, tuple[Any, ...]] = {"part": found.parts, "step": found.steps}
+    rows = [dataclasses.asdict(row) for row in kinds[by]]
+    write_rows(rows, _DIFF_COLUMNS[by], as_json=as_json, empty="The two runs are the same in every part.")
+    content = "the same bytes reach devices" if found.same_content else "other bytes reach devices"
+    say(f"{found.before[:12]} against {found.after[:12]}: {content}; {len(found.parts)} parts differ")
 
 
 @runs.command("replay")
@@ -291,7 +394,7 @@ def _model(row: ModelRow) -> dict[str, Any]:
     version = row.version
     return {
         "model": version.model,
-        "version": version.number,
+        "version": version_word(version.number),
         "pump_type": version.pump_type,
         "model_type": version.model_type,
         "aliases": ",".join(alias.value for alias in row.aliases),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,6 +37,13 @@ _BUILT_COLUMNS = (
     Column("bytes", write=show_bytes, right=True),
     Column("new"),
     Column("left_out"),
+)
+_AGENT_COLUMNS = (
+    Column("part"),
+    Column("version"),
+    Column("bytes", write=show_bytes, right=True),
+    Column("digest", write=show_digest),
+    Column("path"),
 )
 
 
@@ -91,6 +99,44 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
     say(
         f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out."
     )
+
+
+@package.command("agent")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder.")
+@click.option(
+    "--wheels",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Fetch the compiled libraries for this kind of computer, such as aarch64-cp311; may be given again.",
+)
+@click.option("--release", is_flag=True, help="Sign it for the devices of every site.")
+@key_options
+@json_option
+@click.pass_obj
+def agent(session: Session, folder: Path | None, targets: tuple[str, ...], release: bool, as_json: bool) -> None:
+    """Build the agent that runs on devices as one file, and fetch the compiled libraries it needs there.
+
+    The same sources give the same bytes. Libraries need the package index once; after that they are proven by digest.
+    """
+    from pumpdeck_console.operations.agent_releases import (
+        build_agent_release,  # deferred: reads every source of the agent
+    )
+
+    with ProgressLine() as progress:
+        built = build_agent_release(
+            session.workspace(), to=str(folder or ""), targets=targets, release=release, on_progress=progress
+        )
+    rows = [
+        {"part": "agent", "version": built.version, "bytes": built.bytes, "digest": built.sha256, "path": built.path},
+        *(
+            {"part": one.target, "version": one.versions, "bytes": one.bytes, "digest": one.sha256, "path": one.path}
+            for one in built.wheels
+        ),
+    ]
+    write_rows(rows, _AGENT_COLUMNS, as_json=as_json, empty="")
+    if release:
+        say(f"Released for {len(built.released)} sites. Bring it to devices with: pumpdeck devices upgrade")
 
 
 @package.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import click
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
 from pumpdeck_fleet.core.errors import FormatError, UsageError
+from pumpdeck_fleet.core.receipts import parse_terms
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
@@ -63,6 +65,30 @@ def models_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="MODEL[=VERSION]",
         help="Take this version (a number or an alias) of this model; may be given again.",
     )(command)
+
+
+def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--permit`, `--retry` and `--shadow-hours`, handed over as `terms`."""
+
+    @functools.wraps(command)
+    def with_terms(*args: Any, permit: str, retry: bool, shadow_h: float, **kwargs: Any) -> Any:
+        return command(*args, terms=parse_terms(permit, retry, shadow_h), **kwargs)
+
+    options = (
+        click.option("--permit", default="", help="Permit or work-order number: stands in assignments, receipts and audit."),
+        click.option("--retry", is_flag=True, help="Try again where this very package failed on a device before."),
+        click.option(
+            "--shadow-hours",
+            "shadow_h",
+            type=click.FloatRange(0, 720),
+            default=0.0,
+            help="Score beside the active model for so many hours of rows before it is committed.",
+        ),
+    )
+    wrapped: Callable[..., Any] = with_terms
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def key_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from pumpdeck_console.cli.output import Column, json_option, say, show_digest, w
 from pumpdeck_console.cli.params import WHEN
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED
+from pumpdeck_fleet.core.registry import GateVerdict
 
 _COLUMNS = (
     Column("model"),
@@ -29,7 +30,14 @@ _COLUMNS = (
 @click.argument("pump_type", default="")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--until", type=WHEN, help="Learn from rows before this time only: RFC 3339, a day, or so long ago.")
+@click.option("--requested", is_flag=True, help="Only pump types for which a device asks for a new model.")
 @click.option("--note", default="", help="Kept with the version.")
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Work on this Dask cluster (tcp://HOST:PORT, or local). It must see the workspace under the same path.",
+)
 @json_option
 @click.pass_obj
 def train(
@@ -37,7 +45,9 @@ def train(
     pump_type: str,
     no_cache: bool,
     until: Callable[[int], int] | None,
+    requested: bool,
     note: str,
+    scheduler: str,
     as_json: bool,
 ) -> int:
     """Train the models of PUMP_TYPE, or of every pump type that has rows.
@@ -54,10 +64,14 @@ def train(
             use_cache=not no_cache,
             until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
             note=note,
+            only_requested=requested,
+            scheduler=scheduler,
             on_progress=progress,
         )
+    if requested and not report.models:
+        say("No device asks for a new model of pumps that have rows.")
     write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")
-    refused = [row for row in report.models if not row.version]
+    refused = [row for row in report.models if row.verdict == GateVerdict.REFUSE]
     if refused:
         say(f"Refused: {', '.join(row.model for row in refused)}")
         return EXIT_REFUSED

@@ -56,6 +56,7 @@ _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 _KEYS = "pumpdeck_console.cli.trust_keys"
 _COMMANDS = {
+    "downgrade": ("pumpdeck_console.cli.downgrade:downgrade", "Let one device go back to an older package, once."),
     "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY sign for ROLE."),
     "remove": (f"{_KEYS}:remove", "Let KEY no longer sign for ROLE."),
     "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of KEY for ROLE."),

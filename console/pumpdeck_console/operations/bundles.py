@@ -8,18 +8,28 @@ from pathlib import Path
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.bundle_plan import (
+    BundlePlan,
+    Outgoing,
+    chosen_devices,
+    known_stick,
+    outgoing,
+    plan_bundle,
+    plan_of,
+)
 from pumpdeck_console.operations.delivering import collector_of
-from pumpdeck_console.operations.fleet import list_pumps
+from pumpdeck_console.operations.sticks import new_entry, record_export, record_return, record_speed
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.files import replace_file
-from pumpdeck_fleet.core.inventory import Device, Link
+from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES, Assignment
+from pumpdeck_fleet.core.sticks import StickEntry, StickKind, StickState
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.collect import CollectReport
-from pumpdeck_fleet.services.courier import AwaitedReturn, CourierTask, awaited_returns, courier_tasks, hand_out
+from pumpdeck_fleet.services.courier import AwaitedReturn, CourierTask, awaited_returns, hand_out
 from pumpdeck_fleet.services.intake import intake_return
 from pumpdeck_packaging.bundle import BundlePart, WriteReport, bytes_part, claim, write_bundle
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, metadata_file, package_file
@@ -27,49 +37,30 @@ from pumpdeck_packaging.bundle_kept import DeviceName, sign_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, read_envelope, read_item, returned_devices
 from pumpdeck_packaging.bundle_stick import Stick, real_stick, stick_errors
+from pumpdeck_packaging.bundle_tar import open_tar
+from pumpdeck_packaging.bundle_tar_writer import check_ours, real_place, tar_id, write_bundle_tar
 from pumpdeck_packaging.folder_lock import hold_folder
-
-STICK_BYTES_PER_S = 8_000_000
-"""What an ordinary stick writes and gives back; the plan says that it is an assumption."""
 
 _LOCK_WAIT_S = 2.0
 _WORKERS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class BundleRow:
-    """One device of a bundle. `package` is empty when the stick only fetches its return; `note` says what is odd."""
-
-    device: str
-    site: str
-    package: str
-    bytes: int
-    deadline_ms: int
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BundlePlan:
-    """What an export would write. `seconds` assumes `STICK_BYTES_PER_S`; `free_bytes` is -1 where nothing is mounted yet."""
-
-    to: str
-    rows: tuple[BundleRow, ...]
-    packages: int
-    bytes: int
-    free_bytes: int
-    seconds: float
-    problems: tuple[tuple[str, str], ...]
+_MEASURED_BYTES = 1_000_000
+"""Less than this says nothing about a stick's speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export did, and the plan it carried out."""
+    """What an export did, and the plan it carried out. `bytes_per_s` is the stick's, written and read back; 0 for too little.
+
+    `replaced` names lost sticks whose load this one carries now.
+    """
 
     plan: BundlePlan
     bundle: str
     written: int
     written_bytes: int
     already: int
+    bytes_per_s: float = 0.0
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,47 +73,105 @@ class IntakeReport:
     rows: int = 0
     drift: int = 0
     stored: Mapping[str, int] = field(default_factory=dict)
-
-
-@operation("bundle.plan", runs_in="reader")
-def plan_bundle(workspace: Workspace, *, query: str = "", to: str) -> BundlePlan:
-    """What a bundle for the devices with a pump that `query` selects would hold.
-
-    Raises:
-        RefusedError: the query selects no device.
-    """
-    devices = _chosen(workspace, query)
-    tasks, problems = courier_tasks(workspace.store, {device.id for device in devices})
-    return _plan(workspace, devices, tasks, problems, Path(to))
+    stick: str = ""
+    stick_state: str = ""
 
 
 @operation("bundle.export", runs_in="worker")
 def export_bundle(
-    workspace: Workspace, *, query: str = "", to: str, on_progress: Progress = no_progress
+    workspace: Workspace, *, query: str = "", to: str, carrier: str = "", on_progress: Progress = no_progress
 ) -> ExportReport:
     """Write everything that couriers may carry to these devices into the folder `to`. Repeating goes on where it stopped.
+
+    Without a query, for every site that only couriers reach; with one, for sites that have a link as well.
 
     Raises:
         RefusedError: no device, no room, or other things lie in the folder. ConflictError: another workspace's bundle does.
         StickFailedError: the stick failed; what is on it is not believed by anyone.
         NotFoundError: no deploy key on this computer.
     """
+    wanted = _Wanted(chosen_devices(workspace, query), carrier)
     with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
-        return _export(workspace, query, real_stick(Path(to).absolute()), on_progress)
+        return _export(workspace, wanted, real_stick(Path(to).absolute()), on_progress)
+
+
+@operation("bundle.reissue", runs_in="worker")
+def reissue_stick(
+    workspace: Workspace, *, stick: str, to: str, carrier: str = "", on_progress: Progress = no_progress
+) -> ExportReport:
+    """Write onto another stick what a lost one carried, as far as it is still to be carried.
+
+    Raises:
+        NotFoundError: no such stick. RefusedError: it is not lost. Else as `export_bundle`.
+    """
+    entry = workspace.store.sticks.find(stick)
+    if entry.state is not StickState.LOST:
+        hint = f"mark it first: pumpdeck bundle lost {entry.id}"
+        raise RefusedError("is not lost", f"stick {entry.id}", expected="LOST", found=entry.state.value, hint=hint)
+    fleet = workspace.fleet
+    devices = [fleet.device_by_id[load.device] for load in entry.loads if load.device in fleet.device_by_id]
+    with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
+        wanted = _Wanted(devices, carrier, replaces=entry.id)
+        return _export(workspace, wanted, real_stick(Path(to).absolute()), on_progress)
+
+
+@operation("bundle.tar", runs_in="worker")
+def export_tar(
+    workspace: Workspace, *, query: str = "", file: str, carrier: str = "", on_progress: Progress = no_progress
+) -> ExportReport:
+    """The same as `export_bundle` in one file that travels by mail; the same content gives the same bytes.
+
+    Raises:
+        RefusedError: no device, no room, or another file has that name. ConflictError: another workspace's bundle has it.
+        NotFoundError: no deploy key on this computer.
+    """
+    path = Path(file).absolute()
+    devices = chosen_devices(workspace, query)
+    with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
+        store = workspace.store
+        deploy.advance(store, workspace.fleet, workspace.clock.now_ms())
+        going = outgoing(workspace, devices)
+        plan = plan_of(workspace, going, path)
+        place = real_place(path)
+        check_ours(place, path, store.workspace)
+        parts = bundle_parts(workspace, going)
+        entry = new_entry(
+            workspace, going, tar_id(parts), path, kind=StickKind.LETTER, carrier=carrier, size_bytes=plan.bytes
+        )
+        replaced: list[str] = []
+
+        def before_index() -> None:
+            replaced.extend(give_away(workspace, going, entry, parts))
+
+        found = write_bundle_tar(place, store.workspace, parts, before_index=before_index, on_progress=on_progress)
+    return ExportReport(plan, found.id, found.written, found.written_bytes, 0, 0.0, tuple(replaced))
 
 
 @operation("bundle.intake", runs_in="worker")
 def intake_bundle(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> IntakeReport:
-    """Take in what devices put on a stick. In any order, as often as one likes; what is not theirs is refused, device by device.
+    """Take in what devices put on a stick, or the file in which a device answered.
+
+    In any order, as often as one likes; what is not theirs is refused, device by device.
 
     Raises:
-        NotFoundError: there is no such folder.
+        NotFoundError: there is no such folder or file. FormatError: the file is no answer.
     """
+    path = Path(folder).absolute()
+    if path.is_dir():
+        return _intake(workspace, real_stick(path), on_progress)
+    if not path.is_file():
+        raise NotFoundError("is not a folder", folder, hint="is the stick mounted?")
+    with stick_errors(path):
+        letter = open_tar(path, workspace.fs)
+    try:
+        return _intake(workspace, letter.stick(), on_progress)
+    finally:
+        letter.close()
+
+
+def _intake(workspace: Workspace, stick: Stick, on_progress: Progress) -> IntakeReport:
     from pumpdeck_console.operations.drift import judge  # deferred: numpy
 
-    stick = real_stick(Path(folder).absolute())
-    if not stick.folder.is_dir():
-        raise NotFoundError("is not a folder", folder, hint="is the stick mounted?")
     with stick_errors(stick.folder):
         names, odd = returned_devices(stick.fs, stick.folder)
     reports: list[CollectReport] = []
@@ -140,83 +189,68 @@ def intake_bundle(workspace: Workspace, *, folder: str, on_progress: Progress = 
             stored[kind] = stored.get(kind, 0) + count
     drift = judge(workspace).fresh if stored.get("sketch") else 0
     rows = sum(report.rows for report in reports)
-    return IntakeReport(tuple(reports), tuple(problems), awaited_returns(workspace.store), rows, drift, stored)
+    entry = _note_return(workspace, stick)
+    back = (entry.id, entry.state.value) if entry else ("", "")
+    return IntakeReport(tuple(reports), tuple(problems), awaited_returns(workspace.store), rows, drift, stored, *back)
 
 
 @operation("bundle.awaited", runs_in="reader")
 def awaited(workspace: Workspace) -> tuple[AwaitedReturn, ...]:
-    """Courier devices whose receipt is outstanding, the nearest deadline first."""
+    """Devices that a courier serves and whose receipt is outstanding, the nearest deadline first."""
     return awaited_returns(workspace.store)
 
 
-def _chosen(workspace: Workspace, query: str) -> list[Device]:
-    chosen = {row.pump.device for row in list_pumps(workspace, query=query)}
-    devices = [device for device in workspace.fleet.devices if device.id in chosen]
-    if not devices:
-        raise RefusedError("no device is selected", query or "bundle", hint="try the query with: pumpdeck devices")
-    return devices
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Whom the bundle is for, who carries it, and which lost stick it replaces."""
+
+    devices: Sequence[Device]
+    carrier: str = ""
+    replaces: str = ""
 
 
-def _plan(
-    workspace: Workspace,
-    devices: Sequence[Device],
-    tasks: Sequence[CourierTask],
-    problems: Sequence[tuple[str, str]],
-    folder: Path,
-) -> BundlePlan:
-    by_device = {task.command.device: task for task in tasks}
-    rows = []
-    for device in devices:
-        task = by_device.get(device.id)
-        if task is None:
-            is_courier = workspace.fleet.site(device.site).link is Link.COURIER
-            note = "nothing to bring, its return is fetched" if is_courier else "reached by SSH, its return is fetched"
-            rows.append(BundleRow(device.id, device.site, "", 0, 0, note))
-            continue
-        note = "given to a courier before" if task.is_again else ""
-        command = task.command
-        size, digest = command.package_bytes, command.package_sha256
-        rows.append(BundleRow(device.id, device.site, digest, size, task.deadline_ms, note))
-    metadata = sum(_metadata_bytes(workspace, site) for site in {device.site for device in devices})
-    total = metadata + sum(row.bytes for row in rows)
-    here = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
-    free = workspace.fs.free_bytes(here) if here else -1
-    # Written once, read back once.
-    seconds = 2 * total / STICK_BYTES_PER_S
-    packages = sum(bool(row.package) for row in rows)
-    return BundlePlan(str(folder), tuple(rows), packages, total, free, seconds, tuple(problems))
-
-
-def _metadata_bytes(workspace: Workspace, site: str) -> int:
-    trust = workspace.trust(site)
-    return trust.status().metadata_bytes if trust.exists else 0
-
-
-def _export(workspace: Workspace, query: str, stick: Stick, on_progress: Progress) -> ExportReport:
+def _export(workspace: Workspace, wanted: _Wanted, stick: Stick, on_progress: Progress) -> ExportReport:
     store = workspace.store
-    devices = _chosen(workspace, query)
     deploy.advance(store, workspace.fleet, workspace.clock.now_ms())
-    tasks, problems = courier_tasks(store, {device.id for device in devices})
-    plan = _plan(workspace, devices, tasks, problems, stick.folder)
-    assigner = SiteAssigner(workspace)
-    _sign(assigner, tasks)
-    parts = _parts(workspace, assigner, devices, tasks)
-    now_ms = workspace.clock.now_ms()
-    new_id = "b-" + canonical.digest(f"{store.workspace}/{now_ms}/{stick.folder}".encode())[:12]
+    going = outgoing(workspace, wanted.devices)
+    plan = plan_of(workspace, going, stick.folder)
+    parts = bundle_parts(workspace, going)
+    new_id = "b-" + canonical.digest(f"{store.workspace}/{workspace.clock.now_ms()}/{stick.folder}".encode())[:12]
     bundle = claim(stick, store.workspace, new_id)
-    digests = {part.path: part.digest for part in parts}
-
-    def give_away() -> None:
-        with store.atomic():
-            hand_out(store, tasks, workspace.clock.now_ms())
-            what = {"files": canonical.digest(canonical.encode(digests))}
-            reason = f"{len(tasks)} packages for {', '.join(sorted({device.site for device in devices}))}"
-            store.audit.append(workspace.actor, "bundle.export", bundle, reason, what)
-
-    found: WriteReport = write_bundle(
-        stick, bundle, parts, before_index=give_away, on_progress=on_progress, workers=_WORKERS
+    entry = new_entry(
+        workspace, going, bundle, stick.folder, kind=StickKind.FOLDER, carrier=wanted.carrier, size_bytes=plan.bytes
     )
-    return ExportReport(plan, bundle, found.written, found.written_bytes, found.already)
+    replaced: list[str] = []
+
+    def before_index() -> None:
+        replaced.extend(give_away(workspace, going, entry, parts, wanted.replaces))
+
+    start_ms = workspace.clock.now_ms()
+    found: WriteReport = write_bundle(
+        stick, bundle, parts, before_index=before_index, on_progress=on_progress, workers=_WORKERS
+    )
+    elapsed_ms = workspace.clock.now_ms() - start_ms
+    speed = 0.0
+    if found.written_bytes >= _MEASURED_BYTES and elapsed_ms > 0:
+        # Each byte was written and read back.
+        speed = 2000 * found.written_bytes / elapsed_ms
+        record_speed(workspace, bundle, speed)
+    return ExportReport(plan, bundle, found.written, found.written_bytes, found.already, speed, tuple(replaced))
+
+
+def give_away(
+    workspace: Workspace, going: Outgoing, entry: StickEntry, parts: Sequence[BundlePart], replaces: str = ""
+) -> tuple[str, ...]:
+    """Count these assignments as given away with that stick, in one transaction; the lost sticks that it replaces."""
+    store = workspace.store
+    digests = {part.path: part.digest for part in parts}
+    with store.atomic():
+        hand_out(store, going.tasks, workspace.clock.now_ms())
+        replaced = record_export(workspace, entry, replaces)
+        reason = f"{len(going.tasks)} packages for {', '.join(sorted({device.site for device in going.devices}))}"
+        what = {"files": canonical.digest(canonical.encode(digests))}
+        store.audit.append(workspace.actor, "bundle.export", entry.id, reason, what)
+    return replaced
 
 
 def _sign(assigner: SiteAssigner, tasks: Sequence[CourierTask]) -> None:
@@ -239,9 +273,15 @@ def _is_signed(assigner: SiteAssigner, task: CourierTask) -> bool:
     return (filed.task, filed.seq, filed.package_sha256) == (command.id, command.seq, command.package_sha256)
 
 
-def _parts(
-    workspace: Workspace, assigner: SiteAssigner, devices: Sequence[Device], tasks: Sequence[CourierTask]
-) -> list[BundlePart]:
+def bundle_parts(workspace: Workspace, going: Outgoing) -> list[BundlePart]:
+    """Every file of the bundle; signs what is not signed yet.
+
+    Raises:
+        NotFoundError: no deploy key on this computer.
+    """
+    devices, tasks = going.devices, going.tasks
+    assigner = SiteAssigner(workspace)
+    _sign(assigner, tasks)
     parts: dict[str, BundlePart] = {}
     for site in sorted({device.site for device in devices}):
         trust = workspace.trust(site)
@@ -265,6 +305,11 @@ def _parts(
 
 def _package_part(workspace: Workspace, site: str, digest: str, size: int) -> BundlePart:
     return BundlePart(package_file(site, digest), size, digest, lambda: workspace.artifacts.get(digest))
+
+
+def _note_return(workspace: Workspace, stick: Stick) -> StickEntry | None:
+    entry = known_stick(workspace, stick)
+    return record_return(workspace, entry.id) if entry else None
 
 
 def _take_in(workspace: Workspace, stick: Stick, device: str) -> CollectReport:
@@ -294,3 +339,17 @@ def _kept_envelope(workspace: Workspace, device: str) -> bytes:
         return workspace.fs.read_bytes(_envelope_path(workspace, device), ENVELOPE_MAX_BYTES)
     except FileNotFoundError:
         return b""
+
+
+__all__ = [
+    "ExportReport",
+    "IntakeReport",
+    "awaited",
+    "bundle_parts",
+    "export_bundle",
+    "export_tar",
+    "give_away",
+    "intake_bundle",
+    "plan_bundle",
+    "reissue_stick",
+]

@@ -81,7 +81,9 @@ def _ask_key(workspace: Workspace, device: Device) -> str:
     return str(header.get("public_key", ""))
 
 
-def keep_identity(workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool) -> EnrolledRow:
+def keep_identity(
+    workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool = False
+) -> EnrolledRow:
     """Record who a device is, audited: the one place where a device becomes one whose word counts, however it was met.
 
     Raises:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pumpdeck_console.operations import overriding
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
-from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, UsageError
+from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.merging import parse_version_name
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 
 CARD_MAX_BYTES = 1024 * 1024
@@ -28,12 +30,18 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class PromoteReport:
-    """What the aliases of a model are now; a number is 0 where there is none."""
+    """What the aliases of a model are now; a number is 0 where there is none.
+
+    missing_people: how many more must override a refusal. judged_against, was: the champion at registration and before this.
+    """
 
     model: str
     champion: int
     previous: int
     changed: bool
+    missing_people: int = 0
+    judged_against: int = 0
+    was: int = 0
 
 
 def worst_verdict(version: ModelVersion) -> GateVerdict:
@@ -82,8 +90,9 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
     registry = workspace.store.registry
     if model not in registry.models():
         raise NotFoundError("no such model", model, hint="list them with: pumpdeck models")
-    if which.isdecimal():
-        return registry.version(model, int(which))
+    number = parse_version_name(which)
+    if number is not None:
+        return registry.version(model, number)
     if which and which not in set(Alias):
         raise UsageError("is neither a number nor an alias", which, expected=", ".join(Alias))
     for alias in (Alias(which),) if which else (Alias.CANDIDATE, Alias.CHAMPION):
@@ -93,31 +102,37 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
 
 
 @operation("models.card", runs_in="reader")
-def read_card(workspace: Workspace, *, model: str, which: str = "") -> str:
-    """The model card of a version, Markdown."""
-    return workspace.artifacts.get(find_version(workspace, model, which).card_digest).decode("utf-8")
+def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: bool = False) -> str:
+    """The full model card of a version, Markdown; `shipped`, or for an old version: the short one that its packages hold."""
+    version = find_version(workspace, model, which)
+    digest = version.card_digest if shipped else version.full_card_digest or version.card_digest
+    return workspace.artifacts.get(digest).decode("utf-8")
 
 
 @operation("models.promote", runs_in="worker")
-def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = "") -> PromoteReport:
+def promote(
+    workspace: Workspace, *, model: str, which: str = "", reason: str = "", override: bool = False
+) -> PromoteReport:
     """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
 
+    A version that a gate refused needs `override` from two people, each with a reason; the first one's word is kept in the
+    audit chain and changes no alias.
+
     Raises:
-        GateRefusedError: a quality gate refused this version.
+        GateRefusedError: a quality gate refused this version. UsageError: an override without a reason.
     """
     version = find_version(workspace, model, which)
-    refused = [gate for gate in version.gates if gate.verdict is GateVerdict.REFUSE]
-    if refused:
-        raise GateRefusedError(
-            "a quality gate refused this version",
-            f"{model} {version.number}",
-            found=f"{refused[0].name}: {refused[0].reason}",
-        )
     with workspace.store.atomic() as store:
         old = store.registry.aliases(model)
         champion, previous = old.get(Alias.CHAMPION, 0), old.get(Alias.PREVIOUS, 0)
         if champion == version.number:
             return PromoteReport(model, champion, previous, changed=False)
+        if version.refusals:
+            missing = overriding.override(workspace, version, reason) if override else overriding.missing(workspace, version)
+            if missing and not override:
+                overriding.refuse(version)
+            if missing:
+                return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
         store.registry.set_alias(model, Alias.CHAMPION, version.number)
         if champion:
             store.registry.set_alias(model, Alias.PREVIOUS, champion)
@@ -128,7 +143,8 @@ def promote(workspace: Workspace, *, model: str, which: str = "", reason: str = 
             reason=reason,
             digests={"content": version.content_digest},
         )
-    return PromoteReport(model, version.number, champion or previous, changed=True)
+    judged = version.judged_against
+    return PromoteReport(model, version.number, champion or previous, changed=True, judged_against=judged, was=champion)
 
 
 @operation("models.demote", runs_in="worker")

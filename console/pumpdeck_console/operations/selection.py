@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_console.operations.fleet import list_pumps
+from pumpdeck_console.operations.overriding import missing
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.inventory import Device, Pump
-from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
+from pumpdeck_fleet.core.merging import version_name
+from pumpdeck_fleet.core.registry import Alias, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,17 @@ def wanted_devices(workspace: Workspace, *, query: str, models: Mapping[str, str
         types = sorted({pump.type for pump in pumps})
         if device.id in chosen and (not models or named_types & set(types)):
             held = {pump_type: versions[pump_type] for pump_type in types if pump_type in versions}
-            found.append(WantedDevice(device, pumps, held, _lacking(pumps, held)))
+            found.append(WantedDevice(device, pumps, held, _lacking(workspace, pumps, held)))
     return tuple(found)
 
 
-def _lacking(pumps: Sequence[Pump], versions: Mapping[str, ModelVersion]) -> str:
+def _lacking(workspace: Workspace, pumps: Sequence[Pump], versions: Mapping[str, ModelVersion]) -> str:
     for pump in pumps:
         version = versions.get(pump.type)
         if version is None:
             return f"there is no model for pump type {pump.type}"
-        refused = [gate for gate in version.gates if gate.verdict is GateVerdict.REFUSE]
-        if refused:
-            return f"quality gate {refused[0].name} refused {version.model} v{version.number}"
+        if version.refusals and missing(workspace, version):
+            return f"quality gate {version.refusals[0].name} refused {version.model} v{version_name(version.number)}"
         if pump.id not in {held.pump for held in version.pumps}:
-            return f"{version.model} v{version.number} was not trained for {pump.tag}"
+            return f"{version.model} v{version_name(version.number)} was not trained for {pump.tag}"
     return ""

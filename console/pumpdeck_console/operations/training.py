@@ -6,11 +6,15 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.models import worst_verdict
+from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
+from pumpdeck_console.operations.profiling import profile_gate
+from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
@@ -18,17 +22,20 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Pump, PumpType
 from pumpdeck_fleet.core.ports import Progress
-from pumpdeck_fleet.core.registry import Alias, GateVerdict
+from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 from pumpdeck_fleet.core.telemetry import Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
+from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.cache import FolderCache, NoCache
+from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
-from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
+from pumpdeck_trainer.pipeline import FEWEST_PUMPS, Fleetwide, RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
-from pumpdeck_trainer.workers import LokyWorkers
+from pumpdeck_trainer.workers import LokyWorkers, Workers
 
 _GIT_TIMEOUT_S = 5.0
 
@@ -40,11 +47,15 @@ class TrainOptions:
     use_cache: bool = True
     note: str = ""
     until_ms: int = 0
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedRow:
-    """What became of one pump type. `version` is 0 when a quality gate refused; `is_new` is false for content known before."""
+    """What became of one pump type; `is_new` is false for content known before.
+
+    `version` is 0 when nothing was registered (parity); what another gate refused is registered without an alias.
+    """
 
     pump_type: str
     model: str
@@ -74,21 +85,32 @@ def train_models(
     use_cache: bool = True,
     note: str = "",
     until_ms: int = 0,
+    only_requested: bool = False,
+    scheduler: str = "",
     on_progress: Progress = no_progress,
 ) -> TrainReport:
     """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
 
-    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them.
+    With `only_requested`, types of pumps only for which a device asks for a new model; none may be left. A training that is
+    not refused answers what was asked for its pumps, asked to or not.
+    With `until_ms`, rows from that time on are not learned from: the models can then be judged by them. Large runs work in
+    other processes of this machine, or on the Dask cluster of `scheduler` (an address, or `local`).
 
     Raises:
         NotFoundError: no such pump type. GateRefusedError: a gate refused the only type that was trained.
         RefusedError: there are no rows to learn from.
     """
     types = _types(workspace, pump_type)
-    options = TrainOptions(use_cache, note, until_ms)
-    rows = tuple(_train_type(workspace, one, options, on_progress) for one in types)
-    if len(rows) == 1 and not rows[0].version:
-        raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason)
+    if only_requested:
+        asked = {entry.pump for entry in workspace.store.retraining.open()}
+        wanted = {pump.type for pump in workspace.fleet.pumps if pump.id in asked}
+        types = [one for one in types if one.id in wanted]
+    options = TrainOptions(use_cache, note, until_ms, scheduler)
+    with _workers(scheduler) as workers:
+        rows = tuple(_train_type(workspace, one, (options, workers), on_progress) for one in types)
+    if len(rows) == 1 and rows[0].verdict == GateVerdict.REFUSE:
+        hint = f"see it with: pumpdeck models show {rows[0].model} {rows[0].version}" if rows[0].version else ""
+        raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason, hint=hint)
     return TrainReport(rows)
 
 
@@ -150,7 +172,22 @@ def _types(workspace: Workspace, pump_type: str) -> list[PumpType]:
     return chosen
 
 
-def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions, on_progress: Progress) -> TrainedRow:
+@contextmanager
+def _workers(scheduler: str) -> Iterator[Workers]:
+    processes = os.cpu_count() or 1
+    if not scheduler:
+        yield LokyWorkers(processes)
+        return
+    from pumpdeck_trainer.dask_workers import dask_workers  # deferred: an extra
+
+    with dask_workers(scheduler, processes) as workers:
+        yield workers
+
+
+def _train_type(
+    workspace: Workspace, pump_type: PumpType, by: tuple[TrainOptions, Workers], on_progress: Progress
+) -> TrainedRow:
+    options, workers = by
     spec = load_pipeline(workspace, pump_type)
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
@@ -165,10 +202,12 @@ def _train_type(workspace: Workspace, pump_type: PumpType, options: TrainOptions
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
-        fleetwide=Fleetwide(LokyWorkers(os.cpu_count() or 1), partial(open_source, workspace.root)),
+        # Who names a cluster wants it used, however few the pumps.
+        fleetwide=Fleetwide(workers, partial(open_source, workspace.root), fewest=1 if options.scheduler else FEWEST_PUMPS),
+        champion=load_champion(workspace, spec.model),
     )
     trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
-    return _register(workspace, trained, options)
+    return register(workspace, trained, context.champion, options)
 
 
 def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:
@@ -177,44 +216,71 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
     return TrainingRequest(tuple(sorted(spans)), end_ms - round(spec.reference_days * DAY_MS), end_ms)
 
 
-def _register(workspace: Workspace, trained: TrainedModel, options: TrainOptions) -> TrainedRow:
+def register(
+    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions
+) -> TrainedRow:
+    """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
+    fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
+    judged = judge_in_fleet(workspace, trained, champion)
+    gates = (*trained.gates, *judged.gates, fits)
+    against = champion.number if champion else 0
+    card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec)):
+    for data in (*trained.artifacts(), canonical.encode(trained.spec), card):
         workspace.artifacts.put(data)
-    version = trained.version(0, workspace.clock.now_ms(), options.note)
+    version = replace(
+        trained.version(0, workspace.clock.now_ms(), options.note),
+        gates=gates,
+        judged_against=against,
+        full_card_digest=canonical.digest(card),
+    )
     digests = {
         "run": version.run_record_digest,
         "snapshot": trained.lineage.snapshot_digest,
         "content": trained.content_digest,
     }
-    refusals = trained.refusals
     with workspace.store.atomic() as store:
-        if refusals:
-            reason = f"{refusals[0].name}: {refusals[0].reason}"
+        hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
+        if hard:
+            reason = f"{hard[0].name}: {hard[0].reason}"
             store.audit.append(workspace.actor, "train.refused", trained.model, reason=reason, digests=digests)
-            return _row(trained, 0, is_new=False, reason=reason)
+            return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
-        store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
+        # What was registered first keeps the verdicts of its day.
+        kept = store.registry.version(trained.model, number)
         said = "" if is_new else "the same content as before"
+        if kept.refusals:
+            said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
+        else:
+            store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
+            _answer_requests(workspace, store, trained, options)
         store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
-    return _row(trained, number, is_new=is_new, reason=said)
+    return _row(trained, kept, is_new=is_new, reason=said)
 
 
-def _row(trained: TrainedModel, number: int, *, is_new: bool, reason: str) -> TrainedRow:
-    verdicts = {gate.verdict for gate in trained.gates}
-    worst = next((one for one in (GateVerdict.REFUSE, GateVerdict.WARN) if one in verdicts), GateVerdict.PASS)
+def _answer_requests(workspace: Workspace, store: Store, trained: TrainedModel, options: TrainOptions) -> None:
+    """What was asked for before the last row that was learned from is answered, for pumps that are in the model."""
+    run, now_ms = canonical.digest(trained.run_record), workspace.clock.now_ms()
+    for entry in store.retraining.open({pump.pump for pump in trained.pumps}):
+        if not options.until_ms or entry.at_ms < options.until_ms:
+            store.retraining.put(entry.answer(run, trained.model, trained.content_digest, now_ms))
+            digests = {"item": entry.digest, "run": run}
+            store.audit.append(workspace.actor, "retrain.answered", entry.pump, reason=entry.reason, digests=digests)
+
+
+def _row(trained: TrainedModel, version: ModelVersion, *, is_new: bool, reason: str) -> TrainedRow:
     return TrainedRow(
         pump_type=trained.spec.pump_type,
         model=trained.model,
-        version=number,
+        version=version.number,
         is_new=is_new,
         run=canonical.digest(trained.run_record),
         content_digest=trained.content_digest,
         snapshot_digest=trained.lineage.snapshot_digest,
         pumps=len(trained.pumps),
         left_out=len(trained.left_out),
-        verdict=worst.value,
+        verdict=worst_verdict(version).value,
         reason=reason,
     )
 

@@ -96,6 +96,8 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("keys", _keys),
         ("key changes", _key_changes),
         ("couriers", _couriers),
+        ("restore", _restore),
+        ("conflicts", _conflicts),
         ("audit chain", _audit),
         ("free space", _space),
     )
@@ -170,6 +172,30 @@ def _couriers(workspace: Workspace) -> Finding:
         words = f"{len(late)} of {len(waits)} receipts are due within a week, first {late[0].device}"
         return Finding("couriers", "warn", words, "pumpdeck bundle awaited lists them")
     return Finding("couriers", "ok", f"{len(waits)} receipts awaited")
+
+
+def _restore(workspace: Workspace) -> Finding:
+    from pumpdeck_fleet.services.deploy import unheard_devices  # deferred: rollouts
+
+    restored = workspace.store.lives.restored
+    if restored is None:
+        return Finding("restore", "ok", "was never restored from a backup")
+    origin = f"restored from {restored.workspace} as of {format_ms(restored.backup_ms)}"
+    silent = unheard_devices(workspace.store, workspace.store.devices.identities())
+    if silent:
+        words = f"{origin}; {len(silent)} devices have said nothing since, first {silent[0]}"
+        return Finding("restore", "warn", words, "pumpdeck collect, bundle intake or sync, before anything is sent to them")
+    return Finding("restore", "ok", f"{origin}; every device was heard of since")
+
+
+def _conflicts(workspace: Workspace) -> Finding:
+    from pumpdeck_fleet.store.merge import known_conflicts  # deferred: only merging needs it
+
+    found = known_conflicts(workspace.store)
+    if found:
+        words = f"{len(found)} were listed by syncs, last {found[0].conflict.kind} {found[0].conflict.which}"
+        return Finding("conflicts", "warn", words, "pumpdeck sync without a folder lists them")
+    return Finding("conflicts", "ok", "none was found by a sync")
 
 
 def _keys(workspace: Workspace) -> Finding:

@@ -62,13 +62,15 @@ class AuditBrokenError(DamagedError):
     """The chain does not hold; `which` names the first bad position."""
 
 
-def verify_chain(rows: Iterable[tuple[AuditEntry, str]], chain: str) -> AuditHead:
-    """The head of a whole chain given as (entry, stored digest) in order of position.
+def verify_chain(
+    rows: Iterable[tuple[AuditEntry, str]], chain: str, start: AuditHead | None = None
+) -> AuditHead:
+    """The head of a chain given as (entry, stored digest) in order of position: a whole one, or what comes behind `start`.
 
     Raises:
         AuditBrokenError: names the first position whose number, link or digest is wrong.
     """
-    position, previous = 0, GENESIS
+    position, previous = (start.position, start.digest) if start else (0, GENESIS)
     for entry, stored in rows:
         position += 1
         where = f"audit entry {position} of {chain}"

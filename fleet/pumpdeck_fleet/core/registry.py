@@ -62,7 +62,11 @@ class PumpParameters:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One immutable result. `content_digest` is its identity; `number` is how people call it in this workspace."""
+    """One immutable result. `content_digest` is its identity; `number` is how people call it in this workspace.
+
+    judged_against: the champion's number when it was registered; 0: there was none. full_card_digest: the long model card;
+    empty in versions from before there was one.
+    """
 
     model: str
     number: int
@@ -80,3 +84,10 @@ class ModelVersion:
     lineage: Lineage
     pumps: tuple[PumpParameters, ...]
     note: str = ""
+    judged_against: int = 0
+    full_card_digest: str = ""
+
+    @property
+    def refusals(self) -> tuple[QualityGate, ...]:
+        """Gates that said no."""
+        return tuple(gate for gate in self.gates if gate.verdict is GateVerdict.REFUSE)

@@ -13,7 +13,7 @@ from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.rollout_events import Command, Event
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, Wave, current_wave, held_groups
-from pumpdeck_fleet.core.rollout_states import LIVE, RolloutState, TaskState, WaveState
+from pumpdeck_fleet.core.rollout_states import LIVE, UNSENT, RolloutState, TaskState, WaveState
 
 ROLLOUT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -102,6 +102,11 @@ class Rollout:
     def held_groups(self) -> dict[str, str]:
         """Redundancy group -> the device of this rollout that may be in trial."""
         return held_groups(self.plan, self.tasks)
+
+    def outstanding(self, now_ms: int) -> tuple[Command, ...]:
+        """Commands of tasks that are under way: what an outbox must hold for whoever drives the rollout from now on."""
+        under_way = (task for task in self.tasks.values() if task.is_live and task.state not in UNSENT)
+        return tuple(rollout_machine.deliver_command(self.plan, task, now_ms) for task in under_way)
 
     def why(self, device: str) -> tuple[str, ...]:
         """Why the device does not run its package yet, the first reason first; empty when it does."""

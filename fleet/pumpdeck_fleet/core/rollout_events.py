@@ -161,6 +161,18 @@ class Supersede:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Another workspace started a task for this device under a higher number, and the device obeys the highest.
+
+    What was not handed over is superseded; what was can only be waited for.
+    """
+
+    now_ms: int
+    device: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Revert:
     """A person takes the rollout back through another rollout, named `by`."""
 
@@ -194,6 +206,7 @@ Event = (
     | Resume
     | Abort
     | Supersede
+    | GiveWay
     | Revert
     | RevertEnded
 )

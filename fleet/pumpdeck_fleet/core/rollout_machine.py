@@ -10,6 +10,7 @@ from pumpdeck_fleet.core.errors import ConflictError, GateRefusedError, RefusedE
 from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_fleet.core.receipts import Outcome, Receipt
 from pumpdeck_fleet.core.rollout_gates import Judgement
+from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, held_groups
 from pumpdeck_fleet.core.rollout_states import (
     GOOD,
@@ -51,7 +52,8 @@ def receive(rollout: Rollout, events: Iterable[ev.Event]) -> tuple[Rollout, tupl
 
 
 def _freeze(work: Work, _event: ev.Freeze) -> None:
-    work.move(RolloutState.PLANNED, "")
+    terms = work.plan.terms
+    work.move(RolloutState.PLANNED, terms.words if terms else "")
 
 
 def _approve(work: Work, event: ev.Approve) -> None:
@@ -129,6 +131,13 @@ def _supersede(work: Work, event: ev.Supersede) -> None:
     if task.assign_ms:
         raise ConflictError("holds an assignment already", event.device, found=f"{task.state} in {work.plan.id}")
     work.end_task(event.device, TaskState.SUPERSEDED, f"taken over by {event.by}")
+
+
+def _give_way(work: Work, event: ev.GiveWay) -> None:
+    task = work.live_task(event.device)
+    if task is not None:
+        target = TaskState.UNKNOWN if task.assign_ms else TaskState.SUPERSEDED
+        work.end_task(event.device, target, f"gives way to {event.by}, which another workspace started")
 
 
 def _revert(work: Work, event: ev.Revert) -> None:
@@ -221,18 +230,23 @@ def _dispatch_one(work: Work, device: str, closed: Mapping[str, str], held: dict
 
 
 def _deliver(work: Work, device: str) -> ev.Deliver:
-    planned, task = work.plan.by_device[device], work.tasks[device]
+    return deliver_command(work.plan, work.tasks[device], work.now_ms)
+
+
+def deliver_command(plan: RolloutPlan, task: DeviceTask, now_ms: int) -> ev.Deliver:
+    """The command that brings a task's package and assignment to its device."""
+    planned = plan.by_device[task.device]
     return ev.Deliver(
         id=task.id,
-        rollout=work.plan.id,
-        device=device,
+        rollout=plan.id,
+        device=task.device,
         site=planned.site,
         link=planned.link,
         package_sha256=planned.package_sha256,
         package_bytes=planned.package_bytes,
         seq=task.seq,
-        plan_digest=work.plan.digest,
-        not_before_ms=work.now_ms,
+        plan_digest=plan.digest,
+        not_before_ms=now_ms,
     )
 
 
@@ -255,20 +269,30 @@ def _staged(work: Work, event: ev.Staged) -> None:
     task = work.live_task(event.device)
     if task is None or work.state is not RolloutState.RUNNING:
         return
+    # A courier may be on the way with the same assignment: then this is not the first that leaves.
     is_first = task.state is TaskState.SENDING and not task.assign_ms
-    if is_first:
+    if task.state is TaskState.SENDING:
         work.move_task(event.device, TaskState.STAGED)
-        work.change(event.device, assign_ms=event.now_ms, note="")
-        work.announce("task.assign", event.device, package=work.plan.by_device[event.device].package_sha256)
     elif task.state not in (TaskState.STAGED, TaskState.TRIAL):
         return
+    if is_first:
+        work.change(event.device, assign_ms=event.now_ms, note="")
+        work.announce("task.assign", event.device, package=work.plan.by_device[event.device].package_sha256)
     work.commands.append(ev.Assign(task.id, event.device, is_first))
 
 
 def _handed_out(work: Work, event: ev.HandedOut) -> None:
     task = work.live_task(event.device)
-    if task is not None and task.state is TaskState.WAIT_COURIER and work.state is RolloutState.RUNNING:
+    if task is None or work.state is not RolloutState.RUNNING or task.state in UNSENT:
+        return
+    if task.state is TaskState.WAIT_COURIER:
         work.move_task(event.device, TaskState.SENDING)
+    elif work.plan.by_device[event.device].link is not Link.COURIER:
+        # Its link is down, so a courier goes as well: he takes days where the link takes minutes.
+        deadline_ms = event.now_ms + work.policy.deadline_ms(Link.COURIER)
+        if deadline_ms > task.deadline_ms:
+            work.change(event.device, deadline_ms=deadline_ms)
+    if not task.assign_ms:
         work.change(event.device, assign_ms=event.now_ms, note="a courier has it")
         work.announce("task.assign", event.device, "handed to a courier")
 
@@ -325,7 +349,11 @@ def _receipted(work: Work, event: ev.Receipted) -> None:
         previous_sha256=receipt.previous_sha256,
         self_test=receipt.self_test,
     )
-    work.end_task(receipt.device, target, receipt.reason, receipt=event.digest, package=receipt.package_sha256)
+    digests = {"receipt": event.digest, "package": receipt.package_sha256}
+    if receipt.token is not None:
+        digests["downgrade"] = receipt.token
+    permit = f"permit {receipt.permit}" if receipt.permit else ""
+    work.end_task(receipt.device, target, "; ".join(word for word in (receipt.reason, permit) if word), **digests)
     _judge_earlier_wave(work, planned.wave)
 
 
@@ -372,6 +400,7 @@ _HANDLERS: Mapping[type[Any], Callable[[Work, Any], None]] = {
     ev.Resume: _resume,
     ev.Abort: _abort,
     ev.Supersede: _supersede,
+    ev.GiveWay: _give_way,
     ev.Revert: _revert,
     ev.RevertEnded: _revert_ended,
 }

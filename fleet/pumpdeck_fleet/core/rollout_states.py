@@ -116,7 +116,7 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.SUPERSEDED: frozenset(),
 }
 
-S = TypeVar("S", RolloutState, WaveState, TaskState)
+S = TypeVar("S", bound=enum.StrEnum)
 
 
 def check_move(table: Mapping[S, frozenset[S]], state: S, target: S, which: str) -> S:

@@ -36,6 +36,8 @@ class Op(enum.StrEnum):
     STATUS = "status"
     COLLECT = "collect"
     ACK = "ack"
+    AGENT = "agent"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ Scorer = Callable[[Float32], Float32]
 STATE_MAX_BYTES = 65_536
 _STEPS = 4096
 _FURTHEST = 64.0
+_FURTHEST_STEPS = _FURTHEST * _STEPS
 _NEVER = -1
 
 
@@ -99,7 +100,8 @@ class AlarmTracker:
         self._streak = _Streak()
         self._offset: Float64 = np.zeros(count)
         self._votes = block.votes.tolist()
-        self._baseline = list(zip(self._centre.tolist(), self._width.tolist(), strict=True))
+        self._shifted: Float64 = np.zeros(count)
+        self._baseline = list(zip(self._centre.tolist(), (self._width / _STEPS).tolist(), strict=True))
         # Of the hour so far: sums of deviations and numbers of values. Whole numbers in lists: rows come one by one.
         self._sums = [0] * count
         self._counts = [0] * count
@@ -125,7 +127,7 @@ class AlarmTracker:
         hour = at_ms // HOUR_MS
         if hour != self._hour:
             self._turn(hour)
-        return (features - self._shift).astype(np.float32)
+        return np.subtract(features, self._shift, self._shifted).astype(np.float32)
 
     def push(self, at_ms: int, features: Float32, score: float) -> bool:
         """Take one row (uncorrected features and the score of the corrected ones) and say whether the pump is alarmed.
@@ -141,18 +143,22 @@ class AlarmTracker:
         values = features.tolist()
         if not any(map(math.isfinite, compress(values, self._votes))):
             return self._streak.alarmed
-        self._streak = self._step(at_ms, score)
-        if not (self._streak.alarmed or score > self._limit):
+        streak = self._streak = self._step(at_ms, score)
+        if not (streak.alarmed or score > self._limit):
             self._count(values)
-        return self._streak.alarmed
+        return streak.alarmed
 
     def _count(self, values: list[float]) -> None:
         """`_deviations` of one row, added up: plain floats, because numpy calls on 8 numbers cost several times as much."""
         sums, counts = self._sums, self._counts
-        for place, (value, (centre, width)) in enumerate(zip(values, self._baseline, strict=True)):
-            if math.isfinite(value):
-                away = (value - centre) / width
-                sums[place] += round(min(max(away, -_FURTHEST), _FURTHEST) * _STEPS)
+        # The factor 4096 is a power of two: where it is applied changes no bit.
+        for place, (value, (centre, step)) in enumerate(zip(values, self._baseline, strict=True)):
+            away = (value - centre) / step
+            if -_FURTHEST_STEPS <= away <= _FURTHEST_STEPS:
+                sums[place] += round(away)
+                counts[place] += 1
+            elif math.isfinite(value):
+                sums[place] += round(math.copysign(_FURTHEST_STEPS, away))
                 counts[place] += 1
 
     def extend(self, at_ms: Int64, features: Float32, scorer: Scorer) -> AlarmTrace:
@@ -169,10 +175,9 @@ class AlarmTracker:
         if len(at_ms) == 1:
             return self._one(at_ms, features, scorer)
         trace, voted = _blank(at_ms), has_votes(self.block, features)
-        finite = np.isfinite(features)
-        steps, finite = self._deviations(features, finite)
+        steps, finite = self._deviations(features)
         guess = np.full(len(at_ms), not self._streak.alarmed)
-        rows = _Rows(at_ms, features, voted, steps, finite & voted[:, None], guess)
+        rows = _Rows(at_ms, features, voted, steps, finite & voted, guess)
         hours = np.concatenate([np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1))), [len(at_ms)]])
         place, ahead = 0, len(hours)
         while place < len(hours) - 1:
@@ -206,7 +211,7 @@ class AlarmTracker:
         which = np.repeat(np.arange(len(hours) - 1), np.diff(hours))
         shifts = offsets * self._width
         score = scorer((rows.features[span] - shifts[which]).astype(np.float32))
-        alarmed, _ = self._run(at_ms, score, voted)
+        alarmed, streak = self._run(at_ms, score, voted)
         counted = voted & ~alarmed & ~(score > self._limit)
         surprises = np.flatnonzero(voted & (counted != rows.guess[span]))
         rows.guess[span] = counted
@@ -214,15 +219,17 @@ class AlarmTracker:
         end = int(hours[done]) - first
         taken = slice(first, first + end)
         trace.score[taken] = np.where(voted[:end], score[:end], np.float32(np.nan))
-        trace.alarmed[taken], self._streak = self._run(at_ms[:end], score[:end], voted[:end])
+        if end < len(at_ms):
+            alarmed, streak = self._run(at_ms[:end], score[:end], voted[:end])
+        trace.alarmed[taken], self._streak = alarmed, streak
         drift = np.abs(offsets[:, self._voting]).max(axis=1)
         trace.drift_index[taken] = drift[which[:end]].astype(np.float32)
         if done > 1:
             self._sums, self._counts = [0] * len(self._sums), [0] * len(self._counts)
         final = slice(int(hours[done - 1]) - first, end)
-        steps, finite = rows.steps[span][final], rows.finite[span][final] & counted[final, None]
-        self._sums = (self._sums + np.where(finite, steps, 0).sum(axis=0)).tolist()
-        self._counts = (self._counts + finite.sum(axis=0)).tolist()
+        steps, finite = rows.steps[:, span][:, final], rows.finite[:, span][:, final] & counted[final]
+        self._sums = (self._sums + np.where(finite, steps, 0).sum(axis=1)).tolist()
+        self._counts = (self._counts + finite.sum(axis=1)).tolist()
         self._offset = offsets[done - 1]
         self._set_shift()
         self._last_ms = int(at_ms[end - 1])
@@ -232,10 +239,10 @@ class AlarmTracker:
     def _hour_sums(self, rows: _Rows, hours: Int64, counted: Bools) -> tuple[Int64, Int64]:
         """Sums of deviations and numbers of values of each hour, int64 [hours, c], with what the first hour already holds."""
         span = slice(int(hours[0]), int(hours[-1]))
-        finite = rows.finite[span] & counted[:, None]
+        finite = rows.finite[:, span] & counted
         starts = hours[:-1] - hours[0]
-        sums = np.add.reduceat(np.where(finite, rows.steps[span], 0), starts, axis=0)
-        counts = np.add.reduceat(finite.astype(np.int64), starts, axis=0)
+        sums = np.add.reduceat(np.where(finite, rows.steps[:, span], 0), starts, axis=1).T
+        counts = np.add.reduceat(finite.astype(np.int64), starts, axis=1).T
         sums[0] += self._sums
         counts[0] += self._counts
         return sums, counts
@@ -286,11 +293,16 @@ class AlarmTracker:
 
     def _set_shift(self) -> None:
         self._shift = self._offset * self._width
-        self._drift_index = float(np.float32(np.abs(self._offset[self._voting]).max()))
+        self._drift_index = to_float32(max(map(abs, compress(self._offset.tolist(), self._votes))))
 
-    def _deviations(self, features: Float32, finite: Bools) -> tuple[Int64, Bools]:
-        """Distance from the reference centre in 1/4096 width, int64; 0 where missing."""
-        away = np.where(finite, (features - self._centre) / self._width, 0.0)
+    def _deviations(self, features: Float32) -> tuple[Int64, Bools]:
+        """Distance from the reference centre in 1/4096 width, int64 [c, n], 0 where missing; where it is not, bool [c, n].
+
+        By channel: numpy runs along the last axis, and rows are far more than channels.
+        """
+        columns = np.ascontiguousarray(features.T)
+        finite = np.isfinite(columns)
+        away = np.where(finite, (columns - self._centre[:, None]) / self._width[:, None], 0.0)
         return np.rint(np.clip(away, -_FURTHEST, _FURTHEST) * _STEPS).astype(np.int64), finite
 
     def _step(self, at_ms: int, score: float) -> _Streak:
@@ -302,6 +314,8 @@ class AlarmTracker:
             alarmed = True
         elif below_ms != _NEVER and at_ms - below_ms >= self._wait_ms:
             alarmed = False
+        if alarmed == before.alarmed and above_ms == before.above_ms and below_ms == before.below_ms:
+            return before
         return _Streak(alarmed, above_ms, below_ms)
 
     def _run(self, at_ms: Int64, score: Float32, voted: Bools) -> tuple[Bools, _Streak]:
@@ -310,7 +324,11 @@ class AlarmTracker:
         chosen = np.flatnonzero(voted)
         if not len(chosen):
             return np.full(len(at_ms), before.alarmed), before
-        times, values = at_ms[chosen], score[chosen]
+        times, values = (at_ms, score) if len(chosen) == len(at_ms) else (at_ms[chosen], score[chosen])
+        if not (before.alarmed or (values > self._limit).any()):
+            # A quiet stretch: nothing can change but since when the score has been low.
+            low = _since_last(times, values < self._clear, before.below_ms)
+            return np.zeros(len(at_ms), np.bool_), _Streak(False, _NEVER, low)
         above = _since(times, values > self._limit, before.above_ms)
         below = _since(times, values < self._clear, before.below_ms)
         up = (above != _NEVER) & (times - above >= self._wait_ms)
@@ -391,6 +409,14 @@ def _since(times: Int64, holds: Bools, before_ms: int) -> Int64:
     if before_ms != _NEVER:
         start = np.where(broken < 0, before_ms, start)
     return np.where(holds, start, _NEVER)
+
+
+def _since_last(times: Int64, holds: Bools, before_ms: int) -> int:
+    """`_since` of the last row alone."""
+    breaks = np.flatnonzero(~holds)
+    if not len(breaks):
+        return before_ms if before_ms != _NEVER else int(times[0])
+    return int(times[breaks[-1] + 1]) if breaks[-1] + 1 < len(times) else _NEVER
 
 
 def _fingerprint(block: PumpBlock) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ into chunks, or on a value that has left the window, and one pass costs the same
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_r
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
 _NOTHING = np.float32(0)
+_FEW_RUNS = 64
+# A block of rows begins with room for so many and doubles.
+_FEWEST_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +58,21 @@ def window_means(at_ms: Int64, values: Float32, window_ms: int) -> tuple[Float32
     rows, channels = values.shape
     if not rows:
         return np.zeros((0, channels), np.float32), np.zeros((0, channels), np.int64)
-    present = np.isfinite(values)
-    filled = np.where(present, values, np.float32(0)).astype(np.float64)
+    # Channel by channel from here on: numpy runs along the last axis, and rows are far more than channels.
+    columns = np.ascontiguousarray(values.T)
+    present = np.isfinite(columns)
+    filled = np.where(present, columns, _NOTHING).astype(np.float64)
     cells = at_ms // window_ms
     starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
     lengths = np.diff(starts, append=rows)
     prefix, suffix = _cell_sums(filled, starts, lengths)
     oldest = np.searchsorted(at_ms, at_ms - window_ms, side="right")
     reaches_back = oldest < np.repeat(starts, lengths)
-    total = prefix + np.where(reaches_back[:, None], suffix[oldest], 0.0)
-    seen = np.zeros((rows + 1, channels), np.int64)
-    np.cumsum(present, axis=0, out=seen[1:])
-    counts = seen[1:] - seen[oldest]
-    return _mean(total, counts), counts
+    total = prefix + np.where(reaches_back, np.take(suffix, oldest, axis=1), 0.0)
+    seen = np.zeros((channels, rows + 1), np.int64)
+    np.cumsum(present, axis=1, out=seen[:, 1:])
+    counts = seen[:, 1:] - np.take(seen, oldest, axis=1)
+    return np.ascontiguousarray(_mean(total, counts).T), counts.T
 
 
 def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
@@ -75,49 +81,68 @@ def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
 
 
 def _cell_sums(filled: Float64, starts: Int64, lengths: Int64) -> tuple[Float64, Float64]:
-    """Running sums inside each cell from its first row and from its last row, both [n, c]."""
+    """Running sums inside each cell from its first row and from its last row, both [c, n]."""
     prefix, suffix = np.empty_like(filled), np.empty_like(filled)
+    runs = np.flatnonzero(np.diff(lengths, prepend=-1))
+    if len(runs) <= _FEW_RUNS:
+        # A steady cadence: cells of one length stand side by side and are a block as they lie.
+        for first, last in zip(runs.tolist(), [*runs[1:].tolist(), len(lengths)], strict=True):
+            size, cells = int(lengths[first]), last - first
+            span, shape = slice(int(starts[first]), int(starts[first]) + size * cells), (len(filled), cells, size)
+            block = filled[:, span].reshape(shape)
+            prefix[:, span] = np.cumsum(block, axis=2).reshape(len(filled), -1)
+            suffix[:, span] = np.cumsum(block[:, :, ::-1], axis=2)[:, :, ::-1].reshape(len(filled), -1)
+        return prefix, suffix
     # Cells of like length are padded to one block: no Python loop over cells, at most twice the memory.
     sizes = np.int64(1) << np.ceil(np.log2(lengths)).astype(np.int64)
     for size in np.unique(sizes):
         chosen = sizes == size
         place = starts[chosen, None] + np.arange(size)
         inside = np.arange(size) < lengths[chosen, None]
-        block = np.where(inside[:, :, None], filled[np.minimum(place, len(filled) - 1)], 0.0)
+        block = np.where(inside, filled[:, np.minimum(place, filled.shape[1] - 1)], 0.0)
         where = place[inside]
-        prefix[where] = np.cumsum(block, axis=1)[inside]
-        suffix[where] = np.cumsum(block[:, ::-1], axis=1)[:, ::-1][inside]
+        prefix[:, where] = np.cumsum(block, axis=2)[:, inside]
+        suffix[:, where] = np.cumsum(block[:, :, ::-1], axis=2)[:, :, ::-1][:, inside]
     return prefix, suffix
 
 
 def has_full_window(counts: NDArray[np.int64]) -> Bools:
     """Rows whose window holds nine tenths of the usual number of values, or more, in some channel: what training takes."""
-    most = counts.max(axis=1, initial=0)
+    most = counts.T.max(axis=0, initial=0)
     usual = np.median(most) if len(most) else 0.0
     return np.asarray(most >= 0.9 * usual)
 
 
 class WindowMean:
-    """The streaming form of `window_means`: same bits, rows handed in one at a time or in chunks of any size."""
+    """The streaming form of `window_means`: same bits, rows handed in one at a time or in chunks of any size.
+
+    Rows of the cell that runs and of the one behind it lie in two blocks, which change places when a cell ends. A block's row is
+    its values with 0 where missing, then 1 where present: sums and counts are one addition, float64 [2 c].
+    """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._window_ms = spec.window_ms
+        self._width = 2 * len(spec.channels)
         self._last_ms: int | None = None
         self._cell = -1
         self._rows_at: list[int] = []
-        # Of a row: its values with 0 where missing, then 1 where present: sums and counts are one addition, float64 [2 c].
-        self._rows: list[Float64] = []
-        self._running: Float64 = np.zeros(2 * len(spec.channels))
+        self._rows, self._back_rows = self._new_block(_FEWEST_ROWS), self._new_block(_FEWEST_ROWS)
+        self._has_gaps = self._back_has_gaps = False
+        self._running: Float64 = np.zeros(self._width)
+        self._total: Float64 = np.zeros(self._width)
+        self._mean: Float64 = np.zeros(len(spec.channels))
+        self._back_sum: Float64 = np.zeros((_FEWEST_ROWS + 1, self._width))
+        self._back_at: list[int] = []
         self._first_back = 0
-        self._hold_back([], [])
+        self._hold_back()
 
     def is_newer(self, at_ms: int) -> bool:
         """True when a row at this time may be pushed: it is later than every row so far."""
         return self._last_ms is None or at_ms > self._last_ms
 
-    def push(self, at_ms: int, values: Float32) -> Float32:
-        """The feature row float32 [c] of one telemetry row.
+    def push(self, at_ms: int, values: Float32, *, is_whole: bool = False) -> Float32:
+        """The feature row float32 [c] of one telemetry row. `is_whole`: the caller knows that every value is finite.
 
         Raises:
             FormatError: the row is not later than the last one; nothing changed.
@@ -126,25 +151,33 @@ class WindowMean:
         cell = at_ms // self._window_ms
         if cell != self._cell:
             self._turn(cell)
-        count = len(values)
-        present = np.isfinite(values)
-        row = np.empty(2 * count)
-        row[:count] = np.where(present, values, _NOTHING)
-        row[count:] = present
-        self._running = self._running + row
+        count, place = len(values), len(self._rows_at)
+        if place == len(self._rows):
+            self._grow()
+        row = self._rows[place]
+        # Finite numbers of single precision cannot add up to more than double precision holds.
+        is_whole = is_whole or math.isfinite(sum(values.tolist()))
+        if is_whole:
+            row[:count] = values
+        else:
+            self._has_gaps = True
+            present = np.isfinite(values)
+            row[:count] = np.where(present, values, _NOTHING)
+            row[count:] = present
+        np.add(self._running, row, self._running)
         self._rows_at.append(at_ms)
-        self._rows.append(row)
         self._last_ms = at_ms
         oldest_ms = at_ms - self._window_ms
         first = self._first_back
         while self._back_at[first] <= oldest_ms:
             first += 1
         self._first_back = first
-        total = self._running + self._back_sum[first]
-        if 0.0 in total[count:].tolist():
+        total = np.add(self._running, self._back_sum[first], self._total)
+        if not is_whole:
             return _mean(total[:count], total[count:])
         # `_mean` without its guard against empty windows, which costs as much as everything else here.
-        return np.asarray(total[:count] / total[count:]).astype(np.float32)
+        np.divide(total[:count], total[count:], self._mean)
+        return self._mean.astype(np.float32)
 
     def extend(self, at_ms: Int64, values: Float32) -> Float32:
         """The feature rows float32 [n, c] of many telemetry rows.
@@ -193,9 +226,10 @@ class WindowMean:
             )
 
     def _carried(self) -> _Carried:
-        first, count = self._first_back, len(self.spec.channels)
+        first, back, now = self._first_back, len(self._back_at) - 1, len(self._rows_at)
         at = [*self._back_at[first:-1], *self._rows_at]
-        rows = np.array([*self._back_rows[first:], *self._rows]).reshape(len(at), 2 * count)
+        rows = np.concatenate([self._back_rows[first:back], self._rows[:now]])
+        count = self._width // 2
         values = np.where(rows[:, count:] > 0, rows[:, :count], np.nan)
         return _Carried(np.array(at, np.int64), values.astype(np.float32))
 
@@ -204,32 +238,54 @@ class WindowMean:
             return
         self._last_ms = int(carried.at_ms[-1])
         self._cell = self._last_ms // self._window_ms
-        present = np.isfinite(carried.values)
-        rows = np.concatenate([np.where(present, carried.values, _NOTHING), present], axis=1).astype(np.float64)
         cells = carried.at_ms // self._window_ms
-        back = cells == self._cell - 1
-        self._hold_back(carried.at_ms[back].tolist(), list(rows[back]))
-        now = cells == self._cell
-        self._rows_at = carried.at_ms[now].tolist()
-        self._rows = list(rows[now])
+        for cell in (self._cell - 1, self._cell):
+            here = cells == cell
+            self._hold_back()
+            self._fill(carried.at_ms[here], carried.values[here])
         # The last running sum, not `sum`: numpy adds in pairs there, and the bits would differ.
-        self._running = np.cumsum(rows[now], axis=0)[-1]
+        self._running = np.cumsum(self._rows[: len(self._rows_at)], axis=0)[-1].copy()
+
+    def _fill(self, at_ms: Int64, values: Float32) -> None:
+        """Make these the rows of the cell that runs."""
+        present = np.isfinite(values)
+        while len(self._rows) < len(at_ms):
+            self._grow()
+        self._rows[: len(at_ms), : self._width // 2] = np.where(present, values, _NOTHING)
+        self._rows[: len(at_ms), self._width // 2 :] = present
+        self._rows_at, self._has_gaps = at_ms.tolist(), True
 
     def _turn(self, cell: int) -> None:
         """Begin a new cell; the one that ends becomes the cell behind, if it is the neighbour."""
-        if cell == self._cell + 1:
-            self._hold_back(self._rows_at, self._rows)
-        else:
-            self._hold_back([], [])
+        if cell != self._cell + 1:
+            self._rows_at = []
+        self._hold_back()
         self._cell = cell
-        self._rows_at, self._rows = [], []
-        self._running = np.zeros(2 * len(self.spec.channels))
+        self._running.fill(0.0)
 
-    def _hold_back(self, at: list[int], rows: list[Float64]) -> None:
-        self._back_rows = rows
+    def _hold_back(self) -> None:
+        """The running cell becomes the cell behind, and one without rows begins."""
+        rows, count = self._rows, len(self._rows_at)
+        self._rows, self._back_rows = self._back_rows, rows
+        if self._back_has_gaps:
+            self._rows[:, self._width // 2 :] = 1.0
+        self._back_has_gaps, self._has_gaps = self._has_gaps, False
         # A time that is never old ends the list, so that the search for the first young row needs no bound.
-        self._back_at: list[int] = [*at, 2**63]
-        self._back_sum = np.zeros((len(rows) + 1, 2 * len(self.spec.channels)))
-        if rows:
-            np.cumsum(np.array(rows)[::-1], axis=0, out=self._back_sum[-2::-1])
+        self._back_at = [*self._rows_at, 2**63]
+        self._rows_at = []
+        if len(self._back_sum) <= count:
+            self._back_sum = np.zeros((len(rows) + 1, self._width))
+        self._back_sum[count] = 0.0
+        if count:
+            np.cumsum(rows[:count][::-1], axis=0, out=self._back_sum[:count][::-1])
         self._first_back = 0
+
+    def _grow(self) -> None:
+        block = self._new_block(2 * len(self._rows))
+        block[: len(self._rows)] = self._rows
+        self._rows = block
+
+    def _new_block(self, rows: int) -> Float64:
+        block = np.zeros((rows, self._width))
+        block[:, self._width // 2 :] = 1.0
+        return block

@@ -1,9 +1,9 @@
-"""Device tasks that leave with a courier: the same commands of the same outbox, handed out instead of sent."""
+"""Device tasks that leave with a courier: the same commands of the same outbox, handed out instead of sent, or sent as well."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -11,12 +11,17 @@ from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState
+from pumpdeck_fleet.core.sticks import StickEntry
 from pumpdeck_fleet.services.deploy import check_sendable
 from pumpdeck_fleet.services.deploy_delivery import assignment_of
 from pumpdeck_fleet.services.deploy_feed import feed
 from pumpdeck_fleet.store import Store
 
-_WITH_COURIER = frozenset({TaskState.WAIT_COURIER, TaskState.SENDING})
+_WITH_COURIER = {
+    Link.COURIER: frozenset({TaskState.WAIT_COURIER, TaskState.SENDING}),
+    # What a link has brought in part, or in whole without an answer, a stick may bring again.
+    Link.SSH: frozenset({TaskState.SENDING, TaskState.STAGED, TaskState.TRIAL}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,10 @@ class CourierTask:
 
 @dataclass(frozen=True, slots=True)
 class AwaitedReturn:
-    """A device whose receipt has not come back. `left_ms` is 0 while no stick has left with its assignment."""
+    """A device whose receipt has not come back. `left_ms` is 0 while no stick has left with its assignment.
+
+    `stick`, `stick_state` and `carrier` are those of the last stick that left with it; empty when none is known.
+    """
 
     device: str
     site: str
@@ -51,31 +59,54 @@ class AwaitedReturn:
     state: TaskState
     left_ms: int
     deadline_ms: int
+    stick: str = ""
+    stick_state: str = ""
+    carrier: str = ""
 
 
-def courier_tasks(store: Store, devices: Collection[str]) -> tuple[list[CourierTask], list[tuple[str, str]]]:
-    """What may leave for these devices, and which commands must not, with the reason."""
-    tasks, problems = [], []
+@dataclass(frozen=True, slots=True)
+class CourierWork:
+    """What may leave for some devices (`tasks`), and who is left out although something is planned for it, with the reason."""
+
+    tasks: tuple[CourierTask, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def courier_tasks(store: Store, devices: Collection[str]) -> CourierWork:
+    """What may leave on a stick for these devices, be it that a link serves them too."""
+    tasks: list[CourierTask] = []
+    left_out: dict[str, str] = {}
+    live = {device: name for device, (_, name) in store.rollouts.live_tasks().items() if device in devices}
+    rollouts = {name: store.rollouts.load(name) for name in set(live.values())}
     retired = store.devices.retired()
     for row in store.outbox.waiting():
         command = row.command
-        if not isinstance(command, ev.Deliver) or command.link is not Link.COURIER or command.device not in devices:
+        if not isinstance(command, ev.Deliver) or command.device not in devices:
             continue
         if command.device in retired:
-            problems.append((command.device, "it is retired"))
+            left_out[command.device] = "it is retired"
             continue
-        rollout = store.rollouts.load(command.rollout)
-        if rollout.state is not RolloutState.RUNNING:
-            problems.append((command.device, f"rollout {rollout.id} is {rollout.state}"))
-            continue
-        try:
-            check_sendable(rollout, command)
-        except PumpdeckError as error:
-            problems.append((command.device, error.sentence()))
-            continue
-        if rollout.tasks[command.device].state in _WITH_COURIER:
+        rollout = rollouts.get(command.rollout) or store.rollouts.load(command.rollout)
+        reason = _refusal(rollout, command)
+        if reason:
+            left_out[command.device] = reason
+        elif rollout.tasks[command.device].state in _WITH_COURIER.get(command.link, ()):
             tasks.append(CourierTask(command, rollout))
-    return tasks, problems
+    served = {task.command.device for task in tasks}
+    for device, name in live.items():
+        if device not in served:
+            left_out.setdefault(device, "; ".join(rollouts[name].why(device)[:1]) or f"rollout {name} does not send it yet")
+    return CourierWork(tuple(tasks), tuple(sorted(left_out.items())))
+
+
+def _refusal(rollout: Rollout, command: ev.Deliver) -> str:
+    if rollout.state is not RolloutState.RUNNING:
+        return f"rollout {rollout.id} is {rollout.state}"
+    try:
+        check_sendable(rollout, command)
+    except PumpdeckError as error:
+        return error.sentence()
+    return ""
 
 
 def hand_out(store: Store, tasks: Sequence[CourierTask], now_ms: int) -> None:
@@ -92,14 +123,20 @@ def hand_out(store: Store, tasks: Sequence[CourierTask], now_ms: int) -> None:
 
 
 def awaited_returns(store: Store) -> tuple[AwaitedReturn, ...]:
-    """Every courier device whose receipt is outstanding, the nearest deadline first."""
+    """Every device that a courier serves and whose receipt is outstanding, the nearest deadline first."""
+    carried: dict[str, StickEntry] = {}
+    for entry in store.sticks.out():
+        for task_id in entry.tasks:
+            carried.setdefault(task_id, entry)
     found = []
     for rollout_id in {rollout for _, rollout in store.rollouts.live_tasks().values()}:
         rollout = store.rollouts.load(rollout_id)
         for device, task in rollout.tasks.items():
-            planned = rollout.plan.by_device[device]
-            if planned.link is Link.COURIER and task.is_live and task.deadline_ms:
-                found.append(
-                    AwaitedReturn(device, planned.site, rollout_id, task.state, task.assign_ms, task.deadline_ms)
-                )
+            planned, stick = rollout.plan.by_device[device], carried.get(task.id)
+            if not task.is_live or not task.deadline_ms or (planned.link is not Link.COURIER and stick is None):
+                continue
+            one = AwaitedReturn(device, planned.site, rollout_id, task.state, task.assign_ms, task.deadline_ms)
+            if stick is not None:
+                one = replace(one, stick=stick.id, stick_state=stick.state.value, carrier=stick.carrier)
+            found.append(one)
     return tuple(sorted(found, key=lambda one: (one.deadline_ms, one.device)))

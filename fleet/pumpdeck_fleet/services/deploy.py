@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
@@ -27,6 +29,7 @@ class PlanRequest:
     versions: Mapping[str, int]
     devices: tuple[str, ...]
     policy: RolloutPolicy
+    terms: Terms = NO_TERMS
 
 
 def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
@@ -61,7 +64,8 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
-    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    plan = plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    return plan if request.terms.are_ordinary else replace(plan, terms=request.terms)
 
 
 def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:
@@ -71,8 +75,19 @@ def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms
 
 
 def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int) -> Rollout:
-    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError."""
-    return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError.
+
+    One that another workspace drives keeps its state here: the approval counts when that workspace hears of it by sync.
+    """
+    if rollout_id not in store.rollouts.homes():
+        return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+    with store.atomic():
+        before = store.rollouts.load(rollout_id)
+        after, _ = before.receive(ev.Approve(now_ms, actor, plan_digest))
+        rollout = replace(before, approvals=after.approvals)
+        store.rollouts.save(rollout)
+        store.audit.append(actor, "rollout.approve", rollout_id, digests={"plan": plan_digest})
+        return rollout
 
 
 def start(
@@ -83,10 +98,12 @@ def start(
     now_ms: int,
     supersede: bool = False,
     trust_seqs: Mapping[str, int] | None = None,
+    unheard: bool = False,
 ) -> Rollout:
     """Let an approved rollout run. With `supersede`, tasks of other rollouts that were not handed over give way.
 
     `trust_seqs` is the highest number by device that its site's trust repository has used: no task gets one at or below it.
+    In a restored workspace every device must have been heard of since, unless `unheard` says that a person takes that on.
 
     Raises:
         ConflictError: a device has a live task in another rollout.
@@ -94,6 +111,8 @@ def start(
     """
     with store.atomic():
         rollout = store.rollouts.load(rollout_id)
+        if not unheard:
+            _check_heard(store, rollout.tasks)
         live = {
             device: other
             for device, (_, other) in store.rollouts.live_tasks().items()
@@ -167,7 +186,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
 
     Each rollout's step is a transaction of its own.
     """
-    states = store.rollouts.states()
+    states, elsewhere = store.rollouts.states(), store.rollouts.homes()
     waiting = {rollout for _, rollout in store.rollouts.live_tasks().values()}
     moving = [
         rollout_id
@@ -175,7 +194,7 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
         if state in (RolloutState.RUNNING, RolloutState.HALTED) or rollout_id in waiting
     ]
     after = []
-    for rollout_id in moving:
+    for rollout_id in [one for one in moving if one not in elsewhere]:
         with store.atomic():
             rollout = store.rollouts.load(rollout_id)
             others = [store.rollouts.load(other) for other in moving if other != rollout_id]
@@ -184,6 +203,21 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
             events = [*_observations(store, fleet, rollout, now_ms), ev.Tick(now_ms, closed, busy)]
             after.append(feed(store, rollout_id, events).rollout)
     return tuple(after)
+
+
+def adopt(store: Store, rollout_id: str, reason: str, *, actor: str, now_ms: int) -> Rollout:
+    """Drive a rollout here from now on that another workspace drove; what is under way goes on from here.
+
+    The other workspace learns of it at its next sync and stops; until then the devices decide by number, as always.
+    """
+    with store.atomic():
+        rollout = store.rollouts.load(rollout_id)
+        if rollout_id not in store.rollouts.homes():
+            return rollout
+        store.rollouts.set_home(rollout_id, store.workspace)
+        store.outbox.add([one for one in rollout.outstanding(now_ms) if isinstance(one, ev.Deliver)])
+        store.audit.append(actor, "rollout.adopt", rollout_id, reason, {"plan": rollout.plan_digest})
+        return rollout
 
 
 def redundancy_groups(fleet: Fleet, device: str) -> tuple[str, ...]:
@@ -235,6 +269,28 @@ def _last_seqs(store: Store, devices: Mapping[str, object]) -> dict[str, int]:
         receipts = store.receipts.of(device)
         seqs[device] = max([seqs[device], *(row.receipt.seq for row in receipts)])
     return seqs
+
+
+def unheard_devices(store: Store, devices: Iterable[str]) -> list[str]:
+    """Devices that have said nothing since this workspace was restored: they may run what it has forgotten."""
+    restored = store.lives.restored
+    if restored is None:
+        return []
+    asked = {device for device, row in store.devices.statuses().items() if row.at_ms > restored.at_ms}
+    spoke = {row.receipt.device for row in store.receipts.all(restored.at_ms)}
+    return sorted(set(devices) - asked - spoke)
+
+
+def _check_heard(store: Store, devices: Iterable[str]) -> None:
+    silent, restored = unheard_devices(store, devices), store.lives.restored
+    if silent and restored is not None:
+        raise RefusedError(
+            f"{len(silent)} devices have said nothing since this workspace was restored from a backup; they may have been told"
+            " more than it knows",
+            ", ".join(silent[:3]),
+            expected=f"word from each after {format_ms(restored.at_ms)}",
+            hint="collect from them, take in their sticks, or sync with a workspace that has heard of them",
+        )
 
 
 def _observations(store: Store, fleet: Fleet, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:

@@ -34,9 +34,10 @@ def feed(store: Store, rollout_id: str, events: Iterable[ev.Event]) -> Fed:
 
     Raises:
         NotFoundError: no such rollout.
-        RefusedError, ConflictError: a person's event is not allowed now.
+        RefusedError, ConflictError: a person's event is not allowed now, or another workspace drives the rollout.
     """
     with store.atomic():
+        store.rollouts.check_home(rollout_id)
         before = store.rollouts.load(rollout_id)
         rollout, commands = before.receive_all(events)
         keep(store, before, rollout, commands)
@@ -63,10 +64,14 @@ def keep(store: Store, before: Rollout | None, rollout: Rollout, commands: Seque
 
 
 def feed_receipts(store: Store, receipts: Sequence[ev.Receipted]) -> dict[str, Fed]:
-    """Give verified receipts to the rollouts that wait for them, or that had given the device up; by rollout."""
+    """Give verified receipts to the rollouts that wait for them, or that had given the device up; by rollout.
+
+    A rollout that another workspace drives learns of them there, by sync.
+    """
     by_rollout: dict[str, list[ev.Event]] = {}
     with store.atomic():
-        rollouts = list(store.rollouts.states())
+        elsewhere = store.rollouts.homes()
+        rollouts = [rollout_id for rollout_id in store.rollouts.states() if rollout_id not in elsewhere]
         for event in receipts:
             for rollout_id in rollouts:
                 if task_id(rollout_id, event.receipt.device) == event.receipt.task:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pumpdeck_fleet.core.audit import GENESIS, AuditBrokenError, AuditEntry, AuditHead, verify_chain
 from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError
+from pumpdeck_fleet.core.merging import ForkedError
 from pumpdeck_fleet.store.connection import Connection, Row
 from pumpdeck_fleet.store.json_rows import to_text
 
@@ -49,57 +50,116 @@ class AuditTable:
             f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, to_text(entry.digests), digest),
         )
-        self._sql.write(
-            "INSERT INTO audit_head (chain, position, digest) VALUES (?, ?, ?)"
-            " ON CONFLICT (chain) DO UPDATE SET position = excluded.position, digest = excluded.digest",
-            (entry.chain, entry.position, digest),
-        )
+        self._put_head(AuditHead(entry.chain, entry.position, digest))
         return entry
 
-    def head(self) -> AuditHead:
-        """The end of the chain as last written; position 0 when nothing was."""
-        row = self._sql.row("SELECT position, digest FROM audit_head WHERE chain = ?", (self._chain,))
-        return AuditHead(self._chain, *row) if row else AuditHead(self._chain, 0, GENESIS)
+    def head(self, chain: str = "") -> AuditHead:
+        """The end of a chain (this workspace's) as last written; position 0 when nothing was."""
+        chain = chain or self._chain
+        row = self._sql.row("SELECT position, digest FROM audit_head WHERE chain = ?", (chain,))
+        return AuditHead(chain, *row) if row else AuditHead(chain, 0, GENESIS)
 
-    def digest_at(self, position: int) -> str | None:
+    def digest_at(self, position: int, chain: str = "") -> str | None:
         """The digest of the entry at that position, as stored; the genesis digest at 0, `None` behind the end."""
         if position == 0:
             return GENESIS
-        row = self._sql.row("SELECT digest FROM audit WHERE chain = ? AND position = ?", (self._chain, position))
+        sql = "SELECT digest FROM audit WHERE chain = ? AND position = ?"
+        row = self._sql.row(sql, (chain or self._chain, position))
         return str(row[0]) if row else None
 
-    def entries(self, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
-        """Up to `limit` entries behind position `after`, oldest first."""
+    def entries(self, after: int = 0, limit: int = 1000, chain: str = "") -> list[AuditEntry]:
+        """Up to `limit` entries of a chain (this workspace's) behind position `after`, oldest first."""
         sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? ORDER BY position LIMIT ?"
-        return [_entry(row) for row in self._sql.rows(sql, (self._chain, after, limit))]
+        return [_entry(row) for row in self._sql.rows(sql, (chain or self._chain, after, limit))]
 
     def latest(self, limit: int = 100) -> list[AuditEntry]:
         """The last `limit` entries, newest first."""
         sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? ORDER BY position DESC LIMIT ?"
         return [_entry(row) for row in self._sql.rows(sql, (self._chain, limit))]
 
+    def chains(self) -> list[str]:
+        """Every chain that stands here, this workspace's first: one for each workspace whose history was merged into this one."""
+        rows = self._sql.rows("SELECT chain FROM audit_head UNION SELECT DISTINCT chain FROM audit ORDER BY chain")
+        return [self._chain, *(row[0] for row in rows if row[0] != self._chain)]
+
     def verify(self) -> AuditHead:
-        """Walk the whole chain; its head.
+        """Walk every chain from its first entry; the head of this workspace's.
 
         Raises:
-            AuditBrokenError: names the first position that was altered, lost or added.
+            AuditBrokenError: names the first position of a chain that was altered, lost or added.
         """
         with self._sql.reading():
-            found = verify_chain(self._stored(), self._chain)
-            head = self.head()
+            heads = [self._verified(chain) for chain in self.chains()]
+        return heads[0]
+
+    def _verified(self, chain: str) -> AuditHead:
+        found = verify_chain(self._stored(chain), chain)
+        head = self.head(chain)
         if found != head:
             raise AuditBrokenError(
                 "the chain does not end where it was left",
-                f"audit entry {min(found.position, head.position) + 1} of {self._chain}",
+                f"audit entry {min(found.position, head.position) + 1} of {chain}",
                 expected=f"{head.position} entries, last {head.digest[:12]}",
                 found=f"{found.position} entries, last {found.digest[:12]}",
             )
         return head
 
-    def _stored(self) -> Iterator[tuple[AuditEntry, str]]:
-        # All chains in the table: an entry that was moved to another chain is a gap here and a stranger there.
-        for row in self._sql.each(f"SELECT {_COLUMNS} FROM audit ORDER BY chain = ? DESC, position", (self._chain,)):
+    def _stored(self, chain: str) -> Iterator[tuple[AuditEntry, str]]:
+        # The chain's name is under each digest: an entry moved to another chain is a gap here and broken there.
+        for row in self._sql.each(f"SELECT {_COLUMNS} FROM audit WHERE chain = ? ORDER BY position", (chain,)):
             yield _entry(row), row[9]
+
+    def take(self, other: AuditTable) -> int:
+        """Take in what `other` has of every chain beyond what stands here; how many entries tell of more than of syncs.
+
+        Each is proven on the way.
+
+
+        Raises:
+            ForkedError: one chain goes on in two ways: a workspace was copied and both copies were written to.
+            AuditBrokenError: an entry does not follow the one before it.
+        """
+        self._sql.check_writing()
+        return sum(self._take_chain(other, chain) for chain in sorted(other.chains()))
+
+    def _take_chain(self, other: AuditTable, chain: str) -> int:
+        mine, theirs = self.head(chain), other.head(chain)
+        common = min(mine.position, theirs.position)
+        here, there = self.digest_at(common, chain), other.digest_at(common, chain)
+        if here != there:
+            raise ForkedError(
+                "the audit chain goes on in two ways",
+                f"audit entry {common} of {chain}",
+                expected=here,
+                found=there,
+                hint="one of the two folders is a copy; give it a name of its own: pumpdeck backup, then restore",
+            )
+        if theirs.position <= mine.position:
+            return 0
+        verify_chain(other._stored_after(mine), chain, mine)
+        sql = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._sql.write_many(sql, other.raw_after(mine))
+        self._put_head(theirs)
+        row = self._sql.row(
+            "SELECT count(*) FROM audit WHERE chain = ? AND position > ? AND action NOT LIKE 'sync.%'", (chain, mine.position)
+        )
+        return int(row[0]) if row else 0
+
+    def _stored_after(self, head: AuditHead) -> Iterator[tuple[AuditEntry, str]]:
+        for row in self.raw_after(head):
+            yield _entry(row), row[9]
+
+    def raw_after(self, head: AuditHead) -> Iterator[Row]:
+        """The rows of a chain behind that position, as they stand."""
+        sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? ORDER BY position"
+        return self._sql.each(sql, (head.chain, head.position))
+
+    def _put_head(self, head: AuditHead) -> None:
+        self._sql.write(
+            "INSERT INTO audit_head (chain, position, digest) VALUES (?, ?, ?)"
+            " ON CONFLICT (chain) DO UPDATE SET position = excluded.position, digest = excluded.digest",
+            (head.chain, head.position, head.digest),
+        )
 
 
 def _entry(row: Row) -> AuditEntry:
@@ -117,20 +177,24 @@ def _entry(row: Row) -> AuditEntry:
 class PersonTable:
     """Names behind actors. Erasing a name leaves the chain whole and the actor without a name."""
 
-    def __init__(self, sql: Connection, new_hex: Callable[[int], str]) -> None:
+    def __init__(self, sql: Connection, new_hex: Callable[[int], str], workspace: str) -> None:
         self._sql = sql
         self._new_hex = new_hex
+        self._workspace = workspace
 
     def actor_for(self, name: str) -> str:
         """The actor of that name, `actor-<12 hex>`; a new one when the name is new (that needs `atomic()`).
 
         The pseudonym is random, not derived: nobody finds the name again by trying names.
         """
-        row = self._sql.row("SELECT actor FROM person WHERE name = ?", (name,))
+        # The same name in another workspace is another actor: nobody here can tell whether it is the same person.
+        sql = "SELECT actor FROM person WHERE name = ? AND workspace = ?"
+        row = self._sql.row(sql, (name, self._workspace))
         if row:
             return str(row[0])
         actor = f"actor-{self._new_hex(6)}"
-        self._sql.write("INSERT INTO person (actor, name) VALUES (?, ?)", (actor, name))
+        sql = "INSERT INTO person (actor, name, workspace) VALUES (?, ?, ?)"
+        self._sql.write(sql, (actor, name, self._workspace))
         return actor
 
     def name_of(self, actor: str) -> str:
@@ -150,3 +214,5 @@ class PersonTable:
         """
         if not self._sql.write("DELETE FROM person WHERE actor = ?", (actor,)):
             raise NotFoundError("no name is known", actor)
+        # So that a copy made before cannot bring it back.
+        self._sql.write("INSERT INTO person_erased (actor) VALUES (?) ON CONFLICT DO NOTHING", (actor,))

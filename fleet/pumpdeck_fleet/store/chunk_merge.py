@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,3 +62,40 @@ def merge_frames(old: TelemetryFrame, new: TelemetryFrame) -> tuple[TelemetryFra
     added, changed = int((~was_held).sum()), int(altered.sum())
     counts = AppendCounts(added, changed, len(new) - added - changed)
     return TelemetryFrame(old.channels, at_ms, values, flags), counts
+
+
+Merge = Callable[[TelemetryFrame, TelemetryFrame], tuple[TelemetryFrame, AppendCounts]]
+
+
+def join_frames(one: TelemetryFrame, other: TelemetryFrame) -> tuple[TelemetryFrame, AppendCounts]:
+    """Two histories of one pump together; which comes first makes no difference.
+
+    Rows at one time are joined channel by channel: missing stays what the other says; where both speak and differ, the greater
+    value counts. Flags add up. `changed` counts rows of `other` that said something new about a time `one` has.
+    """
+    if one.channels != other.channels:
+        channels = tuple(sorted({*one.channels, *other.channels}))
+        one, other = one.select(channels), other.select(channels)
+    at_ms = np.union1d(one.at_ms, other.at_ms)
+    values = np.full((len(at_ms), len(one.channels)), np.nan, np.float32)
+    flags = np.zeros(len(at_ms), np.uint16)
+    first, second = np.searchsorted(at_ms, one.at_ms), np.searchsorted(at_ms, other.at_ms)
+    values[first], flags[first] = one.values, one.flags
+    held = np.zeros(len(at_ms), np.bool_)
+    held[first] = True
+    before, flags_before, was_held = values[second], flags[second], held[second]
+    values[second] = np.fmax(before, other.values)
+    flags[second] = flags_before | other.flags
+    after = values[second]
+    differs = ~((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=1)
+    changed = int((was_held & (differs | (flags[second] != flags_before))).sum())
+    added = int((~was_held).sum())
+    return TelemetryFrame(one.channels, at_ms, values, flags), AppendCounts(added, changed, len(other) - added - changed)
+
+
+def contradictions(one: TelemetryFrame, other: TelemetryFrame) -> int:
+    """At how many times both say something of a channel, and not the same."""
+    channels = tuple(name for name in one.channels if name in other.channels)
+    _, first, second = np.intersect1d(one.at_ms, other.at_ms, assume_unique=True, return_indices=True)
+    left, right = one.select(channels).values[first], other.select(channels).values[second]
+    return int((~np.isnan(left) & ~np.isnan(right) & (left != right)).any(axis=1).sum())

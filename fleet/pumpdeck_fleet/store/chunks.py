@@ -20,7 +20,14 @@ from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 from pumpdeck_fleet.numeric.columns import MAX_ROWS, pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, empty_frame
 from pumpdeck_fleet.store import rollups
-from pumpdeck_fleet.store.chunk_merge import AppendCounts, add_counts, canonical_frame, merge_frames
+from pumpdeck_fleet.store.chunk_merge import (
+    AppendCounts,
+    Merge,
+    add_counts,
+    canonical_frame,
+    join_frames,
+    merge_frames,
+)
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.hourly import HourlyReader
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
@@ -40,8 +47,9 @@ class _Chunk(NamedTuple):
 
 @dataclass(slots=True)
 class _Plan:
-    """What one append will do to the tables."""
+    """What one append will do to the tables. `merge` is the rule for days that hold rows already."""
 
+    merge: Merge
     counts: AppendCounts = field(default=AppendCounts(0, 0, 0))
     chunks: list[_Chunk] = field(default_factory=list)
     obsolete: list[int] = field(default_factory=list)
@@ -74,12 +82,19 @@ class ChunkTable:
             TooLargeError: more than 65,536 rows of a pump in one hour.
             OutsideTransactionError: no `atomic()` is open.
         """
+        return self._take(pump, frame, merge_frames)
+
+    def join(self, pump: str, frame: TelemetryFrame) -> AppendCounts:
+        """As `append`, for rows of another workspace: in whatever order they come, the tables end the same (`join_frames`)."""
+        return self._take(pump, frame, join_frames)
+
+    def _take(self, pump: str, frame: TelemetryFrame, merge: Merge) -> AppendCounts:
         self._sql.check_writing()
         if not len(frame):
             return AppendCounts(0, 0, 0)
         frame = self._canonical(pump, frame)
         series = self._series.ensure(pump)
-        plan = self._plan(series, frame)
+        plan = self._plan(series, frame, merge)
         self._carry_out(series, plan)
         if plan.chunks:
             last = plan.chunks[-1].frame
@@ -97,11 +112,11 @@ class ChunkTable:
             raise FormatError("has a time out of range", pump, expected="1970 or later", found=first if first < 0 else last)
         return canonical_frame(frame, wanted)
 
-    def _plan(self, series: Series, frame: TelemetryFrame) -> _Plan:
+    def _plan(self, series: Series, frame: TelemetryFrame, merge: Merge) -> _Plan:
         days = frame.at_ms // DAY_MS
         held = self._held(series, int(days[0]), int(days[-1]))
         cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(frame)]
-        plan = _Plan()
+        plan = _Plan(merge)
         for first, last in pairwise(cuts):
             day = int(days[first])
             self._plan_day(plan, series, frame.take(slice(first, last)), held.get(day, {}))
@@ -122,7 +137,7 @@ class ChunkTable:
             plan.counts = add_counts(plan.counts, AppendCounts(len(rows), 0, 0))
             self._lay_out(plan, day, rows)
         elif held.get(day * DAY_HOURS) == DAY_HOURS:
-            merged, counts = merge_frames(self._read(series, day * DAY_HOURS), rows)
+            merged, counts = plan.merge(self._read(series, day * DAY_HOURS), rows)
             plan.counts = add_counts(plan.counts, counts)
             if counts.new or counts.changed:
                 if len(merged) > DAY_CHUNK_ROWS:
@@ -131,7 +146,7 @@ class ChunkTable:
         else:
             for hour, part in _by_hour(rows):
                 old = self._read(series, hour) if hour in held else empty_frame(part.channels)
-                merged, counts = merge_frames(old, part)
+                merged, counts = plan.merge(old, part)
                 plan.counts = add_counts(plan.counts, counts)
                 if counts.new or counts.changed:
                     plan.chunks.append(_Chunk(hour, 1, merged))
@@ -245,6 +260,12 @@ class ChunkTable:
             return []
         rows = self._sql.rows(f"SELECT place, digest FROM chunk WHERE {_TOUCHES}", _bounds(series, start_ms, end_ms))
         return [(place % PLACES * HOUR_MS, digest.hex()) for place, digest in rows]
+
+    def chunk_at(self, pump: str, start_ms: int) -> TelemetryFrame:
+        """The rows of the chunk that `chunk_digests` names by this start."""
+        series = self._series.find(pump)
+        assert series is not None
+        return self._read(series, start_ms // HOUR_MS)
 
     def rollup(self, pump: str, start_ms: int, end_ms: int) -> HourRollup:
         """Hourly figures of the hours that start in [start_ms, end_ms) and have values."""

@@ -114,6 +114,12 @@ class DeviceTable:
         )
         return [DeviceKeyRow(*row) for row in self._sql.rows(sql, (device,))]
 
+    def all_keys(self) -> list[DeviceKeyRow]:
+        """Every key of every device."""
+        columns = "device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended"
+        sql = f"SELECT {columns} FROM device_key ORDER BY device, enrolled_ms, key_id"
+        return [DeviceKeyRow(*row) for row in self._sql.rows(sql)]
+
     def retired(self) -> dict[str, DeviceKeyRow]:
         """Devices whose last key has ended, by name: retired ones, since a replaced one has another key."""
         found = {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError
+from pumpdeck_fleet.core.merging import OWN_NUMBERS, version_name
 from pumpdeck_fleet.core.registry import Alias, ModelVersion
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.json_rows import from_text, to_text
@@ -14,8 +16,10 @@ from pumpdeck_fleet.store.json_rows import from_text, to_text
 class RegistryTable:
     """Immutable numbered versions of models, and the movable names in front of them."""
 
-    def __init__(self, sql: Connection) -> None:
+    def __init__(self, sql: Connection, clock: Clock, workspace: str) -> None:
         self._sql = sql
+        self._clock = clock
+        self._workspace = workspace
 
     def add(self, version: ModelVersion) -> int:
         """The version's number in this workspace: the next of its model, or the old one when its content is known.
@@ -30,7 +34,8 @@ class RegistryTable:
             if known.model != version.model:
                 raise ConflictError("this content belongs to another model", version.model, found=known.model)
             return known.number
-        row = self._sql.row("SELECT coalesce(max(number), 0) + 1 FROM model_version WHERE model = ?", (version.model,))
+        sql = "SELECT coalesce(max(number), 0) + 1 FROM model_version WHERE model = ? AND number < ?"
+        row = self._sql.row(sql, (version.model, OWN_NUMBERS))
         assert row is not None
         number = int(row[0])
         body = to_text(dataclasses.replace(version, number=number))
@@ -38,13 +43,18 @@ class RegistryTable:
             "INSERT INTO model_version (model, number, content_digest, body) VALUES (?, ?, ?, ?)",
             (version.model, number, version.content_digest, body),
         )
+        self._sql.write(
+            "INSERT INTO version_name (content_digest, workspace, number) VALUES (?, ?, ?)",
+            (version.content_digest, self._workspace, number),
+        )
         return number
 
     def version(self, model: str, number: int) -> ModelVersion:
         """Raises: NotFoundError."""
         row = self._sql.row("SELECT body FROM model_version WHERE model = ? AND number = ?", (model, number))
         if row is None:
-            raise NotFoundError("no such model version", f"{model} {number}", hint="list them with: pumpdeck models")
+            which = f"{model} {version_name(number)}"
+            raise NotFoundError("no such model version", which, hint="list them with: pumpdeck models")
         return from_text(ModelVersion, row[0], f"{model} {number}")
 
     def by_digest(self, content_digest: str) -> ModelVersion | None:
@@ -67,10 +77,16 @@ class RegistryTable:
         Raises:
             NotFoundError: no such version.
         """
-        if self._sql.row("SELECT 1 FROM model_version WHERE model = ? AND number = ?", (model, number)) is None:
-            raise NotFoundError("no such model version", f"{model} {number}", hint="list them with: pumpdeck models")
+        found = self.version(model, number)
         sql = "INSERT OR REPLACE INTO alias (model, alias, number) VALUES (?, ?, ?)"
         self._sql.write(sql, (model, alias.value, number))
+        row = self._sql.row("SELECT max(at_ms) FROM alias_move WHERE model = ? AND alias = ?", (model, alias.value))
+        # Later than every move known here, whatever the clock says: a person who moves an alias has seen where it stood.
+        last_ms = int(row[0]) if row and row[0] is not None else -1
+        self._sql.write(
+            "INSERT INTO alias_move (model, alias, at_ms, workspace, content_digest) VALUES (?, ?, ?, ?, ?)",
+            (model, alias.value, max(self._clock.now_ms(), last_ms + 1), self._workspace, found.content_digest),
+        )
 
     def alias(self, model: str, alias: Alias) -> ModelVersion | None:
         """The version that an alias points at; `None` when it points nowhere."""
@@ -135,5 +151,5 @@ class PackageTable:
 
     def for_device(self, device: str) -> list[PackageRow]:
         """All packages of a device, newest first."""
-        sql = "SELECT body FROM package WHERE device = ? ORDER BY created_ms DESC, rowid DESC"
+        sql = "SELECT body FROM package WHERE device = ? ORDER BY created_ms DESC, sha256"
         return [from_text(PackageRow, row[0], device) for row in self._sql.rows(sql, (device,))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pumpdeck_fleet.core.clock import Clock
-from pumpdeck_fleet.core.errors import ConflictError, DamagedError, NotFoundError
+from pumpdeck_fleet.core.errors import ConflictError, DamagedError, NotFoundError, RefusedError
 from pumpdeck_fleet.store.connection import Connection, Row
 from pumpdeck_fleet.store.json_rows import from_text, to_text
 
@@ -53,8 +53,9 @@ C = TypeVar("C", bound=StoredCommand)
 class RolloutTable(Generic[R]):
     """Rollouts by id, and which task is live on which device."""
 
-    def __init__(self, sql: Connection, clock: Clock, rollout_type: type[R]) -> None:
+    def __init__(self, sql: Connection, clock: Clock, rollout_type: type[R], workspace: str) -> None:
         self._sql = sql
+        self._workspace = workspace
         self._clock = clock
         self._type = rollout_type
         self._read: dict[str, tuple[str, R]] = {}
@@ -88,6 +89,31 @@ class RolloutTable(Generic[R]):
                     expected=f"no live task beside {tasks[device]} of {rollout}",
                     found=f"{task} of {other}",
                 )
+
+    def homes(self) -> dict[str, str]:
+        """Rollout -> the other workspace that drives it; those driven here are left out."""
+        sql = "SELECT rollout, workspace FROM rollout_home WHERE workspace != ? ORDER BY rollout"
+        return dict(self._sql.rows(sql, (self._workspace,)))
+
+    def check_home(self, rollout: str) -> None:
+        """Raises: RefusedError: another workspace drives the rollout; two drivers would undo each other's work."""
+        row = self._sql.row("SELECT workspace FROM rollout_home WHERE rollout = ?", (rollout,))
+        if row is not None and row[0] != self._workspace:
+            raise RefusedError(
+                "is driven by another workspace",
+                rollout,
+                expected=self._workspace,
+                found=row[0],
+                hint=f"act there and sync, or take it over: pumpdeck rollout adopt {rollout}",
+            )
+
+    def set_home(self, rollout: str, workspace: str) -> None:
+        """Let that workspace drive the rollout from now on; copies made before know nothing of it and lose against this one."""
+        self._sql.write(
+            "INSERT INTO rollout_home (rollout, workspace, epoch) VALUES (?, ?, 1)"
+            " ON CONFLICT (rollout) DO UPDATE SET workspace = excluded.workspace, epoch = epoch + 1",
+            (rollout, workspace),
+        )
 
     def load(self, rollout: str) -> R:
         """Raises: NotFoundError."""

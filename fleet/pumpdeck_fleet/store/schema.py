@@ -80,6 +80,44 @@ RETURN_COUNTERS: tuple[str, ...] = (
         device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
 )
 
+# Which stick went out with what, and how its story went on.
+STICKS: tuple[str, ...] = (
+    "CREATE TABLE stick (id TEXT PRIMARY KEY, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, body TEXT NOT NULL)",
+)
+
+# What devices ask for. `closed_ms` is 0 while a request is open.
+RETRAINING: tuple[str, ...] = (
+    """CREATE TABLE retrain_request (
+        digest TEXT PRIMARY KEY, pump TEXT NOT NULL, device TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL,
+        closed_ms INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX retrain_request_pump ON retrain_request (pump, at_ms)",
+)
+
+# What merging needs: who calls a version what, every move of an alias, who drives a rollout, names that were erased, and what
+# people still have to look at. An alias moved before this step is as old as can be.
+MERGING: tuple[str, ...] = (
+    """CREATE TABLE version_name (
+        content_digest TEXT NOT NULL, workspace TEXT NOT NULL, number INTEGER NOT NULL,
+        PRIMARY KEY (content_digest, workspace)) WITHOUT ROWID""",
+    """INSERT INTO version_name SELECT content_digest, (SELECT value FROM fact WHERE name = 'workspace'), number
+        FROM model_version""",
+    """CREATE TABLE alias_move (
+        model TEXT NOT NULL, alias TEXT NOT NULL, at_ms INTEGER NOT NULL, workspace TEXT NOT NULL, content_digest TEXT NOT NULL,
+        PRIMARY KEY (model, alias, at_ms, workspace, content_digest)) WITHOUT ROWID""",
+    """INSERT INTO alias_move
+        SELECT alias.model, alias.alias, 0, (SELECT value FROM fact WHERE name = 'workspace'), model_version.content_digest
+        FROM alias JOIN model_version ON model_version.model = alias.model AND model_version.number = alias.number""",
+    "CREATE TABLE rollout_home (rollout TEXT PRIMARY KEY, workspace TEXT NOT NULL, epoch INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE person_known (actor TEXT PRIMARY KEY, name TEXT NOT NULL, workspace TEXT NOT NULL)",
+    "INSERT INTO person_known SELECT actor, name, (SELECT value FROM fact WHERE name = 'workspace') FROM person",
+    "DROP TABLE person",
+    "ALTER TABLE person_known RENAME TO person",
+    "CREATE INDEX person_name ON person (name)",
+    "CREATE TABLE person_erased (actor TEXT PRIMARY KEY) WITHOUT ROWID",
+    """CREATE TABLE merge_conflict (
+        digest TEXT PRIMARY KEY, found_ms INTEGER NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+)
+
 # A device's keys one after the other, so that a replaced device begins its counters anew and old receipts stay provable.
 DEVICE_KEYS: tuple[str, ...] = (
     """CREATE TABLE device_key (

@@ -21,6 +21,7 @@ from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.devices import DeviceTable
 from pumpdeck_fleet.store.drift_table import DriftTable, SketchTable
 from pumpdeck_fleet.store.labels import LabelTable, SourceTable
+from pumpdeck_fleet.store.life import LifeTable
 from pumpdeck_fleet.store.models import PackageTable, RegistryTable
 from pumpdeck_fleet.store.receipts import AlarmTable, ReceiptTable
 from pumpdeck_fleet.store.rollouts import OutboxTable, RolloutTable
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout import Rollout
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
+    from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.retraining import RetrainTable
+    from pumpdeck_fleet.store.sticks import StickTable
 
 
 class Store:
@@ -39,12 +43,13 @@ class Store:
         self._sql = sql
         self.clock = clock
         self.workspace = _workspace(sql)
+        self.lives = LifeTable(sql, self.workspace)
         self.labels = LabelTable(sql)
         self.sources = SourceTable(sql, clock)
-        self.registry = RegistryTable(sql)
+        self.registry = RegistryTable(sql, clock, self.workspace)
         self.packages = PackageTable(sql)
         self.audit = AuditTable(sql, clock, self.workspace)
-        self.persons = PersonTable(sql, new_hex)
+        self.persons = PersonTable(sql, new_hex, self.workspace)
         self.devices = DeviceTable(sql)
         self.receipts = ReceiptTable(sql, clock)
         self.alarms = AlarmTable(sql)
@@ -118,7 +123,7 @@ class Store:
         """Rollouts as they stand."""
         from pumpdeck_fleet.core.rollout import Rollout  # deferred: lists of pumps need no rollout
 
-        return RolloutTable(self._sql, self.clock, Rollout)
+        return RolloutTable(self._sql, self.clock, Rollout, self.workspace)
 
     @cached_property
     def outbox(self) -> OutboxTable[Command]:
@@ -126,6 +131,26 @@ class Store:
         from pumpdeck_fleet.core.rollout_events import Command  # deferred: lists of pumps need no rollout
 
         return OutboxTable(self._sql, self.clock, get_args(Command))
+
+    @cached_property
+    def sticks(self) -> StickTable:
+        """Which stick is where."""
+        from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
+
+        return StickTable(self._sql)
+
+    @cached_property
+    def retraining(self) -> RetrainTable:
+        """What devices ask for."""
+        from pumpdeck_fleet.store.retraining import RetrainTable  # deferred: lists of pumps need no request
+
+        return RetrainTable(self._sql)
+
+    def side(self) -> Side:
+        """This store as merging sees it; for `store/merge.py` and its like."""
+        from pumpdeck_fleet.store.merge_tables import Side  # deferred: only merging needs it
+
+        return Side(self._sql, self.workspace)
 
     def facts(self) -> dict[str, facts.PumpFacts]:
         """What is known of every pump the store has heard of, by pump."""

@@ -323,6 +323,29 @@ def test_a_courier_device_waits_for_its_courier_and_its_own_deadline() -> None:
     assert rollout.tasks["d000"].state is TaskState.UNKNOWN
 
 
+def test_a_courier_may_go_where_the_link_is_down_and_both_may_arrive() -> None:
+    rollout, commands = started(make_plan(1)).receive(ev.Tick(T0))
+    device = delivers(commands)[0].device
+    rollout, said = rollout.receive(ev.HandedOut(T0 + 1, device))
+    task = rollout.tasks[device]
+    assert (task.state, task.assign_ms) == (TaskState.SENDING, T0 + 1)
+    assert task.deadline_ms == T0 + 1 + rollout.plan.policy.deadline_ms(Link.COURIER)
+    assert [one.action for one in said if isinstance(one, ev.Announce)] == ["task.assign"]
+    again, said = rollout.receive(ev.HandedOut(T0 + 1, device))
+    assert again is rollout and said == ()
+    rollout, said = rollout.receive(ev.Staged(T0 + 2, device))
+    assert rollout.tasks[device].state is TaskState.STAGED
+    assert [one for one in said if isinstance(one, ev.Assign)] == [ev.Assign(task.id, device, is_first=False)]
+    assert not [one for one in said if isinstance(one, ev.Announce)]
+
+
+def test_nothing_leaves_with_a_courier_before_it_may_be_sent() -> None:
+    rollout = started(make_plan(2, site="gannet"))
+    rollout, _ = rollout.receive(ev.Tick(T0, closed={"gannet": "outside the window"}))
+    device = next(iter(rollout.tasks))
+    assert rollout.receive(ev.HandedOut(T0 + 1, device)) == (rollout, ())
+
+
 def test_a_refused_login_ends_the_task_but_a_broken_link_does_not() -> None:
     rollout, commands = started(make_plan(10)).receive(ev.Tick(T0))
     device = delivers(commands)[0].device

@@ -246,6 +246,15 @@ class RolloutWorld(RuleBasedStateMachine):
             self.feed(command.rollout, ev.Staged(self.now_ms, command.device))
 
     @precondition(lambda self: self.outbox)
+    @rule(place=places)
+    def a_courier_takes_it_too(self, place: int) -> None:
+        """The link is down, or only slow: the stick carries what SSH carries."""
+        command = self.waiting(place)
+        self.feed(command.rollout, ev.HandedOut(self.now_ms, command.device))
+        if self.rollouts[command.rollout].tasks[command.device].assign_ms:
+            self.assigned.setdefault((command.rollout, command.device), False)
+
+    @precondition(lambda self: self.outbox)
     @rule(place=places, retryable=st.booleans())
     def attempt_fails(self, place: int, retryable: bool) -> None:
         command = self.waiting(place)

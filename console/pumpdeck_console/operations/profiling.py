@@ -1,0 +1,134 @@
+"""Profile of a model version: measured on this computer, held against the rule of each device class that is to run it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+
+from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.models import find_version
+from pumpdeck_console.operations.profiles import PROFILE_ACTION, ClassAdvice, ProfileReport
+from pumpdeck_console.operations.quality_gates import load_spec
+from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.registry import GateVerdict, ModelVersion, QualityGate
+from pumpdeck_fleet.numeric.detectors import PumpBlock, decode_block
+from pumpdeck_packaging.device_settings import DeviceSettings, ModelSize, device_settings
+from pumpdeck_trainer.profile import BATCHES, ProfileFigures, ProfileRequest, settings_to_try, sweep
+
+MOST_THREADS = 2
+NEAR = 1.2
+
+
+@operation("models.profile", runs_in="worker")
+def profile_version(
+    workspace: Workspace, *, model: str, which: str = "", on_progress: Progress = no_progress
+) -> ProfileReport:
+    """Sweep threads x spinning x batch in fresh processes; the report is kept and named in the audit chain.
+
+    The figures change nothing that is shipped: packages take their settings from the rule.
+
+    Raises:
+        NotFoundError: no such version, or its files are not here.
+    """
+    version = find_version(workspace, model, which)
+    onnx = workspace.artifacts.get(version.onnx_digest)
+    cadence_s = workspace.fleet.pump_types[version.pump_type].cadence_s
+    figures = sweep(onnx, _requests(_block(workspace, version)), cadence_s, on_progress)
+    single = [one for one in figures if one.batch == 1]
+    fastest = min(single, key=lambda one: (one.p50_us, one.threads))
+    advised = {one.threads for one in class_advice(workspace, version.pump_type, len(onnx))}
+    threads = min(max(advised, default=1), MOST_THREADS)
+    ruled = next(one for one in single if (one.threads, one.spinning) == (threads, False))
+    report = ProfileReport(
+        model=model,
+        version=version.number,
+        onnx_digest=version.onnx_digest,
+        machine=f"{platform.machine()} {platform.system()}",
+        cadence_s=cadence_s,
+        figures=figures,
+        classes=class_advice(workspace, version.pump_type, len(onnx), ruled),
+        fastest_threads=fastest.threads,
+        fastest_spinning=fastest.spinning,
+        agrees=ruled.p50_us <= NEAR * min(one.p50_us for one in single),
+    )
+    digest = workspace.artifacts.put(canonical.encode(report))
+    digests = {"content": version.content_digest, "profile": digest}
+    with workspace.store.atomic() as store:
+        store.audit.append(workspace.actor, PROFILE_ACTION, f"{model} {version.number}", digests=digests)
+    return replace(report, profile_digest=digest)
+
+
+def _block(workspace: Workspace, version: ModelVersion) -> PumpBlock:
+    spec, pump = load_spec(workspace, version), version.pumps[0]
+    channels = tuple(one.name for one in spec.channels)
+    return decode_block(workspace.artifacts.get(pump.block_digest), channels, f"block of {pump.pump}")
+
+
+def _requests(block: PumpBlock) -> list[ProfileRequest]:
+    columns = (block.centre, block.width, block.votes.astype(float))
+    centre, scale, votes = (tuple(float(value) for value in column) for column in columns)
+    return [
+        ProfileRequest(threads, spinning, batch, centre, scale, votes, block.limit)
+        for threads, spinning in settings_to_try(MOST_THREADS)
+        for batch in BATCHES
+    ]
+
+
+def class_advice(
+    workspace: Workspace, pump_type: str, onnx_bytes: int, measured: ProfileFigures | None = None
+) -> tuple[ClassAdvice, ...]:
+    """The rule for every device class with a pump of this type, and whether the model fits it."""
+    most: dict[str, int] = {}
+    for device in workspace.fleet.devices:
+        pumps = workspace.fleet.pumps_by_device.get(device.id, ())
+        held = sum(pump.type == pump_type for pump in pumps)
+        if held:
+            most[device.device_class] = max(most.get(device.device_class, 0), held)
+    found = []
+    for name, count in sorted(most.items()):
+        rule = device_settings(workspace.fleet.device_classes[name], ModelSize(onnx_bytes, pumps=count))
+        verdict, reason = _fits(rule, workspace.fleet.device_classes[name].highest_opset, measured)
+        settings = rule.settings
+        found.append(
+            ClassAdvice(
+                device_class=name,
+                pumps=count,
+                threads=settings.threads,
+                spinning=settings.spinning,
+                latency_limit_us=settings.latency_limit_us,
+                memory_limit_mb=settings.memory_limit_mb,
+                memory_max_mb=rule.memory_max_mb,
+                cpu_quota_pct=rule.cpu_quota_pct,
+                verdict=verdict.value,
+                reason=reason,
+            )
+        )
+    return tuple(found)
+
+
+def _fits(rule: DeviceSettings, highest_opset: int, measured: ProfileFigures | None) -> tuple[GateVerdict, str]:
+    opset = ModelSize(0).opset
+    if opset > highest_opset:
+        return GateVerdict.REFUSE, f"needs opset {opset}, the class runs {highest_opset}"
+    words = f"needs {rule.needed_mb} MB with a trial beside it, may take {rule.memory_max_mb} MB"
+    if rule.needed_mb > rule.memory_max_mb:
+        return GateVerdict.REFUSE, words
+    if measured is None:
+        return GateVerdict.PASS, words
+    limit = rule.settings.latency_limit_us
+    words += f"; a row took {measured.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
+    return (GateVerdict.PASS if measured.p99_us <= limit / 2 else GateVerdict.WARN), words
+
+
+def profile_gate(workspace: Workspace, pump_type: str, onnx_bytes: int) -> QualityGate:
+    """Whether every device class with pumps of this type can run the model, by the rule."""
+    advice = class_advice(workspace, pump_type, onnx_bytes)
+    if not advice:
+        return QualityGate("profile", GateVerdict.WARN, "no device has a pump of this type")
+    refused = [one for one in advice if one.verdict == GateVerdict.REFUSE]
+    shown = refused or list(advice)
+    reason = "; ".join(f"{one.device_class}: {one.reason}" for one in shown)
+    verdict = GateVerdict.REFUSE if refused else GateVerdict.PASS
+    return QualityGate("profile", verdict, reason, float(onnx_bytes))

@@ -1,0 +1,93 @@
+"""Unpack the wheels of the compiled libraries into a folder of their own, named by the digest of their index.
+
+Standard library and core only: this runs on a device before it has any of them. Wheels are zip archives of plain files; they are
+not installed by pip, which a device need not have.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import DamagedError, DigestMismatchError, FormatError, RefusedError, TooLargeError
+from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_packaging.wheel_index import Wheel, WheelIndex
+
+UNPACKED_MAX_BYTES = 512 * 1024 * 1024
+_MAX_FILES = 20_000
+
+
+def unpack_libraries(fs: FileSystem, folder: Path, index: WheelIndex, read: Callable[[Wheel], bytes]) -> None:
+    """Unpack all wheels into `folder`, which is there whole or not at all; `read` hands out the bytes of one wheel.
+
+    Raises:
+        DigestMismatchError: a wheel is not what the index says. FormatError: it holds what no wheel may hold.
+        RefusedError: the disk has no room.
+    """
+    if fs.exists(folder):
+        return
+    beside = folder.with_name(folder.name + ".part")
+    fs.remove_tree(beside)
+    fs.mkdir(beside)
+    made = {beside}
+    for one in index.wheels:
+        data = read(one)
+        if len(data) != one.bytes or canonical.digest(data) != one.digest:
+            raise DigestMismatchError("is not the wheel its index names", one.file, expected=one.digest)
+        _check_room(fs, beside, one, data)
+        for name, content in _members(one, data):
+            path = beside.joinpath(*name.parts)
+            made |= _make(fs, beside, path.parent, made)
+            _write(fs, path, content)
+    for made_folder in sorted(made, reverse=True):
+        fs.fsync_dir(made_folder)
+    fs.rename(beside, folder)
+    fs.fsync_dir(folder.parent)
+
+
+def _check_room(fs: FileSystem, folder: Path, wheel: Wheel, data: bytes) -> None:
+    with _archive(wheel, data) as archive:
+        wanted = sum(entry.file_size for entry in archive.infolist())
+        if wanted > UNPACKED_MAX_BYTES or len(archive.infolist()) > _MAX_FILES:
+            raise TooLargeError("unpacks to too much", wheel.file, expected=f"at most {UNPACKED_MAX_BYTES} bytes", found=wanted)
+    free = fs.free_bytes(folder)
+    if free < wanted:
+        raise RefusedError("the disk has no room for this", wheel.file, expected=f"{wanted} bytes", found=f"{free} bytes")
+
+
+def _members(wheel: Wheel, data: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with _archive(wheel, data) as archive:
+        for entry in archive.infolist():
+            name = PurePosixPath(entry.filename)
+            parts = name.parts
+            if entry.is_dir() or (parts and parts[0].endswith(".data")):
+                continue  # programs and headers beside the library: nothing of the agent calls them
+            if name.is_absolute() or ".." in parts or "\\" in entry.filename or "\0" in entry.filename:
+                raise FormatError("holds a file outside its folder", wheel.file, found=repr(entry.filename[:80]))
+            yield name, archive.read(entry)
+
+
+def _archive(wheel: Wheel, data: bytes) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except zipfile.BadZipFile as error:
+        raise DamagedError("is not a wheel", wheel.file) from error
+
+
+def _make(fs: FileSystem, top: Path, folder: Path, made: set[Path]) -> set[Path]:
+    new = {one for one in (folder, *folder.parents) if one.is_relative_to(top)} - made
+    if new:
+        fs.mkdir(folder)
+    return new
+
+
+def _write(fs: FileSystem, path: Path, content: bytes) -> None:
+    handle = fs.open_write(path)
+    try:
+        handle.write(content)
+        handle.fsync()
+    finally:
+        handle.close()
