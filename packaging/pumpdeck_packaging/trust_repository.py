@@ -15,8 +15,8 @@ from tuf.api.metadata import TargetFile, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
-from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
-from pumpdeck_fleet.core.ids import check_digest, check_name
+from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, TrustError
+from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.ports import FileSystem, Signer
 from pumpdeck_fleet.core.receipts import NO_TERMS, Assignment, Terms
 from pumpdeck_packaging.bundle_layout import (
@@ -25,7 +25,6 @@ from pumpdeck_packaging.bundle_layout import (
     RELEASE,
     ROOT,
     TARGETS,
-    assignment_path,
     metadata_name,
     package_path,
 )
@@ -37,11 +36,12 @@ from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys, leaf_of
+from pumpdeck_packaging.site_targets import assignment_of_request, target_of_assignment, target_of_package
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
 from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change
-from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
-from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
+from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
+from pumpdeck_packaging.verify import TrustState, VerifiedSite, verify_site
 
 Lock = Callable[[Path], AbstractContextManager[None]]
 
@@ -217,7 +217,7 @@ class SiteTrust:
             for request in requests:
                 released_package(released, request.device, request.package_sha256)
             current = {one.device: self._files.assignment(one.device, deploy) for one in requests}
-            asked = [_assignment(one, current[one.device], version, draft.when.now_ms) for one in requests]
+            asked = [assignment_of_request(one, current[one.device], version, draft.when.now_ms) for one in requests]
             new = [one for one in asked if one != current[one.device]]
             if not new:
                 return tuple(asked)
@@ -227,7 +227,7 @@ class SiteTrust:
             targets = dict(deploy.targets)
             for assignment in new:
                 data = canonical.encode(assignment)
-                target = _assignment_target(assignment, data)
+                target = target_of_assignment(assignment, data)
                 self._files.write_assignment(target, data)
                 targets[target.path] = target
             draft.publish(targets, signer, version)
@@ -436,7 +436,7 @@ class SiteTrust:
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
     def _with_new(self, base: SiteBase, new: Sequence[PackageRelease], version: int) -> dict[str, TargetFile]:
-        entries = {**base.released, **{target.path: target for target in (_target(one, version) for one in new)}}
+        entries = {**base.released, **{target.path: target for target in (target_of_package(one, version) for one in new)}}
         return self._without_old(entries, base.site.trusted.delegated(DEPLOY))
 
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
@@ -457,43 +457,6 @@ class SiteTrust:
 
 def _new_packages(packages: Sequence[PackageRelease], released: Mapping[str, TargetFile]) -> list[PackageRelease]:
     return [one for one in packages if package_path(one.device, one.package.sha256) not in released]
-
-
-def _target(one: PackageRelease, version: int) -> TargetFile:
-    words = PackageWords(version, one.package.unpacked_bytes, dict(sorted(one.versions.items())))
-    path = package_path(check_name(one.device, "device"), one.package.sha256)
-    custom = {"custom": canonical.to_plain(words)}
-    return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
-
-
-def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
-    """What a request comes to: the current assignment when it says the same already, else a new one."""
-    if current is not None:
-        is_same = (current.package_sha256, current.task) == (request.package_sha256, request.task)
-        if is_same and request.seq in (0, current.seq):
-            return current
-        if 0 < request.seq <= current.seq:
-            which = f"assignment of {request.device}"
-            raise ReplayError("is not newer than the last one", which, expected=f"above {current.seq}", found=request.seq)
-    return Assignment(
-        format=ASSIGNMENT_FORMAT,
-        device=check_name(request.device, "device"),
-        package_sha256=check_digest(request.package_sha256, "package"),
-        seq=request.seq or max(version, current.seq + 1 if current else 0),
-        issued_at_ms=request.issued_at_ms or now_ms,
-        soft_until_ms=request.soft_until_ms,
-        task=request.task,
-        permit=request.terms.permit,
-        retry=request.terms.retry,
-        shadow_s=request.terms.shadow_s,
-        token=request.token,
-    )
-
-
-def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
-    path = assignment_path(assignment.device)
-    hashes = {"sha256": canonical.digest(data)}
-    return TargetFile(len(data), hashes, path, {"custom": {"seq": assignment.seq}})
 
 
 def _key_statuses(site: VerifiedSite) -> tuple[KeyStatus, ...]:

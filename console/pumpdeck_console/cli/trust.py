@@ -56,7 +56,10 @@ _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 _KEYS = "pumpdeck_console.cli.trust_keys"
 _COMMANDS = {
-    "downgrade": ("pumpdeck_console.cli.downgrade:downgrade", "Let one device go back to an older package, once."),
+    "downgrade": (
+        "pumpdeck_console.cli.downgrade:downgrade",
+        "Let one device go back to an older package, once: two people sign, on two computers.",
+    ),
     "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY sign for ROLE."),
     "remove": (f"{_KEYS}:remove", "Let KEY no longer sign for ROLE."),
     "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of KEY for ROLE."),
