@@ -106,7 +106,8 @@ def edited_keys(keys: SiteKeys, edits: Sequence[KeyEdit]) -> SiteKeys:
     try:
         check_site_keys(keys)
     except UsageError as error:
-        raise RefusedError(error.what, error.which, expected=error.expected, found=error.found) from error
+        hint = "put another key in its place in the same change"
+        raise RefusedError(error.what, error.which, expected=error.expected, found=error.found, hint=hint) from error
     return keys
 
 

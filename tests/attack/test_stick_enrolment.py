@@ -13,7 +13,9 @@ import pytest
 from pumpdeck_agent.agent import Agent
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.enrol_stick import EnrolPlace, StickEnrolment, enrol_from
+from pumpdeck_agent.main import main as agent_main
 from pumpdeck_agent.platform_port import Platform
+from pumpdeck_console.main import main as console_main
 from pumpdeck_console.operations.stick_enrolment import accept_answer, read_answers, write_forms
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, PumpdeckError, RefusedError, TrustError, UsageError
@@ -245,3 +247,23 @@ def test_a_device_nobody_wrote_a_form_for_is_refused(yard: CourierFleet) -> None
     with pytest.raises(TrustError):
         accept_answer(yard.workspace, folder=str(yard.folder / "enrol"), device=other, words="x", replace_identity=True)
     assert yard.workspace.store.devices.identity(other) == identity
+
+
+def test_both_command_lines_compare_words_and_refuse_others(yard: CourierFleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the right words at the device nothing is made there; without the right words here nobody is enrolled."""
+    stick, root, at = yard.folder / "enrol", yard.folder / NEW, str(yard.workspace.root)
+    agent = ["enrol", "--root", str(root), "--from", str(stick), "--host-keys", str(yard.folder)]
+    assert agent_main([*agent, "--root-words", paper(yard, yard.devices[1].site)]) == 3
+    assert agent_main(agent) == 2
+    assert not root.exists() and tree(stick / "answers") == {}
+    assert agent_main([*agent, "--root-words", paper(yard)]) == 0
+    done = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert console_main(["-w", at, "devices", "enrol-intake", str(stick), "--json"]) == 3
+    wrong = f"{first(yard)}={paper(yard)}"
+    assert console_main(["-w", at, "devices", "enrol-intake", str(stick), "--key-words", wrong, "--json"]) == 3
+    assert yard.workspace.store.devices.identity(first(yard)) is None
+    capsys.readouterr()
+    right = f"{first(yard)}={done['key_words']}"
+    assert console_main(["-w", at, "devices", "enrol-intake", str(stick), "--key-words", right, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["enrolled"] and row["key_id"] == done["key_id"]

@@ -37,7 +37,7 @@ _ANSWER_COLUMNS = (Column("device"), Column("key_id", write=show_digest), Column
 @json_option
 @click.pass_obj
 def enrol_stick(session: Session, devices: tuple[str, ...], folder: Path, as_json: bool) -> None:
-    """Write enrolment forms for DEVICES and the roots of their sites onto a stick.
+    """Write enrolment forms for DEVICES onto a stick.
 
     On the device: pumpdeck-agent enrol --from DIR. Give the root's words along on paper, never on the stick.
     """
@@ -55,8 +55,9 @@ def enrol_stick(session: Session, devices: tuple[str, ...], folder: Path, as_jso
 @json_option
 @click.pass_obj
 def enrol_intake(session: Session, folder: Path, told: tuple[str, ...], replace_identity: bool, as_json: bool) -> int:
-    """Enrol the devices that answered on the stick in FOLDER, once you have compared the words of their keys.
+    """Enrol the devices that answered on a stick.
 
+    You are shown the words of each key, to compare with those that the device showed.
     Ends with 3 when an answer was refused or not confirmed.
     """
     from pumpdeck_console.operations.stick_enrolment import accept_answer, read_answers  # deferred: TUF
@@ -96,9 +97,9 @@ def _asked(device: str, words: str) -> str:
 @json_option
 @click.pass_obj
 def retire(session: Session, device: str, reason: str, is_agreed: bool, as_json: bool) -> None:
-    """End DEVICE: its key is believed no more, it gets no task, its history stays.
+    """End DEVICE: its key is believed no more, its history stays.
 
-    A device in its place is enrolled as a new one, with a key of its own.
+    It gets no task any more. A device in its place is enrolled as a new one, with a key of its own.
     """
     from pumpdeck_console.operations.retiring import plan_retire  # deferred: the store
     from pumpdeck_console.operations.retiring import retire as end_device
@@ -119,7 +120,10 @@ def retire(session: Session, device: str, reason: str, is_agreed: bool, as_json:
 @json_option
 @click.pass_obj
 def history(session: Session, device: str, as_json: bool) -> None:
-    """Show the keys DEVICE had, the receipts each of them signed, and those that came in too late to be believed."""
+    """Show the keys DEVICE had and what each of them signed.
+
+    Receipts that came in after their key had ended stand apart.
+    """
     from pumpdeck_console.operations.retiring import device_history  # deferred: the store
 
     found = device_history(session.workspace(), device=device)

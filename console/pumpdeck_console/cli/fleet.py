@@ -110,27 +110,12 @@ _DEVICE_COMMANDS = {
         "pumpdeck_console.cli.device_agents:upgrade",
         "Bring the released agent to the devices with a pump that QUERY selects.",
     ),
-    "enrol-stick": (
-        "pumpdeck_console.cli.device_life:enrol_stick",
-        "Write enrolment forms for DEVICES and the roots of their sites onto a stick.",
-    ),
-    "enrol-intake": (
-        "pumpdeck_console.cli.device_life:enrol_intake",
-        "Enrol the devices that answered on the stick in FOLDER, once you have compared the words of their...",
-    ),
-    "retire": (
-        "pumpdeck_console.cli.device_life:retire",
-        "End DEVICE: its key is believed no more, it gets no task, its history stays.",
-    ),
-    "requests": (
-        "pumpdeck_console.cli.requests:requests",
-        "List the requests for new models that devices sent, for pumps that QUERY selects.",
-    ),
+    "enrol-stick": ("pumpdeck_console.cli.device_life:enrol_stick", "Write enrolment forms for DEVICES onto a stick."),
+    "enrol-intake": ("pumpdeck_console.cli.device_life:enrol_intake", "Enrol the devices that answered on a stick."),
+    "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
+    "requests": ("pumpdeck_console.cli.requests:requests", "List what devices ask for: new models for their pumps."),
     "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close every open request for PUMP without training."),
-    "history": (
-        "pumpdeck_console.cli.device_life:history",
-        "Show the keys DEVICE had, the receipts each of them signed, and those that came in too late to be...",
-    ),
+    "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
 }
 
 

@@ -47,15 +47,10 @@ _AGENT_COLUMNS = (
 )
 
 
+_SIGNING = "pumpdeck_console.cli.trust_keys"
 _FOUR_EYES = {
-    "sign": (
-        "pumpdeck_console.cli.trust_keys:sign",
-        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
-    ),
-    "publish": (
-        "pumpdeck_console.cli.trust_keys:publish_packages",
-        "Release the packages in FILES that enough people have signed: from now on they can be assigned.",
-    ),
+    "sign": (f"{_SIGNING}:sign", "Sign what stands in FILE with keys you hold."),
+    "publish": (f"{_SIGNING}:publish_packages", "Release the packages in FILES that enough people have signed."),
 }
 
 

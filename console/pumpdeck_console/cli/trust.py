@@ -60,29 +60,17 @@ _COMMANDS = {
         "pumpdeck_console.cli.downgrade:downgrade",
         "Let one device go back to an older package, once: two people sign, on two computers.",
     ),
-    "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY (PEM or OpenSSH line) sign for ROLE."),
-    "remove": (f"{_KEYS}:remove", "Let KEY (the beginning of its id) no longer sign for ROLE."),
-    "rotate": (f"{_KEYS}:rotate", "Put the key in PUBLIC_KEY in the place of KEY for ROLE."),
+    "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY sign for ROLE."),
+    "remove": (f"{_KEYS}:remove", "Let KEY no longer sign for ROLE."),
+    "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of KEY for ROLE."),
     "threshold": (f"{_KEYS}:threshold", "Ask for NUMBER signatures for ROLE: release 2 is four eyes."),
-    "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys, long before they run out."),
-    "revoke": (
-        f"{_KEYS}:revoke",
-        "Revoke KEYS of a lost laptop in every role at every site, and show what they signed and who is...",
-    ),
-    "sign": (
-        f"{_KEYS}:sign",
-        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
-    ),
+    "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys."),
+    "revoke": (f"{_KEYS}:revoke", "Revoke the KEYS of a lost laptop everywhere, and show what they signed."),
+    "sign": (f"{_KEYS}:sign", "Sign what stands in FILE with keys you hold."),
     "show": (f"{_KEYS}:show", "Show what FILE would change, who has signed and who has not."),
-    "publish": (
-        f"{_KEYS}:publish",
-        "Put a change into force once enough people signed; several FILES are copies that were signed apart.",
-    ),
-    "exposed": (
-        f"{_KEYS}:exposed",
-        "List devices that are not known to have taken the newest keys: a revoked key still counts there.",
-    ),
-    "name": (f"{_KEYS}:name", "Write down that HOLDER holds KEY of SITE; \"\" erases the name."),
+    "publish": (f"{_KEYS}:publish", "Put a change into force once enough people signed."),
+    "exposed": (f"{_KEYS}:exposed", "List devices that are not known to have taken the newest keys."),
+    "name": (f"{_KEYS}:name", "Write down who holds KEY of SITE."),
 }
 
 

@@ -61,7 +61,7 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="A folder with root key files that are at hand: they sign now."),
         click.option("--to", "path", type=_FILE, required=True, help="The file that collects the signatures."),
         click.option("--reason", default="", help="Why, for the audit chain and for those who sign."),
-        click.option("--site", "sites", multiple=True, help="Only this site; may be given again. Without it every site it fits."),
+        click.option("--site", "sites", multiple=True, help="Only this site; may be given again. Else every site it fits."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -74,7 +74,10 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @change_options
 @click.pass_obj
 def add(session: Session, /, role: str, public_key: Path, holder: str, **options: Any) -> None:
-    """Let the key in PUBLIC_KEY (PEM or OpenSSH line) sign for ROLE."""
+    """Let the key in PUBLIC_KEY sign for ROLE.
+
+    The file holds PEM or an OpenSSH line, as `trust new-key` writes it.
+    """
     from pumpdeck_console.operations.trust_changing import ChangeRequest, NewKey  # deferred: TUF
 
     key = NewKey(_public_text(public_key), holder)
@@ -87,7 +90,10 @@ def add(session: Session, /, role: str, public_key: Path, holder: str, **options
 @change_options
 @click.pass_obj
 def remove(session: Session, /, role: str, key: str, **options: Any) -> None:
-    """Let KEY (the beginning of its id) no longer sign for ROLE. For a key in strange hands use: trust revoke."""
+    """Let KEY no longer sign for ROLE.
+
+    KEY is the beginning of its id. For a key in strange hands use: trust revoke.
+    """
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
     _change(session, ChangeRequest(role=role, remove=(key,), sites=options["sites"], reason=options["reason"]), options)
@@ -101,7 +107,7 @@ def remove(session: Session, /, role: str, key: str, **options: Any) -> None:
 @change_options
 @click.pass_obj
 def rotate(session: Session, /, role: str, key: str, public_key: Path, holder: str, **options: Any) -> None:
-    """Put the key in PUBLIC_KEY in the place of KEY for ROLE."""
+    """Put a new key in the place of KEY for ROLE."""
     from pumpdeck_console.operations.trust_changing import ChangeRequest, NewKey  # deferred: TUF
 
     new = NewKey(_public_text(public_key), holder)
@@ -115,7 +121,10 @@ def rotate(session: Session, /, role: str, key: str, public_key: Path, holder: s
 @change_options
 @click.pass_obj
 def threshold(session: Session, /, role: str, number: int, **options: Any) -> None:
-    """Ask for NUMBER signatures for ROLE: release 2 is four eyes. Root never goes below 2."""
+    """Ask for NUMBER signatures for ROLE: release 2 is four eyes.
+
+    Root never goes below 2.
+    """
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
     _change(session, ChangeRequest(role=role, threshold=number, sites=options["sites"], reason=options["reason"]), options)
@@ -125,7 +134,7 @@ def threshold(session: Session, /, role: str, number: int, **options: Any) -> No
 @change_options
 @click.pass_obj
 def renew(session: Session, /, **options: Any) -> None:
-    """Sign root, targets and release anew with the same keys, long before they run out."""
+    """Sign root, targets and release anew with the same keys."""
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
     _change(session, ChangeRequest(sites=options["sites"], reason=options["reason"], is_renewal=True), options)
@@ -133,21 +142,28 @@ def renew(session: Session, /, **options: Any) -> None:
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("keys", nargs=-1, required=True)
+@click.option("--new", "new_keys", multiple=True, metavar="ROLE=PUBLIC_KEY", help="A key in its place; may be given again.")
+@click.option("--holder", default="", help="Who holds the new keys.")
 @change_options
 @click.pass_obj
-def revoke(session: Session, /, keys: tuple[str, ...], **options: Any) -> None:
-    """Revoke KEYS of a lost laptop in every role at every site, and show what they signed and who is exposed.
+def revoke(session: Session, /, keys: tuple[str, ...], new_keys: tuple[str, ...], holder: str, **options: Any) -> None:
+    """Revoke the KEYS of a lost laptop everywhere, and show what they signed.
 
-    Packages they released that no device was told of are left out. Devices refuse the keys from their next contact on.
+    In every role at every site; --new puts other keys in their place where a role would be left without. Packages they
+    released that no device was told of are left out. Devices refuse the
+    keys from their next contact on.
     """
-    from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
+    from pumpdeck_console.operations.trust_changing import ChangeRequest, NewKey  # deferred: TUF
     from pumpdeck_console.operations.trust_view import signed_by
 
     workspace, sites = session.workspace(), options["sites"]
     things = [one for key in keys for one in signed_by(workspace, key=key, sites=sites)]
     rows = [dataclasses.asdict(one) for one in things]
     reason = options["reason"] or "lost key"
-    _change(session, ChangeRequest(remove=keys, sites=sites, reason=reason, is_lost=True), options, {"signed": rows})
+    pairs = [text.partition("=")[::2] for text in new_keys]
+    new = tuple(NewKey(_public_text(Path(path)), holder, role) for role, path in pairs)
+    request = ChangeRequest(add=new, remove=keys, sites=sites, reason=reason, is_lost=True)
+    _change(session, request, options, {"signed": rows})
     if not options["as_json"]:
         write_rows(rows, _SIGNED_COLUMNS, as_json=False, empty="Nothing that stands was signed by it.")
         say("Until a device has taken the change it still believes the lost key: pumpdeck trust exposed")
@@ -160,9 +176,10 @@ def revoke(session: Session, /, keys: tuple[str, ...], **options: Any) -> None:
 @json_option
 @click.pass_obj
 def sign(session: Session, file: Path, is_agreed: bool, as_json: bool) -> None:
-    """Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.
+    """Sign what stands in FILE with keys you hold.
 
-    Works without a workspace. Compare the words with the others who sign, and the root's with your sheet of paper.
+    Give them with --key-file root-1=PATH; else those of this computer are taken. Works without a workspace. Compare
+    the words with the others who sign, and the root's with your sheet of paper.
     """
     from pumpdeck_console.operations import trust_changing as changing  # deferred: TUF
     from pumpdeck_packaging.trust_proposal import sign_proposal
@@ -186,7 +203,7 @@ def sign(session: Session, file: Path, is_agreed: bool, as_json: bool) -> None:
 @click.argument("file", type=_FILE)
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """Show what FILE would change, who has signed and who has not. Works without a workspace."""
+    """Show what FILE would change, who has signed and who has not."""
     from pumpdeck_console.operations.trust_changing import read_proposal, view_proposal  # deferred: TUF
 
     view = view_proposal(read_proposal(file))
@@ -202,7 +219,10 @@ def show(file: Path, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def publish(session: Session, files: tuple[Path, ...], is_agreed: bool, as_json: bool) -> None:
-    """Put a change into force once enough people signed; several FILES are copies that were signed apart."""
+    """Put a change into force once enough people signed.
+
+    Several FILES are copies of one proposal that were signed apart.
+    """
     from pumpdeck_console.operations import trust_changing as changing  # deferred: TUF
 
     workspace = session.workspace()
@@ -220,7 +240,7 @@ def publish(session: Session, files: tuple[Path, ...], is_agreed: bool, as_json:
 @json_option
 @click.pass_obj
 def publish_packages(session: Session, files: tuple[Path, ...], is_agreed: bool, as_json: bool) -> None:
-    """Release the packages in FILES that enough people have signed: from now on they can be assigned."""
+    """Release the packages in FILES that enough people have signed."""
     from pumpdeck_console.operations.releasing import publish_release  # deferred: TUF
     from pumpdeck_console.operations.trust_changing import read_proposal, view_proposal
 
@@ -237,7 +257,10 @@ def publish_packages(session: Session, files: tuple[Path, ...], is_agreed: bool,
 @json_option
 @click.pass_obj
 def exposed(session: Session, sites: tuple[str, ...], as_json: bool) -> None:
-    """List devices that are not known to have taken the newest keys: a revoked key still counts there."""
+    """List devices that are not known to have taken the newest keys.
+
+    A key that was revoked since still counts there.
+    """
     from pumpdeck_console.operations.trust_contact import exposed as find  # deferred: TUF
 
     rows = [
@@ -261,7 +284,10 @@ def exposed(session: Session, sites: tuple[str, ...], as_json: bool) -> None:
 @click.argument("holder")
 @click.pass_obj
 def name(session: Session, site: str, key: str, holder: str) -> None:
-    """Write down that HOLDER holds KEY of SITE; "" erases the name. It stays in this workspace and grants nothing."""
+    """Write down who holds KEY of SITE.
+
+    "" erases the name. It stays in this workspace and grants nothing.
+    """
     from pumpdeck_console.operations.trust_changing import name_holder  # deferred: TUF
 
     key_id = name_holder(session.workspace(), site=site, key=key, holder=holder)

@@ -52,10 +52,11 @@ from pumpdeck_packaging.trust_rules import keys_of_role
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A public key (PEM or OpenSSH line) that shall come in, and who holds it."""
+    """A public key (PEM or OpenSSH line) that shall come in, and who holds it. An empty `role` is that of the request."""
 
     text: str
     holder: str
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,10 @@ def _sites(workspace: Workspace, request: ChangeRequest) -> list[str]:
 
 def _edits(keys: SiteKeys, request: ChangeRequest) -> list[KeyEdit]:
     """The edits this request means at one site; a key that is not there is passed over when no site was named."""
-    new = tuple(_public(one.text) for one in request.add)
+    new: dict[str, tuple[PublicKey, ...]] = {}
+    for one in request.add:
+        role = one.role or request.role
+        new[role] = (*new.get(role, ()), _public(one.text))
     remove: dict[str, list[str]] = {}
     for text in request.remove:
         try:
@@ -277,15 +281,12 @@ def _edits(keys: SiteKeys, request: ChangeRequest) -> list[KeyEdit]:
                 remove.setdefault(role, []).append(key_id)
     if request.add and request.remove and not remove:
         return []
-    if request.role and (new or request.threshold):
-        remove.setdefault(request.role, [])
-    edits = []
-    for role in KEY_ROLES:
-        if role in remove:
-            is_named = role == request.role
-            threshold = request.threshold if is_named else None
-            edits.append(KeyEdit(role, new if is_named else (), tuple(remove[role]), threshold))
-    return edits
+    roles = {*remove, *new, *([request.role] if request.threshold else [])}
+    return [
+        KeyEdit(role, new.get(role, ()), tuple(remove.get(role, ())), request.threshold if role == request.role else None)
+        for role in KEY_ROLES
+        if role in roles
+    ]
 
 
 def _public(text: str) -> PublicKey:

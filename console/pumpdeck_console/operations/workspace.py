@@ -94,6 +94,7 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("store", _store),
         ("trust", _trust),
         ("keys", _keys),
+        ("key changes", _key_changes),
         ("couriers", _couriers),
         ("recipients", _recipients),
         ("disk", _disk),
@@ -200,15 +201,15 @@ def _conflicts(workspace: Workspace) -> Finding:
 
 
 def _keys(workspace: Workspace) -> Finding:
-    from pumpdeck_console.operations.trust import KEY_NAMES, key_report  # deferred: cryptography
+    from pumpdeck_console.operations.doctor_keys import keys_finding  # deferred: cryptography
 
-    found = {name: key_report(workspace, name).source for name in KEY_NAMES}
-    words = ", ".join(f"{name}: {source or 'nowhere'}" for name, source in found.items())
-    if not all(found.values()):
-        return Finding("keys", "warn", words, "pumpdeck trust init makes them; trust status says where was looked")
-    if "plain file" in found.values():
-        return Finding("keys", "warn", words, "a plain file has no passphrase: who copies it can sign")
-    return Finding("keys", "ok", words)
+    return keys_finding(workspace)
+
+
+def _key_changes(workspace: Workspace) -> Finding:
+    from pumpdeck_console.operations.doctor_keys import exposed_finding  # deferred: TUF
+
+    return exposed_finding(workspace)
 
 
 def _recipients(workspace: Workspace) -> Finding:

@@ -124,8 +124,8 @@ class DeviceTable:
         """Devices whose last key has ended, by name: retired ones, since a replaced one has another key."""
         found = {}
         sql = (
-            "SELECT device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended FROM device_key WHERE device IN"
-            " (SELECT device FROM device WHERE public_pem IS NULL) ORDER BY ended_ms"
+            "SELECT device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended FROM device_key WHERE device NOT IN"
+            " (SELECT device FROM device_key WHERE ended_ms IS NULL) ORDER BY ended_ms"
         )
         for row in self._sql.rows(sql):
             found[str(row[0])] = DeviceKeyRow(*row)

@@ -126,6 +126,26 @@ def test_a_lost_laptop_is_revoked_everywhere_and_what_it_signed_is_listed(founde
     assert holders["keys"][lost["key_id"]]["ended"] == "lost key"
 
 
+def test_a_lost_computer_that_held_every_working_key_is_replaced_in_one_change(founded, tmp_path, run):
+    """What `trust init` made on one computer is gone with it: targets, release and deploy, at both sites."""
+    lost = [found_keys(run, founded, role)[0]["key_id"] for role in ("targets", "release", "deploy")]
+    file, words = tmp_path / "change.json", []
+    folder = str(tmp_path / "keys" / "root")
+    code, _, err = run("trust", "revoke", *lost, "--root-keys", folder, "--to", str(file), "--yes", at=founded)
+    assert code == 2 and not file.exists(), err
+    for role in ("targets", "release", "deploy"):
+        made = run("trust", "new-key", role, "--store", "file", "--insecure-storage", "--json", at=founded)
+        words += ["--new", f"{role}={json.loads(made[1])['public_file']}"]
+    revoke = ["trust", "revoke", *lost, *words, "--holder", "laptop 2", "--root-keys", folder, "--to", str(file), "--yes"]
+    code, _, err = run(*revoke, at=founded)
+    assert code == 0, err
+    code, out, err = run("trust", "publish", str(file), "--yes", "--json", at=founded)
+    assert (code, json.loads(out or "{}").get("published")) == (0, {"gannet": 2, "wadi-rahl": 2}), err
+    for role in ("targets", "release", "deploy"):
+        for site in ("gannet", "wadi-rahl"):
+            assert [row["holder"] for row in found_keys(run, founded, role, site)] == ["laptop 2"]
+
+
 @pytest.mark.parametrize("role", ["root", "targets", "release", "deploy"])
 def test_a_key_of_each_role_is_rotated(founded, tmp_path, run, role):
     old = found_keys(run, founded, role)[0]

@@ -10,6 +10,7 @@ import pytest
 
 from pumpdeck_console.credentials import Source, read_key_file
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
+from pumpdeck_console.operations.delivering import collect
 from pumpdeck_console.operations.releasing import propose_release, publish_release
 from pumpdeck_console.operations.trust_changing import (
     ChangeRequest,
@@ -23,8 +24,10 @@ from pumpdeck_console.operations.trust_changing import (
 from pumpdeck_console.operations.trust_contact import exposed, news_of, tell_device
 from pumpdeck_console.operations.trust_making import NewKeyRequest, make_key
 from pumpdeck_console.operations.trust_view import list_keys, signed_by
+from pumpdeck_console.operations.workspace import doctor
 from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_packaging.signing import Ed25519Signer, generate_key
 from pumpdeck_packaging.trust_proposal import Proposal, sign_proposal
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
@@ -169,3 +172,43 @@ def test_a_root_without_a_spare_key_is_warned_of(yard: CourierFleet) -> None:
     assert len(rows) == 2 and "no spare key" in rows[0].warning
     with pytest.raises(RefusedError):
         make_change(yard.workspace, ChangeRequest(role="root", remove=(rows[0].key_id,), sites=(site,)))
+
+
+def findings(yard: CourierFleet) -> dict[str, tuple[str, str]]:
+    return {one.what: (one.verdict, one.found) for one in doctor(yard.workspace)}
+
+
+def test_doctor_says_which_key_is_where_and_whether_it_still_counts(yard: CourierFleet) -> None:
+    deploy = next(row.key_id for row in list_keys(yard.workspace) if row.role == "deploy")
+    verdict, words = findings(yard)["keys"]
+    assert verdict == "warn" and f"deploy: plain file ({deploy[:12]})" in words
+    assert findings(yard)["key changes"] == ("ok", "every enrolled device has the newest keys")
+    other = generate_key()
+    site = yard.devices[0].site
+    release = next(row.key_id for row in list_keys(yard.workspace, sites=(site,)) if row.role == "release")
+    request = ChangeRequest(
+        role="release", add=(NewKey(other.openssh_public, "trainer 2"),), remove=(release,), sites=(site,), reason="moved"
+    )
+    put_into_force(yard, request, other)
+    verdict, words = findings(yard)["keys"]
+    assert verdict == "warn" and f"the release key here is no release key of {site}" in words
+    verdict, words = findings(yard)["key changes"]
+    assert verdict == "warn" and words.startswith("1 devices are not known to have the newest keys")
+
+
+def test_a_collect_tells_devices_of_newer_keys_and_says_who_did_not_take_them(yard: CourierFleet) -> None:
+    """Nothing waits on the devices and no rollout runs; the collect brings the revocation all the same."""
+    old = new_laptop(yard)
+    put_into_force(yard, ChangeRequest(remove=(old,), is_lost=True))
+    fleet = yard.workspace.fleet
+    sites = tuple(dataclasses.replace(site, link=Link.SSH) for site in fleet.sites)
+    yard.workspace.__dict__["fleet"] = dataclasses.replace(fleet, sites=sites)
+    first, second = names(yard)
+    root = yard.agent(second).layout.trust_root
+    root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    yard.workspace.__dict__["connect"] = lambda device: LoopChannel(yard.agent(device.id))
+    summary = collect(yard.workspace)
+    problems = {report.device: report.problems for report in summary.devices}
+    assert problems[first] == () and "did not take the newer keys" in problems[second][0]
+    assert [one.device for one in exposed(yard.workspace)] == [second]
+    assert yard.agent(first).hello("test", "ws").fields["root_version"] == 3
