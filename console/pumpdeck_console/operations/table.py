@@ -87,6 +87,7 @@ READERS = {
     "view.rollouts": Entry(f"{_OPERATIONS}.rollout_view:rollouts_view", "reader"),
     "view.rollout": Entry(f"{_OPERATIONS}.rollout_view:rollout_detail", "reader"),
     "view.audit": Entry(f"{_OPERATIONS}.rollout_view:audit_view", "reader"),
+    "view.bundles": Entry(f"{_OPERATIONS}.bundle_view:bundles_view", "reader"),
     "view.plan": Entry(f"{_OPERATIONS}.plans:plan", "reader"),
     "view.link": Entry(f"{_OPERATIONS}.rollout_view:link_view", "reader"),
 }
