@@ -9,7 +9,6 @@ from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState
-from pumpdeck_fleet.services.courier import awaited_returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,8 @@ class BundlesView:
 @operation("view.bundles", runs_in="reader")
 def bundles_view(workspace: Workspace) -> BundlesView:
     """The newest state of it all."""
+    from pumpdeck_fleet.services.courier import awaited_returns  # deferred: SQLite; screens import the types above
+
     store = workspace.store
     live = {task for task, _ in store.rollouts.live_tasks().values()}
     sticks = []
