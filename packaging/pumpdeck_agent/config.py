@@ -152,6 +152,10 @@ class Layout:
         return self.root / "veto.json"
 
     @cached_property
+    def trips(self) -> Path:
+        return self.root / "trips.json"
+
+    @cached_property
     def alarms(self) -> Path:
         return self.root / "alarms.json"
 

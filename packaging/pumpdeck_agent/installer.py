@@ -111,8 +111,7 @@ class Installer:
             TrustError: the assignment is not to be believed, or its downgrade word was used before; nothing changed.
             NotFoundError: the package was not pushed yet; nothing changed.
         """
-        before = self._accepted.load()
-        verified = self._verified(files, before)
+        before, verified = self._verified(files)
         assignment = verified.assignment
         digest = assignment.package_sha256
         state = self.ready(digest if assignment.retry else "")
@@ -129,18 +128,19 @@ class Installer:
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         if verified.repeated and self._is_staged(state, assignment):
             # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.
-            self._accepted.save(verified)
+            self._accepted.save_news(before, verified)
             return self._proceed(state)
         state = self._accept(state, verified, used)
         if refusal:
             return self._end(state, assignment, Outcome.REFUSED, refusal)
         return self._carry_out(state, verified)
 
-    def _verified(self, files: Mapping[str, bytes], before: TrustState) -> VerifiedAssignment:
+    def _verified(self, files: Mapping[str, bytes]) -> tuple[TrustState, VerifiedAssignment]:
         platform = self._parts.platform
         now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
         try:
-            return verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
+            before = self._accepted.load()
+            return before, verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
         except PumpdeckError:
             # Whoever asks, and whatever for: a device that was cut is put right first.
             self.ready()
@@ -275,7 +275,6 @@ class Installer:
         words = f"gave up after {state.attempt.moves} state records without an end; what ran goes on, a new assignment is needed"
         receipt = self._parts.receipts.write(state, task, Outcome.FAILED_INCONSISTENT, words)
         state = self._settle(self._save(moves.give_up(state, receipt)))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         return Installation(state, receipt)
 
@@ -293,7 +292,6 @@ class Installer:
         receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, evidence)
         state = moves.commit(state, receipt) if report.passed else moves.roll_back(state, receipt)
         state = self._settle(self._save(state))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         if report.passed:
             self.incoming.clear()
@@ -356,6 +354,8 @@ class Installer:
     def _tidy(self, state: DeviceState, wanted: str = "") -> None:
         """Remove what an install that came to its end, or a cut, left lying: also half-unpacked folders and pushed bytes."""
         self._collect_garbage(state)
+        if state.phase is not Phase.SHADOW:
+            forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
         self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed} - {wanted})
 

@@ -48,10 +48,14 @@ Lock = Callable[[Path], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """`keep_packages` is how many released packages of a device stay listed beside the assigned one."""
+    """`keep_packages` is how many released packages of a device stay listed beside the assigned one.
+
+    The next metadata version is above `least_version` too: a restored workspace cannot know what was signed after its backup.
+    """
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_packages: int = 2
+    least_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +359,10 @@ class SiteTrust:
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
 
+    def release_threshold(self) -> int:
+        """How many people must sign a release of this site."""
+        return self._verified().trusted.targets.get_delegated_role(RELEASE).threshold
+
     def deploy_keys(self) -> dict[str, str]:
         """Key id -> PEM of the deploy role: who may sign for this site in the field."""
         targets = self._verified().trusted.targets
@@ -400,7 +408,7 @@ class SiteTrust:
         verify_site(state, {**roots, **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
 
     def _highest(self, site: VerifiedSite) -> int:
-        return max(site.forms[role].version for role in FIELD_ROLES)
+        return max(self._settings.least_version, *(site.forms[role].version for role in FIELD_ROLES))
 
     def _check_signers(self, site: VerifiedSite, role: str, signers: Sequence[Signer]) -> None:
         wanted = site.trusted.targets.get_delegated_role(role)

@@ -31,6 +31,7 @@ PACKAGING_PARTS = {
     "bundle_tar",
     "bundle_tar_writer",
     "downgrade",
+    "enrolment",
     "manifest",
     "metadata_form",
     "package_reader",

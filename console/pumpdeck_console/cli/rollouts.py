@@ -20,6 +20,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.params import models_option, terms_options
 from pumpdeck_console.cli.session import Session
+from pumpdeck_fleet.core.merging import version_name
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.rollouts import PlanReport, RolloutReport
@@ -168,16 +169,29 @@ def abort(session: Session, rollout_id: str, reason: str, as_json: bool) -> None
     _write_report(operations.abort(session.workspace(), rollout_id=rollout_id, reason=reason), as_json)
 
 
+@rollout.command("adopt")
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, help="Why it is taken over; stands in the audit chain.")
+@json_option
+@click.pass_obj
+def adopt(session: Session, rollout_id: str, reason: str, as_json: bool) -> None:
+    """Drive a rollout here that another workspace drove, as when its laptop is lost."""
+    from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
+
+    _write_report(operations.adopt(session.workspace(), rollout_id=rollout_id, reason=reason), as_json)
+
+
 @click.command(cls=WorkspaceCommand)
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--plan-digest", default="", help="Approve only when the plan has this digest.")
+@click.option("--unheard", is_flag=True, help="After a restore: although devices have said nothing since.")
 @json_option
 @click.pass_obj
-def approve(session: Session, rollout_id: str, plan_digest: str, as_json: bool) -> None:
+def approve(session: Session, rollout_id: str, plan_digest: str, unheard: bool, as_json: bool) -> None:
     """Approve the plan of a ROLLOUT; with enough approvals it runs."""
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
 
-    report = operations.approve(session.workspace(), rollout_id=rollout_id, plan_digest=plan_digest)
+    report = operations.approve(session.workspace(), rollout_id=rollout_id, plan_digest=plan_digest, unheard=unheard)
     _write_report(report, as_json)
     if report.state == "RUNNING":
         say("Approved and running. Carry it out with: pumpdeck tick --until-idle")
@@ -241,7 +255,7 @@ def _plan_rows(report: PlanReport) -> list[dict[str, Any]]:
 
 def _plan_words(report: PlanReport) -> str:
     plan = report.plan
-    versions = ", ".join(f"{version.model} v{version.number}" for version in plan.versions)
+    versions = ", ".join(f"{version.model} v{version_name(version.number)}" for version in plan.versions)
     words = (
         f"{versions} on {len(plan.tasks)} devices in {len(plan.wave_sizes)} waves, {report.bytes_total / 1000:.0f} kB"
     )
@@ -258,7 +272,7 @@ def _rollout(one: Rollout) -> dict[str, Any]:
         "rollout": one.id,
         "state": one.state.value,
         "kind": one.plan.kind.value,
-        "versions": ", ".join(f"{version.model} v{version.number}" for version in one.plan.versions),
+        "versions": ", ".join(f"{version.model} v{version_name(version.number)}" for version in one.plan.versions),
         "devices": len(one.tasks),
         "committed": sum(count.committed for count in counts),
         "bad": sum(count.bad for count in counts),

@@ -50,7 +50,7 @@ def enrol(workspace: Workspace, *, device: str, host_key: str = "", replace_iden
             hint="give it with --host-key, or write it into fleet.toml",
         )
     public_pem = found.device_key or _ask_key(workspace, replace(found, host_key=pinned))
-    return _keep(workspace, found.id, public_pem, pinned, replace_identity)
+    return keep_identity(workspace, found.id, public_pem, pinned, replace_identity)
 
 
 @operation("devices.enrol_all", runs_in="worker")
@@ -81,7 +81,15 @@ def _ask_key(workspace: Workspace, device: Device) -> str:
     return str(header.get("public_key", ""))
 
 
-def _keep(workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool) -> EnrolledRow:
+def keep_identity(
+    workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool = False
+) -> EnrolledRow:
+    """Record who a device is, audited: the one place where a device becomes one whose word counts, however it was met.
+
+    Raises:
+        ConflictError: it is enrolled with other keys and `may_replace` is off.
+        TrustError: this key was retired or replaced before. FormatError: it is no key.
+    """
     key_id = key_id_of(public_pem, f"device key of {device}")
     with workspace.store.atomic() as store:
         old = store.devices.identity(device)

@@ -42,6 +42,10 @@ DRILLS: Mapping[str, Drill] = {
     "D12": Drill(
         "updates in a row while scoring", ("not_committed", "rows_lost", "rows_refused", "descriptors_leaked", "files_leaked")
     ),
+    "D13": Drill(
+        "the agent changed: SIGKILL at its steps and on probation, broken agents",
+        ("bricked", "wrong_agent", "cannot_retry", "broken_kept"),
+    ),
 }
 
 

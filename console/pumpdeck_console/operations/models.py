@@ -8,6 +8,7 @@ from pumpdeck_console.operations import overriding
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.merging import parse_version_name
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 
 CARD_MAX_BYTES = 1024 * 1024
@@ -89,8 +90,9 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
     registry = workspace.store.registry
     if model not in registry.models():
         raise NotFoundError("no such model", model, hint="list them with: pumpdeck models")
-    if which.isdecimal():
-        return registry.version(model, int(which))
+    number = parse_version_name(which)
+    if number is not None:
+        return registry.version(model, number)
     if which and which not in set(Alias):
         raise UsageError("is neither a number nor an alias", which, expected=", ".join(Alias))
     for alias in (Alias(which),) if which else (Alias.CANDIDATE, Alias.CHAMPION):

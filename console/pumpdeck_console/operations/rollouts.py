@@ -88,11 +88,13 @@ def approve(
     rollout_id: str,
     plan_digest: str = "",
     deliver: str = "",
+    unheard: bool = False,
     on_progress: Progress = no_progress,
 ) -> RolloutReport:
     """Say yes to exactly this plan; with enough approvals the rollout runs.
 
-    With `deliver` (`yes`) it is also carried out to its end, unless another process is delivering already.
+    `unheard`: start in a restored workspace although devices have said nothing since. With `deliver` (`yes`) it is also carried
+    out to its end, unless another process is delivering already.
 
     Raises:
         RefusedError: another plan, or this person has approved before. ConflictError: a device is in another rollout.
@@ -103,8 +105,8 @@ def approve(
         digest = plan_digest or found.plan_digest
         rollout = deploy.approve(store, found.id, digest, actor=workspace.actor, now_ms=now_ms)
         if rollout.state is RolloutState.APPROVED:
-            seqs = _trust_seqs(workspace, rollout)
-            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs)
+            seqs = trust_seqs(workspace, rollout)
+            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs, unheard=unheard)
     if deliver == "yes" and rollout.state is RolloutState.RUNNING:
         from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
 
@@ -134,6 +136,16 @@ def resume(workspace: Workspace, *, rollout_id: str, reason: str, override: bool
 def abort(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutReport:
     """End it: what was not handed over is cancelled."""
     return _person_says(workspace, rollout_id, reason, deploy.abort)
+
+
+@operation("rollout.adopt", runs_in="worker")
+def adopt(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutReport:
+    """Drive a rollout here that another workspace drove. That one learns of it at its next sync.
+
+    Raises:
+        NotFoundError: no such rollout.
+    """
+    return _person_says(workspace, rollout_id, reason, deploy.adopt)
 
 
 @operation("rollout.list", runs_in="reader")
@@ -215,7 +227,7 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> dep
     return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout)
 
 
-def _trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
+def trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
     """By device, the highest number its site's repository has used: devices are enrolled to accept nothing below it."""
     by_site = {site: workspace.trust(site).next_seq() - 1 for site in {task.site for task in rollout.plan.tasks}}
     return {task.device: by_site[task.site] for task in rollout.plan.tasks}

@@ -12,6 +12,7 @@ from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.merging import parse_version_name
 
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
@@ -39,12 +40,13 @@ def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
         if entry.action != TRAIN_ACTION:
             continue
         model, _, number = entry.subject.rpartition(" ")
+        known = workspace.store.registry.by_digest(entry.digests.get("content", ""))
         digests = entry.digests
         found.append(
             RunRow(
                 run=digests.get("run", ""),
                 model=model,
-                version=int(number) if number.isdecimal() else 0,
+                version=known.number if known else parse_version_name(number) or 0,
                 at_ms=entry.at_ms,
                 actor=entry.actor,
                 snapshot_digest=digests.get("snapshot", ""),

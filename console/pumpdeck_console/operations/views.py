@@ -19,7 +19,7 @@ from pumpdeck_fleet.core.health import Health
 
 Floats = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.uint8]
 
 NEVER = -1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
 from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
@@ -97,10 +98,12 @@ def start(
     now_ms: int,
     supersede: bool = False,
     trust_seqs: Mapping[str, int] | None = None,
+    unheard: bool = False,
 ) -> Rollout:
     """Let an approved rollout run. With `supersede`, tasks of other rollouts that were not handed over give way.
 
     `trust_seqs` is the highest number by device that its site's trust repository has used: no task gets one at or below it.
+    In a restored workspace every device must have been heard of since, unless `unheard` says that a person takes that on.
 
     Raises:
         ConflictError: a device has a live task in another rollout.
@@ -108,6 +111,8 @@ def start(
     """
     with store.atomic():
         rollout = store.rollouts.load(rollout_id)
+        if not unheard:
+            _check_heard(store, rollout.tasks)
         live = {
             device: other
             for device, (_, other) in store.rollouts.live_tasks().items()
@@ -264,6 +269,28 @@ def _last_seqs(store: Store, devices: Mapping[str, object]) -> dict[str, int]:
         receipts = store.receipts.of(device)
         seqs[device] = max([seqs[device], *(row.receipt.seq for row in receipts)])
     return seqs
+
+
+def unheard_devices(store: Store, devices: Iterable[str]) -> list[str]:
+    """Devices that have said nothing since this workspace was restored: they may run what it has forgotten."""
+    restored = store.lives.restored
+    if restored is None:
+        return []
+    asked = {device for device, row in store.devices.statuses().items() if row.at_ms > restored.at_ms}
+    spoke = {row.receipt.device for row in store.receipts.all(restored.at_ms)}
+    return sorted(set(devices) - asked - spoke)
+
+
+def _check_heard(store: Store, devices: Iterable[str]) -> None:
+    silent, restored = unheard_devices(store, devices), store.lives.restored
+    if silent and restored is not None:
+        raise RefusedError(
+            f"{len(silent)} devices have said nothing since this workspace was restored from a backup; they may have been told"
+            " more than it knows",
+            ", ".join(silent[:3]),
+            expected=f"word from each after {format_ms(restored.at_ms)}",
+            hint="collect from them, take in their sticks, or sync with a workspace that has heard of them",
+        )
 
 
 def _observations(store: Store, fleet: Fleet, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:

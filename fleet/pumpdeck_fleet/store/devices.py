@@ -37,7 +37,7 @@ class DeviceKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTrustRow:
-    """The newest metadata a device is known to have taken: timestamp version, root version, when, and how that is known."""
+    """The newest metadata a device is known to have taken: targets version, root version, when, and how that is known."""
 
     device: str
     site: str
@@ -110,9 +110,15 @@ class DeviceTable:
         """Every key this device ever had, the oldest first."""
         sql = (
             "SELECT device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended FROM device_key WHERE device = ?"
-            " ORDER BY enrolled_ms, key_id"
+            " ORDER BY enrolled_ms, ended_ms IS NULL, key_id"
         )
         return [DeviceKeyRow(*row) for row in self._sql.rows(sql, (device,))]
+
+    def all_keys(self) -> list[DeviceKeyRow]:
+        """Every key of every device."""
+        columns = "device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended"
+        sql = f"SELECT {columns} FROM device_key ORDER BY device, enrolled_ms, key_id"
+        return [DeviceKeyRow(*row) for row in self._sql.rows(sql)]
 
     def retired(self) -> dict[str, DeviceKeyRow]:
         """Devices whose last key has ended, by name: retired ones, since a replaced one has another key."""

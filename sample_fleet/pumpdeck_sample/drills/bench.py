@@ -19,6 +19,8 @@ from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_fleet.core.receipts import RECEIPT_MAX_BYTES, RECEIPT_PAYLOAD_TYPE, Receipt, ReturnKind
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
+from pumpdeck_packaging.agent_release import agent_version
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key, verify_dsse
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
@@ -60,6 +62,7 @@ class DrillSite:
         targets, self._release, self._laptop = generate_key(), generate_key(), generate_key()
         keys = SiteKeys(_publics(root), targets.public, (self._release.public,), (DeployKey(self._laptop.public, 0),))
         self._trust = SiteTrust(folder / SITE, RealFileSystem(), FixedClock(NOW_MS))
+        self._desk = AgentDesk(folder / SITE, self._trust, RealFileSystem(), FixedClock(NOW_MS))
         self.root = self._trust.create(keys, SiteSigners(tuple(root), targets, (self._release,), self._laptop))
 
     def assign(self, built: BuiltPackage, task: str, device: str = DEVICE) -> dict[str, bytes]:
@@ -67,6 +70,15 @@ class DrillSite:
         self._trust.release([PackageRelease(built, {"esp-health": 1})], [self._release])
         self._trust.assign([AssignmentRequest(device, built.sha256, task)], self._laptop)
         return dict(self._trust.files_for(device))
+
+    def release_agent(self, data: bytes, *, anew: bool = False) -> dict[str, bytes]:
+        """Release this agent for the site, `anew` under another serial; the files for the device."""
+        content = AgentContent(agent_version(data), canonical.digest(data), len(data))
+        if anew:
+            # Another release in between: its serial stands between the two.
+            self._desk.release(AgentContent("0", "0" * 64, 1), [self._release])
+        self._desk.release(content, [self._release])
+        return dict(self._desk.files())
 
 
 def _publics(keys: list[Ed25519Signer]) -> tuple[PublicKey, ...]:

@@ -22,6 +22,7 @@ from pumpdeck_sample.drills.d6 import drill_bad_models
 from pumpdeck_sample.drills.d7 import drill_clocks, drill_endless_crash
 from pumpdeck_sample.drills.d9 import drill_orders, drill_two_at_once
 from pumpdeck_sample.drills.d12 import drill_updates
+from pumpdeck_sample.drills.d13 import drill_agent_upgrades
 from pumpdeck_sample.drills.scenarios import Stories, make_stories
 from pumpdeck_sample.drills.seeded_bugs import drill_seeded_bugs
 
@@ -63,6 +64,12 @@ def _kills(room: Room) -> Figures:
     return drill_kills(room.folder, room.pool, room.pick(18, 1002))
 
 
+def _agent_upgrades(room: Room) -> Figures:
+    if os.name == "nt":
+        return {"tried": 0, "not_run": "the launcher of a device needs a POSIX system"}
+    return drill_agent_upgrades(room.folder, room.pool, room.pick(6, 120))
+
+
 DRILLS: Mapping[str, Callable[[Room], Figures]] = {
     "D1": lambda room: _counted(drill_crashes(room.stories(), QUICK if room.quick else FULL)),
     "D1m": lambda room: drill_seeded_bugs(room.stories(), room.pick(8, 1)),
@@ -75,6 +82,7 @@ DRILLS: Mapping[str, Callable[[Room], Figures]] = {
     "D9": lambda room: drill_orders(room.folder, room.trials, room.pick(60, 2000)),
     "D10": lambda room: drill_two_at_once(room.folder, room.pool, room.pick(12, 200)),
     "D12": lambda room: drill_updates(room.folder, room.pool, room.pick(30, 1000)),
+    "D13": _agent_upgrades,
 }
 
 
