@@ -69,6 +69,7 @@ READERS = {
     "package.list": Entry(f"{_OPERATIONS}.packages:list_packages", "reader"),
     "package.show": Entry(f"{_OPERATIONS}.packages:show_package", "reader"),
     "bundle.plan": Entry(f"{_OPERATIONS}.bundle_plan:plan_bundle", "reader"),
+    "bundle.agent_plan": Entry(f"{_OPERATIONS}.bundle_agent:plan_agent", "reader"),
     "bundle.sticks": Entry(f"{_OPERATIONS}.sticks:list_sticks", "reader"),
     "bundle.awaited": Entry(f"{_OPERATIONS}.bundles:awaited", "reader"),
     "sync.conflicts": Entry(f"{_OPERATIONS}.syncing:list_conflicts", "reader"),
