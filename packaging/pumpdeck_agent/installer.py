@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import unseal_incoming
 from pumpdeck_agent.conditions import check_format, check_token, why_refused
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
@@ -124,7 +125,10 @@ class Installer:
             return Installation(state, receipt)
         used = check_token(state, verified)
         refusal = "" if digest == state.active_sha256 else why_refused(self._parts.config, state, verified)
-        if not refusal and not self.is_installed(digest) and not self.incoming.has(digest):
+        is_wanted = not refusal and not self.is_installed(digest)
+        if is_wanted:
+            unseal_incoming(self._fs, self._layout, self.incoming, verified.package)
+        if is_wanted and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         if verified.repeated and self._is_staged(state, assignment):
             # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.

@@ -7,7 +7,7 @@ name is `<order>-<kind>-<sha256>`, with `-pinned` behind it where it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_agent.config import AgentLimits, Layout
@@ -119,6 +119,19 @@ class Outbox:
             taken.append(loaded)
             total += len(loaded[1])
         return taken, False
+
+    def each(self, max_bytes: int, max_items: int, around_bytes: int = 0) -> Iterator[tuple[ReturnItem, bytes]]:
+        """What `take` gives, one item in memory at a time. `around_bytes`: what each item needs beside its own bytes."""
+        total = count = 0
+        for entry in sorted(self._entries(), key=lambda entry: (entry.rank, entry.order)):
+            loaded = self._load(entry)
+            if loaded is None:
+                continue
+            total += len(loaded[1]) + around_bytes
+            count += 1
+            if count > max_items or (count > 1 and total > max_bytes):
+                return
+            yield loaded
 
     def pin(self, pump: str, from_ms: int) -> int:
         """Pin the pump's segments that hold rows from `from_ms` on, and are here already. Returns how many became so."""

@@ -22,9 +22,10 @@ from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
 from pumpdeck_packaging.agent_release import agent_version
 from pumpdeck_packaging.package import BuiltPackage
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key, verify_dsse
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
-from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease, SiteTrust
+from pumpdeck_packaging.trust_repository import AssignmentRequest, SiteTrust
 from pumpdeck_sample.drills.disk import RecordingDisk
 from pumpdeck_sample.drills.packages import DEVICE, EDGE, NOW_MS, SITE, TAGS
 
