@@ -46,7 +46,9 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))
     age_key = make_age_key(fs, layout)
     replace_file(fs, layout.trust_root, trusted_root)
-    Accepted(fs, layout, config).save_floor(TrustFloor())
+    accepted = Accepted(fs, layout, config)
+    accepted.save_root(trusted_root)
+    accepted.save_floor(TrustFloor())
     replace_file(fs, layout.returned, canonical.encode(Returned(0)))
     StateFiles(fs, layout).save(fresh_state(config.min_seq))
     # Last: a folder without it is not a device, so a cut enrolment is simply begun again.

@@ -85,7 +85,7 @@ class Installer:
     def ready(self, wanted: str = "") -> DeviceState:
         """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox.
 
-        `wanted` is a package whose pushed bytes are kept even if it failed here before.
+        `wanted` is a package whose pushed bytes are kept even if it failed or was given up here before.
 
         Raises:
             RefusedError: a newer agent wrote the state; nothing changed.
@@ -115,7 +115,7 @@ class Installer:
         before, verified = self._verified(files)
         assignment = verified.assignment
         digest = assignment.package_sha256
-        state = self.ready(digest if assignment.retry else "")
+        state = self.ready(digest)
         receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
         # Once committed, but lost since to a damaged disk: the same word brings it back.
         was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
@@ -361,7 +361,7 @@ class Installer:
         if state.phase is not Phase.SHADOW:
             forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
-        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed} - {wanted})
+        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed, *state.given_up} - {wanted})
 
     def _collect_garbage(self, state: DeviceState) -> None:
         """Remove from the store what is not active, previous or staged."""

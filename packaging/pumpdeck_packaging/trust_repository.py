@@ -55,10 +55,8 @@ Lock = Callable[[Path], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """`keep_packages` is how many released packages of a device stay listed beside the assigned one.
-
-    The next metadata version is above `least_version` too: a restored workspace cannot know what was signed after its backup.
-    """
+    """`keep_packages`: how many packages of a device stay listed beside the assigned one. `least_version`: what the next metadata
+    version must be above; a restored workspace cannot know what was signed after its backup."""
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_packages: int = 2

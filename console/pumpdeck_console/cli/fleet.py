@@ -110,12 +110,27 @@ _DEVICE_COMMANDS = {
         "pumpdeck_console.cli.device_agents:upgrade",
         "Bring the released agent to the devices with a pump that QUERY selects.",
     ),
-    "enrol-stick": ("pumpdeck_console.cli.device_life:enrol_stick", "Write enrolment forms for DEVICES onto a stick."),
-    "enrol-intake": ("pumpdeck_console.cli.device_life:enrol_intake", "Enrol the devices that answered on a stick."),
-    "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
-    "requests": ("pumpdeck_console.cli.requests:requests", "List what devices ask for: new models for their pumps."),
-    "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close what is asked for a pump without training."),
-    "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
+    "enrol-stick": (
+        "pumpdeck_console.cli.device_life:enrol_stick",
+        "Write enrolment forms for DEVICES and the roots of their sites onto a stick.",
+    ),
+    "enrol-intake": (
+        "pumpdeck_console.cli.device_life:enrol_intake",
+        "Enrol the devices that answered on the stick in FOLDER, once you have compared the words of their...",
+    ),
+    "retire": (
+        "pumpdeck_console.cli.device_life:retire",
+        "End DEVICE: its key is believed no more, it gets no task, its history stays.",
+    ),
+    "requests": (
+        "pumpdeck_console.cli.requests:requests",
+        "List the requests for new models that devices sent, for pumps that QUERY selects.",
+    ),
+    "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close every open request for PUMP without training."),
+    "history": (
+        "pumpdeck_console.cli.device_life:history",
+        "Show the keys DEVICE had, the receipts each of them signed, and those that came in too late to be...",
+    ),
 }
 
 
@@ -154,8 +169,12 @@ def show_device(session: Session, device: str, as_json: bool) -> None:
 @click.option("--replace", "replace_identity", is_flag=True, help="The device was replaced: believe its new keys.")
 @click.option("--install", is_flag=True, help="Put the agent on it first: look, show what would be done, ask, do it.")
 @click.option("--as", "login", default="", metavar="USER", help="With --install: who logs in there, root or with sudo.")
-@click.option("--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there.")
-@click.option("--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper.")
+@click.option(
+    "--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there."
+)
+@click.option(
+    "--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper."
+)
 @click.option("--dry-run", is_flag=True, help="With --install: only show what would be done.")
 @click.option("--yes", is_flag=True, help="With --install: ask nothing; needs --host-key and --root-words.")
 @key_options

@@ -48,8 +48,14 @@ _AGENT_COLUMNS = (
 
 
 _FOUR_EYES = {
-    "sign": ("pumpdeck_console.cli.trust_keys:sign", "Sign a release or a change of keys in FILE with keys you hold."),
-    "publish": ("pumpdeck_console.cli.trust_keys:publish_packages", "Release what enough people have signed."),
+    "sign": (
+        "pumpdeck_console.cli.trust_keys:sign",
+        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
+    ),
+    "publish": (
+        "pumpdeck_console.cli.trust_keys:publish_packages",
+        "Release the packages in FILES that enough people have signed: from now on they can be assigned.",
+    ),
 }
 
 
@@ -101,7 +107,9 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
 
 
 @package.command("agent")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder."
+)
 @click.option(
     "--wheels",
     "targets",

@@ -56,18 +56,33 @@ _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 _KEYS = "pumpdeck_console.cli.trust_keys"
 _COMMANDS = {
-    "downgrade": ("pumpdeck_console.cli.downgrade:downgrade", "Let one device go back to an older package, once."),
-    "add": (f"{_KEYS}:add", "Let a key sign for ROLE."),
-    "remove": (f"{_KEYS}:remove", "Let a key no longer sign for ROLE."),
-    "rotate": (f"{_KEYS}:rotate", "Put a new key in the place of another for ROLE."),
-    "threshold": (f"{_KEYS}:threshold", "Ask for so many signatures for ROLE: release 2 is four eyes."),
-    "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys."),
-    "revoke": (f"{_KEYS}:revoke", "Revoke the keys of a lost laptop everywhere, and show what they signed."),
-    "sign": (f"{_KEYS}:sign", "Sign what stands in FILE with keys you hold."),
+    "downgrade": (
+        "pumpdeck_console.cli.downgrade:downgrade",
+        "Let one device go back to an older package, once: two people sign, on two computers.",
+    ),
+    "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY (PEM or OpenSSH line) sign for ROLE."),
+    "remove": (f"{_KEYS}:remove", "Let KEY (the beginning of its id) no longer sign for ROLE."),
+    "rotate": (f"{_KEYS}:rotate", "Put the key in PUBLIC_KEY in the place of KEY for ROLE."),
+    "threshold": (f"{_KEYS}:threshold", "Ask for NUMBER signatures for ROLE: release 2 is four eyes."),
+    "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys, long before they run out."),
+    "revoke": (
+        f"{_KEYS}:revoke",
+        "Revoke KEYS of a lost laptop in every role at every site, and show what they signed and who is...",
+    ),
+    "sign": (
+        f"{_KEYS}:sign",
+        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
+    ),
     "show": (f"{_KEYS}:show", "Show what FILE would change, who has signed and who has not."),
-    "publish": (f"{_KEYS}:publish", "Put a change into force once enough people signed."),
-    "exposed": (f"{_KEYS}:exposed", "List devices that are not known to have taken the newest keys."),
-    "name": (f"{_KEYS}:name", "Write down who holds a key."),
+    "publish": (
+        f"{_KEYS}:publish",
+        "Put a change into force once enough people signed; several FILES are copies that were signed apart.",
+    ),
+    "exposed": (
+        f"{_KEYS}:exposed",
+        "List devices that are not known to have taken the newest keys: a revoked key still counts there.",
+    ),
+    "name": (f"{_KEYS}:name", "Write down that HOLDER holds KEY of SITE; \"\" erases the name."),
 }
 
 
@@ -205,8 +220,12 @@ def _role_row(one: RoleKey) -> dict[str, object]:
 
 @trust.command("new-key")
 @click.argument("role", type=click.Choice(["root", "targets", "release", "deploy"]))
-@click.option("--store", type=click.Choice(["keyring", "file"]), default="keyring", show_default=True, help="Where it is kept.")
-@click.option("--to", "path", type=click.Path(path_type=Path, dir_okay=False), help="A file for a root key, on its own medium.")
+@click.option(
+    "--store", type=click.Choice(["keyring", "file"]), default="keyring", show_default=True, help="Where it is kept."
+)
+@click.option(
+    "--to", "path", type=click.Path(path_type=Path, dir_okay=False), help="A file for a root key, on its own medium."
+)
 @key_options
 @json_option
 @click.pass_obj
