@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pumpdeck_console.operations.bundle_view import AwaitedLine, BundlesView, DriveLine, StickLine
 from pumpdeck_console.operations.views import (
     HEALTH_WORDS,
     AuditView,
@@ -254,6 +255,36 @@ def audit_view(entries: int = 300, now_ms: int = NOW_MS) -> AuditView:
     )
 
 
+def bundles_view(now_ms: int = NOW_MS) -> BundlesView:
+    """Six sticks in every state, and who is awaited through them."""
+    day = 86_400_000
+    rows = [
+        ("b-1f0c22aa9e01", "folder", "CARRIED", ("gannet",), 5, 5, 3 * day, "Ada Field", 1, ""),
+        ("b-77c09d1f3b52", "letter", "EXPORTED", ("brent", "cormorant"), 8, 8, 12 * day, "", 2, ""),
+        ("b-52aa0be41c7d", "folder", "LOST", ("dunlin",), 4, 4, -2 * day, "Bo Hansen", 5, "fell overboard"),
+        ("b-9e3371c0d844", "folder", "RETURNED", ("eider",), 6, 2, 9 * day, "Cai Moe", 7, "2 of 6 receipts are still awaited"),
+        ("b-0d12ef87a6b3", "folder", "TAKEN_IN", ("fulmar",), 5, 0, 0, "Ada Field", 20, ""),
+        ("b-c41d90aa2e6f", "folder", "REISSUED", ("gannet",), 5, 0, 0, "", 31, "replaced by b-1f0c22aa9e01"),
+    ]
+    sticks = tuple(
+        StickLine(
+            name, kind, state, sites, devices, awaited, now_ms + left if left else 0, carrier, now_ms - ago * day,
+            now_ms - ago * day, 2_400_000 * devices, f"/media/ada/{name[2:6].upper()}/pumpdeck", note,
+        )
+        for name, kind, state, sites, devices, awaited, left, carrier, ago, note in rows
+    )  # fmt: skip
+    awaited = tuple(
+        AwaitedLine(
+            f"{stick.sites[0]}-d{number + 1}", stick.sites[0], "SENDING", stick.stick, stick.state, stick.carrier, stick.left_ms,
+            stick.deadline_ms, "r0007-1a2b3c",
+        )
+        for stick in sorted(sticks, key=lambda one: one.deadline_ms)
+        for number in range(stick.awaited)
+    )  # fmt: skip
+    waiting = AwaitedLine("heron-d1", "heron", "WAIT_COURIER", "", "", "", 0, now_ms + 28 * day, "r0007-1a2b3c")
+    return BundlesView(now_ms, sticks, (*awaited, waiting), 1, (DriveLine("STICK", "/media/ada/STICK/pumpdeck", 14_000_000_000),))
+
+
 @dataclass
 class FakeReaders:
     """Serves synthetic views. ``failure`` makes every call raise, ``before`` runs before each call (to block it)."""
@@ -310,6 +341,10 @@ class FakeReaders:
     def audit(self, query: str = "", limit: int = 2_000) -> AuditView:
         self._enter("audit")
         return audit_view(300 if self.pumps else 0, self.now_ms)
+
+    def bundles(self) -> BundlesView:
+        self._enter("bundles")
+        return bundles_view(self.now_ms) if self.pumps else BundlesView(self.now_ms, (), (), 0)
 
     def link(self) -> LinkView:
         self._enter("link")

@@ -111,6 +111,11 @@ def export(session: Session, /, as_json: bool, **options: Any) -> None:
     stopped; other people's files are never touched. With --for, sites that SSH reaches are served as well.
     """
     wish = _wish(**options)
+    if wish.has_agent:
+        from pumpdeck_console.operations.bundle_agent import plan_agent  # deferred: TUF
+
+        beside = plan_agent(session.workspace(), query=wish.query)
+        say(f"Beside the bundle: the agent and libraries for {', '.join(beside.targets)}, {show_bytes(beside.bytes)}.")
     show_plan(session, wish, as_json=as_json)
     if wish.is_plan:
         return

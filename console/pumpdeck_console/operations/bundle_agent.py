@@ -29,6 +29,25 @@ class AgentReport:
     paper: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPlan:
+    """What the agent and its libraries would take: for which kinds of computer, how many bytes of libraries."""
+
+    targets: tuple[str, ...]
+    bytes: int
+
+
+@operation("bundle.agent_plan", runs_in="reader")
+def plan_agent(workspace: Workspace, *, query: str = "") -> AgentPlan:
+    """What `add_agent` would put on the stick beside a bundle.
+
+    Raises:
+        NotFoundError: the libraries for one of the devices were never fetched. RefusedError: no device is selected.
+    """
+    sets = _wheels(workspace, _architectures(workspace, query))
+    return AgentPlan(tuple(one.target.name for one in sets), sum(one.bytes for one in sets))
+
+
 @operation("bundle.agent", runs_in="worker")
 def add_agent(workspace: Workspace, *, query: str = "", to: str, on_progress: Progress = no_progress) -> AgentReport:
     """Put the agent, and the libraries for the kinds of computer that these devices are, into the folder on the stick.
@@ -36,11 +55,8 @@ def add_agent(workspace: Workspace, *, query: str = "", to: str, on_progress: Pr
     Raises:
         NotFoundError: the libraries for one of them were never fetched. RefusedError, ConflictError, StickFailedError: as export.
     """
-    store, fleet = workspace.store, workspace.fleet
-    devices = chosen_devices(workspace, query)
-    classes = [fleet.device_classes[one.device_class] for one in devices if one.device_class in fleet.device_classes]
-    wanted = {_ARCHITECTURES.get(one.architecture.lower(), one.architecture.lower()) for one in classes}
-    sets = _wheels(workspace, wanted)
+    store = workspace.store
+    sets = _wheels(workspace, _architectures(workspace, query))
     built = build_agent(workspace.root / AGENT_FOLDER)
     stick = real_stick(Path(to).absolute())
     new_id = "b-" + canonical.digest(f"{store.workspace}/{workspace.clock.now_ms()}/{stick.folder}".encode())[:12]
@@ -50,6 +66,12 @@ def add_agent(workspace: Workspace, *, query: str = "", to: str, on_progress: Pr
         what = {"agent": built.sha256, "start": done.start_digest}
         store.audit.append(workspace.actor, "bundle.agent", name, f"agent {built.version} for {', '.join(done.targets)}", what)
     return AgentReport(done, tuple(_paper(done)))
+
+
+def _architectures(workspace: Workspace, query: str) -> set[str]:
+    known = workspace.fleet.device_classes
+    classes = [known[one.device_class] for one in chosen_devices(workspace, query) if one.device_class in known]
+    return {_ARCHITECTURES.get(one.architecture.lower(), one.architecture.lower()) for one in classes}
 
 
 def _wheels(workspace: Workspace, architectures: set[str]) -> list[WheelSet]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.bundle_plans import BUNDLE_PLANNERS
 from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
@@ -115,6 +116,7 @@ def _excluded(plan: RolloutPlan) -> tuple[str, ...]:
 
 
 _PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+    **BUNDLE_PLANNERS,
     "train": _train,
     "rollout.start": _rollout_start,
     "rollout.approve": _rollout_approve,

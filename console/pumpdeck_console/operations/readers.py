@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pumpdeck_console.operations import fleet_view, plans, rollout_view
+from pumpdeck_console.operations import bundle_view, fleet_view, plans, rollout_view
+from pumpdeck_console.operations.bundle_view import BundlesView
 from pumpdeck_console.operations.views import (
     AuditView,
     FleetView,
@@ -76,6 +77,9 @@ class StoreReaders:
 
     def audit(self, query: str = "", limit: int = 2_000) -> AuditView:
         return rollout_view.audit_view(self._workspace, query=query, limit=limit)
+
+    def bundles(self) -> BundlesView:
+        return bundle_view.bundles_view(self._workspace)
 
     def link(self) -> LinkView:
         return rollout_view.link_view(self._workspace)

@@ -146,6 +146,13 @@ def _row(entry: StickEntry, live: dict[str, str]) -> StickRow:
     return StickRow(entry, len(waiting), min((ms for ms in waiting if ms), default=0))
 
 
+def _readers(workspace: Workspace, site: str) -> bool:
+    """Whether what devices of that site return is encrypted, by the newest word signed here."""
+    trust = workspace.trust(site)
+    policy = trust.returns_policy() if trust.exists else None
+    return policy is not None and bool(policy.readers)
+
+
 def _checked_name(carrier: str) -> str:
     name = " ".join(carrier.split())
     if not name or len(name) > CARRIER_MAX or not name.isprintable():
@@ -165,6 +172,11 @@ def _advice(workspace: Workspace, entry: StickEntry, awaited: Sequence[str]) -> 
         what = "Packages are signed, not secret: models, channels and limits can be read"
         yield f"{what}, except for device classes {', '.join(closed)}." if closed else f"{what}."
     yield "If a device had written its return on it: the device keeps everything until a console's signed word comes back."
+    open_sites = [site for site in entry.sites if site in fleet.site_by_id and not _readers(workspace, site)]
+    if open_sites:
+        yield f"Returns of {', '.join(open_sites)} are not encrypted: what devices there put on it can be read."
+    else:
+        yield "Returns are encrypted to the recipients of their site: a finder reads names, sizes and times, and no reading."
     if awaited:
         yield f"Receipts are awaited of {', '.join(awaited[:8])}{' and others' if len(awaited) > 8 else ''}."
         yield f"Write it again onto another stick: pumpdeck bundle reissue {entry.id} --to DIR"

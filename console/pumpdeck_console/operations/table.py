@@ -73,6 +73,7 @@ READERS = {
     "package.list": Entry(f"{_OPERATIONS}.packages:list_packages", "reader"),
     "package.show": Entry(f"{_OPERATIONS}.packages:show_package", "reader"),
     "bundle.plan": Entry(f"{_OPERATIONS}.bundle_plan:plan_bundle", "reader"),
+    "bundle.agent_plan": Entry(f"{_OPERATIONS}.bundle_agent:plan_agent", "reader"),
     "bundle.sticks": Entry(f"{_OPERATIONS}.sticks:list_sticks", "reader"),
     "bundle.awaited": Entry(f"{_OPERATIONS}.bundles:awaited", "reader"),
     "sync.conflicts": Entry(f"{_OPERATIONS}.syncing:list_conflicts", "reader"),
@@ -108,6 +109,7 @@ READERS = {
     "view.rollouts": Entry(f"{_OPERATIONS}.rollout_view:rollouts_view", "reader"),
     "view.rollout": Entry(f"{_OPERATIONS}.rollout_view:rollout_detail", "reader"),
     "view.audit": Entry(f"{_OPERATIONS}.rollout_view:audit_view", "reader"),
+    "view.bundles": Entry(f"{_OPERATIONS}.bundle_view:bundles_view", "reader"),
     "view.plan": Entry(f"{_OPERATIONS}.plans:plan", "reader"),
     "view.link": Entry(f"{_OPERATIONS}.rollout_view:link_view", "reader"),
 }

@@ -11,6 +11,7 @@ from .console_screen import ConsoleScreen
 from .console_state import ActionMoved
 from .dialogs import PlanDialog
 from .header import task_text
+from .outcomes import outcome_words
 from .readers import Actions, Submission
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ class ActionDesk:
             return False
         self._submission, self.words = None, ""
         try:
-            message.ended.result(0)
+            result = message.ended.result(0)
         except PumpdeckError as error:
             self._app.say(f"{message.title}: {error.sentence()}", "error")
         else:
-            self._app.say(f"Done: {message.title}")
+            self._app.say(*outcome_words(self._operation, message.title, result))
         return True
 
     def cancel(self) -> None:

@@ -118,12 +118,12 @@ def clock_text(at_ms: int, seconds: bool = True) -> str:
 
 
 def byte_count(count: int) -> str:
-    """Bytes for people: ``940 B``, ``12.4 kB``, ``3.1 MB``."""
+    """Bytes for people: ``940 B``, ``12.4 kB``, ``3.1 MB``, ``14.0 GB``."""
     if count < 1000:
         return f"{count} B"
     if count < 1_000_000:
         return f"{count / 1e3:.1f} kB"
-    return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e6:.1f} MB" if count < 1_000_000_000 else f"{count / 1e9:.1f} GB"
 
 
 def progress_bar(part: float, width: int, glyphs: str) -> str:

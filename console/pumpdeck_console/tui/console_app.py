@@ -16,6 +16,7 @@ from pumpdeck_fleet.core.errors import PumpdeckError
 
 from .action_desk import ActionDesk
 from .audit_screen import AuditScreen
+from .bundles_screen import BundlesScreen
 from .card_dialog import CardDialog
 from .console_screen import ConsoleScreen
 from .console_state import ActionMoved, Arrived, ConsoleSettings, Views
@@ -52,12 +53,14 @@ class ConsoleApp(PacedApp):
         "models": ModelsScreen,
         "rollouts": RolloutsScreen,
         "audit": AuditScreen,
+        "bundles": BundlesScreen,
     }
     BINDINGS: ClassVar[list[Any]] = [
         Binding("1", "go('fleet')", "fleet", show=False),
         Binding("2", "go('models')", "models", show=False),
         Binding("3", "go('rollouts')", "rollouts", show=False),
         Binding("4", "go('audit')", "audit", show=False),
+        Binding("5", "go('bundles')", "bundles", show=False),
         Binding("slash", "filter", "filter", show=False),
         Binding("colon", "jump", "jump", show=False),
         Binding("question_mark,f1", "help", "help", show=False),
@@ -145,6 +148,7 @@ class ConsoleApp(PacedApp):
             "fleet": lambda: self.reading.ask("fleet", lambda readers: readers.fleet("")),
             "rollouts": lambda: self.reading.ask("rollouts", lambda readers: readers.rollouts()),
             "link": lambda: self.reading.ask("link", lambda readers: readers.link()),
+            "bundles": lambda: self.reading.ask("bundles", lambda readers: readers.bundles()),
             "models": lambda: self.reading.ask("models", lambda readers: readers.models()),
             "audit": lambda: self.ask_audit(self.console_screen.filter_text() if self.console_screen else ""),
             "rollout": lambda: self.ask_rollout(self.views.rollout.rollout.rollout_id if self.views.rollout else ""),

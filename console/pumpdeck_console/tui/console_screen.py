@@ -112,7 +112,11 @@ class ConsoleScreen(Screen[None]):
         if event.purpose == "filter":
             self.apply_filter(event.text if event.accepted else "")
         elif event.accepted:
-            self.console.jump(event.text.strip())
+            self.accept_prompt(event.purpose, event.text.strip())
+
+    def accept_prompt(self, purpose: str, text: str) -> None:  # noqa: ARG002 - for screens that ask for more
+        """A prompt other than the filter was answered."""
+        self.console.jump(text)
 
     def on_mount(self) -> None:
         self.table.focus()

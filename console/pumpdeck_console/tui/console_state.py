@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from textual.message import Message
 
+from pumpdeck_console.operations.bundle_view import BundlesView
 from pumpdeck_console.operations.views import (
     AuditView,
     FleetView,
@@ -37,6 +38,7 @@ class Views:
     rollout: RolloutDetail | None = None
     audit: AuditView | None = None
     link: LinkView | None = None
+    bundles: BundlesView | None = None
 
     def take(self, name: str, view: object) -> None:
         """Keep ``view`` as the newest of its kind; other names are of no interest."""

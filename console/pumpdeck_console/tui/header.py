@@ -14,7 +14,8 @@ from .cells import Parts, clock_text, fit, progress_bar, sides
 from .lines import LinePane
 from .palette import HEALTH_LABELS, HEALTH_SIGNS, HEALTH_SIGNS_ASCII, HEALTH_STYLES
 
-SCREENS = (("1", "fleet", "Fleet"), ("2", "models", "Models"), ("3", "rollouts", "Rollouts"), ("4", "audit", "Audit"))
+SCREENS = (("1", "fleet", "Fleet"), ("2", "models", "Models"), ("3", "rollouts", "Rollouts"), ("4", "audit", "Audit"),
+           ("5", "bundles", "Bundles"))  # fmt: skip
 """Key, screen name and title of every screen there is."""
 
 
@@ -61,12 +62,14 @@ class Header(LinePane):
             left.append((fit(state.title, min(24, cell_len(state.title))) + "  ", "bar_dim"))
         self._tabs, x = [], sum(cell_len(text) for text, _ in left)
         for key, name, title in SCREENS:
-            word = f" {key} {title} "
+            # Narrow: the time of the figures, and that they are old, must keep their place.
+            word = f" {key} {title} " if width >= 96 else f"{key} {title} "
             left.append((word, "bar_on" if name == state.screen else "bar"))
             self._tabs.append((x, x + len(word), name))
             x += len(word)
         mark = "STALE " if state.is_stale else ""
-        right = [(f"{mark}as of {clock_text(state.as_of_ms)} UTC ", "warn_bar" if mark else "bar_dim")]
+        zone = "UTC " if width >= 96 or not mark else ""
+        right = [(f"{mark}as of {clock_text(state.as_of_ms)} {zone}", "warn_bar" if mark else "bar_dim")]
         return sides(left, right, width, "bar")
 
     def _figures(self, width: int) -> Parts:

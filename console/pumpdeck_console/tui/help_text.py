@@ -12,10 +12,13 @@ _SCREEN_KEYS: dict[str, Section] = {
     "models": ("MODELS", (("T", "train this model anew"), ("o", "start a rollout of this version"),
                           ("m", "the model card of this version"))),
     "rollouts": ("ROLLOUTS", (("a", "approve the plan"), ("h", "halt: nothing more is sent"), ("Tab", "to the device tasks"))),
+    "bundles": ("BUNDLES", (
+        ("e", "write what waits onto a stick, or into one file for mail"), ("i", "take in what came back"),
+        ("w", "note who carries the stick"), ("l", "mark it as lost"), ("n", "write a lost stick's load again"))),
     "audit": ("AUDIT", (("/", "search the chain"),)),
 }  # fmt: skip
 _KEYS: Section = ("EVERYWHERE", (
-    ("1 2 3 4", "fleet, models, rollouts, audit"), ("up down  k j", "move; PgUp PgDn page; g G first, last"),
+    ("1 2 3 4 5", "fleet, models, rollouts, audit, bundles"), ("up down  k j", "move; PgUp PgDn page; g G first, last"),
     ("s S  r", "sort by the next, previous column; reverse"), ("/", "filter while you type; Enter keeps, Esc clears"),
     (":", "jump to a pump, site, rollout or screen"),
     (":theme  :glyphs", "night, high-contrast ..; braille, block, ascii"), ("c", "copy the shell command for this view"),

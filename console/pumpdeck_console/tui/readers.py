@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pumpdeck_console.operations.bundle_view import BundlesView
     from pumpdeck_console.operations.views import (
         AuditView,
         FleetView,
@@ -55,6 +56,9 @@ class Readers(Protocol):
     def audit(self, query: str = "", limit: int = 2_000) -> AuditView:
         """The newest ``limit`` audit entries in which ``query`` (plain words) occurs."""
 
+    def bundles(self) -> BundlesView:
+        """Sticks, awaited devices, what is ready to leave, drives that are plugged in."""
+
     def link(self) -> LinkView:
         """How many devices are reached and how many commands wait."""
 
@@ -62,7 +66,9 @@ class Readers(Protocol):
         """What the action ``operation`` would do with ``arguments``; changes nothing.
 
         Operations the console plans: ``train {pump_type}``, ``rollout.start {model, version}``,
-        ``rollout.approve {rollout_id}``, ``rollout.halt {rollout_id, reason}``.
+        ``rollout.approve {rollout_id}``, ``rollout.halt {rollout_id, reason}``, ``bundle.export {to, query}``,
+        ``bundle.tar {file, query}``, ``bundle.intake {folder}``, ``bundle.lost {stick, reason}``,
+        ``bundle.carry {stick, carrier}``, ``bundle.reissue {stick, to}``.
         """
 
 

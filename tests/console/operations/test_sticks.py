@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pumpdeck_agent.install_from_tar import install_from_tar
-from pumpdeck_console.operations.bundle_agent import add_agent
+from pumpdeck_console.operations.bundle_agent import add_agent, plan_agent
 from pumpdeck_console.operations.bundles import (
     awaited,
     export_bundle,
@@ -336,7 +336,9 @@ def test_the_agent_goes_along_for_the_computers_that_are_there(yard: CourierFlee
     for target in ("x86_64-cp311", "aarch64-cp311"):
         wheel_folder(yard.workspace.root / "agent" / "wheels", target)
     export(yard)
+    planned = plan_agent(yard.workspace)
     report = add_agent(yard.workspace, to=str(yard.folder / "stick"))
+    assert planned.targets == report.agent.targets and 0 < planned.bytes < report.agent.bytes
     assert report.agent.targets == ("x86_64-cp311",)
     assert report.agent.start_digest[:4] in report.paper[0]
     assert "bundle.agent" in [entry.action for entry in yard.workspace.store.audit.entries()]

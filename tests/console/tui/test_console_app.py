@@ -339,7 +339,7 @@ from support.console_pilot import console, running
 from support.fleet_views import FakeReaders
 async def main():
     async with running(console(FakeReaders(240))) as pilot:
-        for key in ("2", "3", "4", "1", "question_mark", "escape", "slash", "escape"):
+        for key in ("2", "3", "4", "5", "1", "question_mark", "escape", "slash", "escape"):
             await pilot.press(key)
 asyncio.run(main())
 bad = {"pandas", "sklearn", "onnxruntime", "onnx", "paramiko", "httpx", "scipy", "pyarrow", "cryptography", "sqlite3"}

@@ -74,6 +74,18 @@ def test_rollouts(snap_compare: Any, size: tuple[int, int]) -> None:
     assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)], ids=["80x24", "160x45"])
+def test_bundles(snap_compare: Any, size: tuple[int, int]) -> None:
+    shown = keys("5", then=lambda app: len(app.screen.table.order) == 6)
+    assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_empty_bundles(snap_compare: Any, size: tuple[int, int]) -> None:
+    shown = keys("5", then=lambda app: app.views.bundles is not None)
+    assert snap_compare(console(FakeReaders(0)), terminal_size=size, run_before=shown)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
 def test_audit(snap_compare: Any, size: tuple[int, int]) -> None:
     shown = keys("4", then=lambda app: len(app.screen.table.order) == 300)
