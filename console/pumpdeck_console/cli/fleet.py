@@ -105,7 +105,10 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
 
 
 _DEVICE_COMMANDS = {
-    "upgrade": ("pumpdeck_console.cli.device_agents:upgrade", "Bring the released agent to the devices with a pump that QUERY selects."),
+    "upgrade": (
+        "pumpdeck_console.cli.device_agents:upgrade",
+        "Bring the released agent to the devices with a pump that QUERY selects.",
+    ),
 }
 
 

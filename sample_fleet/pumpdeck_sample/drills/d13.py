@@ -65,7 +65,7 @@ def drill_agent_upgrades(folder: Path, pool: TrialRunner, kills: int, seed: int 
     figures["steps"] = steps = _upgrade_in_fork(case, None)
     every = max(1, steps // max(1, kills // 2))
     # The first step of all and the last ones are where records change: they are always among them.
-    moments = sorted({*range(0, steps, every), *range(max(0, steps - 8), steps)})
+    moments = sorted({*range(0, steps, every), *range(max(0, steps - min(8, kills)), steps)})
     for at in moments:
         case.begin()
         _upgrade_in_fork(case, at)
