@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.inventory import Device, Fleet
     from pumpdeck_fleet.store import Store
     from pumpdeck_fleet.store.artifacts import ArtifactStore
+    from pumpdeck_packaging.downgrade_shelf import DowngradeShelf
     from pumpdeck_packaging.trust_repository import SiteTrust
 
 WORKSPACE_ENV = "PUMPDECK_WORKSPACE"
@@ -50,6 +52,11 @@ class KeyOptions:
     key_files: Mapping[str, Path] = field(default_factory=dict)
     insecure_storage: bool = False
     ask_passphrase: AskPassphrase | None = None
+
+
+def this_clock() -> Clock:
+    """The clock of this computer, for what needs no workspace."""
+    return SystemClock()
 
 
 def open_workspace(
@@ -149,7 +156,7 @@ class Workspace:
             return (self.root / Path(self.settings.keys.folder).expanduser()).resolve()
         import platformdirs  # deferred: only what signs needs a key
 
-        return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.workspace
+        return Path(platformdirs.user_config_dir("pumpdeck", appauthor=False)) / "keys" / self.store.lives.key_owner
 
     def forget_settings(self) -> None:
         """Read `settings.toml` again at the next use, and what follows from it."""
@@ -168,7 +175,7 @@ class Workspace:
 
         places = KeyPlaces(
             folder=self.key_folder,
-            owner=self.store.workspace,
+            owner=self.store.lives.key_owner,
             key_files=self.keys.key_files,
             insecure_storage=self.keys.insecure_storage or self.settings.keys.insecure_storage,
             workspace=self.root,
@@ -177,9 +184,20 @@ class Workspace:
 
     def trust(self, site: str) -> SiteTrust:
         """The trust repository of a site, founded or not."""
-        from pumpdeck_packaging.trust_repository import SiteTrust  # deferred: TUF
+        from pumpdeck_packaging.trust_repository import (
+            SiteTrust,  # deferred: TUF
+            TrustSettings,
+        )
 
-        return SiteTrust(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
+        restored = self.store.lives.restored
+        settings = TrustSettings(least_version=restored.least_versions.get(site, 0) if restored else 0)
+        return SiteTrust(self.trust_path / self.fleet.site(site).id, self.fs, self.clock, settings)
+
+    def downgrades(self, site: str) -> DowngradeShelf:
+        """The downgrade words of a site that wait for their assignment."""
+        from pumpdeck_packaging.downgrade_shelf import DowngradeShelf  # deferred: TUF
+
+        return DowngradeShelf(self.trust_path / self.fleet.site(site).id, self.fs, self.clock)
 
     def signing_key(self, role: str, site: str) -> FoundKey:
         """This person's key of that role (`release`, `deploy`) at that site.
@@ -189,6 +207,17 @@ class Workspace:
             TrustError: the key found is not one of the role's.
         """
         wanted = {key.key_id for key in self.trust(site).status().keys if key.role == role}
+        return self.find_key(role, wanted)
+
+    def find_key(self, role: str, wanted: Collection[str]) -> FoundKey:
+        """One of these keys, under the name of the role or, while keys change, `<role>-2` and so on.
+
+        Raises:
+            As `Credentials.find`.
+        """
+        for name in self.credentials.other_names(role):
+            with suppress(NotFoundError):
+                return self.credentials.find(name, wanted)
         return self.credentials.find(role, wanted)
 
     @cached_property

@@ -27,7 +27,11 @@ class PumpConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Who this device is. `min_seq`: no assignment below it is ever believed, whatever became of the disk since enrolment."""
+    """Who this device is. `min_seq`: no assignment below it is ever believed, whatever became of the disk since enrolment.
+
+    `needs_permit`: an assignment without a permit or work-order number is refused. `undo_needs_token`: so is going back to the
+    package that ran right before, which otherwise is no downgrade. Both are None where nobody asked for it.
+    """
 
     format: int
     device: str
@@ -35,6 +39,8 @@ class AgentConfig:
     device_class: str
     pumps: tuple[PumpConfig, ...]
     min_seq: int = 0
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
     def __post_init__(self) -> None:
         check_name(self.device, "agent.json.device")
@@ -55,6 +61,8 @@ class AgentLimits:
     """What bounds the agent. Bytes on disk unless the name says otherwise.
 
     capture_around_s, capture_max_bytes: rows so long before and after an alarm are pinned, newest alarms first, up to so much.
+    max_moves: state records that one assignment may cost before it is given up. shadow_starts: how often scoring may start anew
+    beside one candidate.
     """
 
     outbox_max_bytes: int = 64 * 1024 * 1024
@@ -67,6 +75,8 @@ class AgentLimits:
     open_rows: int = 256
     segment_rows: int = 4096
     max_tries: int = 2
+    max_moves: int = 40
+    shadow_starts: int = 10
     trial_wall_s: float = 60.0
     lock_wait_s: float = 20.0
 
@@ -92,6 +102,10 @@ class Layout:
     @cached_property
     def trust_root(self) -> Path:
         return self.root / "trust" / "root.json"
+
+    @cached_property
+    def trust_root_copy(self) -> Path:
+        return self.root / "trust" / "root.sealed"
 
     @cached_property
     def trust_floor(self) -> Path:
@@ -138,6 +152,10 @@ class Layout:
         return self.root / "veto.json"
 
     @cached_property
+    def trips(self) -> Path:
+        return self.root / "trips.json"
+
+    @cached_property
     def alarms(self) -> Path:
         return self.root / "alarms.json"
 
@@ -148,6 +166,10 @@ class Layout:
     @cached_property
     def acknowledged(self) -> Path:
         return self.root / "acknowledged"
+
+    @cached_property
+    def shadow(self) -> Path:
+        return self.root / "spool" / "shadow"
 
     @cached_property
     def install_lock(self) -> Path:

@@ -8,27 +8,29 @@ previous, counter and receipt -> journal -> receipt in the outbox -> garbage. A 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.conditions import check_format, check_token, why_refused
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
 from pumpdeck_agent.journal import Journal, JournalKind, JournalLine
 from pumpdeck_agent.outbox import Outbox, Outgoing
 from pumpdeck_agent.platform_port import Platform
-from pumpdeck_agent.receipt_writer import ReceiptWriter
+from pumpdeck_agent.receipt_writer import Evidence, ReceiptWriter
 from pumpdeck_agent.receipts import Pen
 from pumpdeck_agent.recovery import is_sound, recover
 from pumpdeck_agent.requirements import check_requirements
-from pumpdeck_agent.state import Candidate, DeviceState, Installed, Phase
+from pumpdeck_agent.shadow_file import forget_shadow, read_standing
+from pumpdeck_agent.state import STATE_FORMAT, Candidate, DeviceState, Installed, Phase, UsedToken
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.trial import TrialReport, TrialRequest, TrialRunner
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.receipts import Assignment, Outcome, Receipt, ReturnKind
 from pumpdeck_packaging.package_reader import load_folder, read_package, unpack_to
 from pumpdeck_packaging.trust_rules import ReleasedPackage
-from pumpdeck_packaging.verify import VerifiedAssignment, verify_assignment, verify_metadata
+from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, verify_assignment, verify_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,24 @@ class Installer:
         """True when the active package in the store is not what it was when it was verified."""
         return state.active is not None and not is_sound(self._fs, self._layout, state.active)
 
-    def ready(self) -> DeviceState:
-        """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox."""
+    def ready(self, wanted: str = "") -> DeviceState:
+        """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox.
+
+        `wanted` is a package whose pushed bytes are kept even if it failed here before.
+
+        Raises:
+            RefusedError: a newer agent wrote the state; nothing changed.
+        """
         state = self._states.load()
+        if state is not None:
+            check_format(state, STATE_FORMAT)
         if state is None or not self._is_recovered or state.phase is Phase.TRIAL or self.is_damaged(state):
             parts = self._parts
             for record in recover(state, self._fs, self._layout, parts.receipts, parts.limits.max_tries):
                 state = self._save(record)
             self._is_recovered = True
             if state is not None:
-                self._tidy(state)
+                self._tidy(state, wanted)
                 self._accepted.tidy()
         if state is None:
             raise PumpdeckError("the device state could not be rebuilt", self._parts.config.device)
@@ -98,16 +108,13 @@ class Installer:
         """Carry out what the assignment in `files` says. Repeating it gives the same receipt and changes nothing.
 
         Raises:
-            TrustError: the assignment is not to be believed; nothing changed.
+            TrustError: the assignment is not to be believed, or its downgrade word was used before; nothing changed.
             NotFoundError: the package was not pushed yet; nothing changed.
         """
-        state = self.ready()
-        now_ms = self._parts.platform.clock.now_ms()
-        synced = self._parts.platform.is_clock_synced()
-        before = self._accepted.load()
-        verified = verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
+        before, verified = self._verified(files)
         assignment = verified.assignment
         digest = assignment.package_sha256
+        state = self.ready(digest if assignment.retry else "")
         receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
         # Once committed, but lost since to a damaged disk: the same word brings it back.
         was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
@@ -115,10 +122,35 @@ class Installer:
             # The word is an old one, but the metadata around it may revoke a key.
             self._accepted.save_news(before, verified)
             return Installation(state, receipt)
-        is_known = digest in state.failed or self.is_installed(digest)
-        if not is_known and not self.incoming.has(digest):
+        used = check_token(state, verified)
+        refusal = "" if digest == state.active_sha256 else why_refused(self._parts.config, state, verified)
+        if not refusal and not self.is_installed(digest) and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
-        return self._carry_out(self._accept(state, verified), assignment, verified.package)
+        if verified.repeated and self._is_staged(state, assignment):
+            # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.
+            self._accepted.save_news(before, verified)
+            return self._proceed(state)
+        state = self._accept(state, verified, used)
+        if refusal:
+            return self._end(state, assignment, Outcome.REFUSED, refusal)
+        return self._carry_out(state, verified)
+
+    def _verified(self, files: Mapping[str, bytes]) -> tuple[TrustState, VerifiedAssignment]:
+        platform = self._parts.platform
+        now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
+        try:
+            before = self._accepted.load()
+            return before, verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
+        except PumpdeckError:
+            # Whoever asks, and whatever for: a device that was cut is put right first.
+            self.ready()
+            raise
+
+    def _is_staged(self, state: DeviceState, assignment: Assignment) -> bool:
+        candidate = state.candidate
+        if candidate is None or (candidate.task, candidate.seq) != (assignment.task, assignment.seq):
+            return False
+        return is_sound(self._fs, self._layout, candidate.package)
 
     def take_metadata(self, files: Mapping[str, bytes]) -> Installation:
         """Believe newer metadata that brings no assignment; what runs stays as it is.
@@ -135,22 +167,26 @@ class Installer:
     def resume(self) -> Installation:
         """Go on with a package that is staged and waited for something."""
         state = self.ready()
-        if state.phase is not Phase.STAGED:
+        if state.phase not in (Phase.STAGED, Phase.SHADOW):
             return Installation(state, None)
         return self._proceed(state)
 
-    def _accept(self, state: DeviceState, verified: VerifiedAssignment) -> DeviceState:
+    def _accept(self, state: DeviceState, verified: VerifiedAssignment, used: UsedToken | None) -> DeviceState:
         self._accepted.save(verified)
-        return self._save(moves.accept(state, verified.assignment.seq))
+        if used is not None:
+            self._note_token(state, used)
+        # Used up in the very record that lets the assignment take effect, and before anything of it does.
+        return self._save(moves.accept(state, verified.assignment.seq, used))
 
-    def _carry_out(self, state: DeviceState, assignment: Assignment, package: ReleasedPackage) -> Installation:
+    def _carry_out(self, state: DeviceState, verified: VerifiedAssignment) -> Installation:
+        assignment, package = verified.assignment, verified.package
         digest = assignment.package_sha256
         if digest == state.active_sha256:
             if state.candidate is not None:
                 state = self._save(moves.drop_candidate(state))
             return self._end(state, assignment, Outcome.ALREADY, "this package is active")
-        if digest in state.failed:
-            return self._end(state, assignment, Outcome.REFUSED, "this package failed on this device before")
+        if self._is_spent(state):
+            return self._give_up(state, _task_of(assignment, Installed(digest, "")))
         installed = self._sound_copy(state, digest)
         # Read outside: bytes that the disk lost or damaged are not the package's fault, and may be pushed again.
         data = b"" if installed else self.incoming.read(digest)
@@ -160,7 +196,10 @@ class Installer:
             return self._end(state, assignment, Outcome.REFUSED, error.sentence())
         # Trials that were cut count on, however often the same package is assigned.
         tries = state.candidate.tries if state.candidate and state.candidate.package == installed else 0
-        candidate = Candidate(installed, assignment.task, assignment.seq, tries)
+        candidate = replace(_task_of(assignment, installed), tries=tries, release=package.words.release)
+        if verified.token is not None:
+            candidate = replace(candidate, token=verified.token.digest)
+        forget_shadow(self._fs, self._layout)
         return self._proceed(self._save(moves.stage(state, candidate)))
 
     def _stage(self, data: bytes, digest: str, released: ReleasedPackage) -> Installed:
@@ -190,17 +229,54 @@ class Installer:
 
     def _proceed(self, state: DeviceState) -> Installation:
         candidate = _candidate_of(state)
+        if self._is_spent(state):
+            return self._give_up(state, candidate)
         reason = self._parts.why_wait()
         if reason:
-            return Installation(self._save(moves.wait(state, reason)), None, reason)
+            return Installation(self._hold(state, reason), None, reason)
         if not is_sound(self._fs, self._layout, candidate.package):
             # The disk's fault, not the package's: it may come again.
             state = self._save(moves.drop_candidate(state))
             self._collect_garbage(state)
             raise DamagedError("the staged copy was damaged on the disk", candidate.package.sha256, hint="push it again")
+        if state.phase is Phase.SHADOW:
+            return self._look_at_shadow(state)
         state = self._save(moves.begin_trial(state))
         report = self._parts.runner.run(self._request(candidate))
+        if report.passed and candidate.shadow_s and state.active is not None:
+            forget_shadow(self._fs, self._layout)
+            return self._look_at_shadow(self._save(moves.begin_shadow(state, report.self_test)))
         return self._judge(state, report)
+
+    def _hold(self, state: DeviceState, reason: str) -> DeviceState:
+        """The candidate waits, for this reason; what shadow scoring saw so far is worth nothing any more."""
+        if state.phase is Phase.SHADOW:
+            forget_shadow(self._fs, self._layout)
+            return self._save(moves.postpone(state, reason))
+        if state.phase is Phase.STAGED and _candidate_of(state).waits_for == reason:
+            return state
+        return self._save(moves.wait(state, reason))
+
+    def _look_at_shadow(self, state: DeviceState) -> Installation:
+        candidate = _candidate_of(state)
+        standing = read_standing(self._fs, self._layout, candidate.package.sha256)
+        if standing.problem:
+            return self._judge(state, TrialReport(False, f"shadow scoring: {standing.problem}", candidate.self_test))
+        if not standing.is_done(candidate.shadow_s):
+            return Installation(state, None, standing.words(candidate.shadow_s))
+        return self._judge(state, TrialReport(True, "", candidate.self_test))
+
+    def _is_spent(self, state: DeviceState) -> bool:
+        candidate = state.candidate
+        is_its = candidate is None or candidate.seq == state.attempt.seq
+        return is_its and state.attempt.moves >= self._parts.limits.max_moves
+
+    def _give_up(self, state: DeviceState, task: Candidate) -> Installation:
+        words = f"gave up after {state.attempt.moves} state records without an end; what ran goes on, a new assignment is needed"
+        receipt = self._parts.receipts.write(state, task, Outcome.FAILED_INCONSISTENT, words)
+        state = self._settle(self._save(moves.give_up(state, receipt)))
+        self._tidy(state)
+        return Installation(state, receipt)
 
     def _request(self, candidate: Candidate) -> TrialRequest:
         folder = self._layout.package(candidate.package.sha256)
@@ -209,7 +285,11 @@ class Installer:
     def _judge(self, state: DeviceState, report: TrialReport) -> Installation:
         candidate = _candidate_of(state)
         outcome = Outcome.COMMITTED if report.passed else Outcome.ROLLED_BACK
-        receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, report.self_test)
+        shadow = None
+        if state.phase is Phase.SHADOW:
+            shadow = read_standing(self._fs, self._layout, candidate.package.sha256).sketches
+        evidence = Evidence(report.self_test, shadow)
+        receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, evidence)
         state = moves.commit(state, receipt) if report.passed else moves.roll_back(state, receipt)
         state = self._settle(self._save(state))
         self._tidy(state)
@@ -219,8 +299,8 @@ class Installer:
 
     def _end(self, state: DeviceState, assignment: Assignment, outcome: Outcome, reason: str) -> Installation:
         """The task ends here without a trial."""
-        task = Candidate(Installed(assignment.package_sha256, ""), assignment.task, assignment.seq)
-        receipt = self._parts.receipts.write(state, task, outcome, reason, None)
+        task = _task_of(assignment, Installed(assignment.package_sha256, ""))
+        receipt = self._parts.receipts.write(state, task, outcome, reason)
         return Installation(self._settle(self._save(moves.answer(state, receipt))), receipt)
 
     def _settle(self, state: DeviceState) -> DeviceState:
@@ -250,14 +330,34 @@ class Installer:
                 seq=receipt.seq,
                 counter=receipt.counter,
                 reason=receipt.reason,
+                newest_release=state.newest_release,
             )
         )
 
-    def _tidy(self, state: DeviceState) -> None:
+    def _note_token(self, state: DeviceState, used: UsedToken) -> None:
+        """Into the journal too: a word must stay used up when both copies of the state are lost."""
+        if any((line.token, line.seq) == (used.digest, used.seq) for line in self._journal.lines()):
+            return
+        active = state.active or Installed("", "")
+        line = JournalLine(
+            at_ms=self._parts.platform.clock.now_ms(),
+            kind=JournalKind.TOKEN,
+            active=active.sha256,
+            active_manifest=active.manifest,
+            package_sha256="",
+            seq=used.seq,
+            counter=state.counter,
+            reason="a downgrade word is used up",
+        )
+        self._journal.add(replace(line, token=used.digest, until_seq=used.until_seq))
+
+    def _tidy(self, state: DeviceState, wanted: str = "") -> None:
         """Remove what an install that came to its end, or a cut, left lying: also half-unpacked folders and pushed bytes."""
         self._collect_garbage(state)
+        if state.phase is not Phase.SHADOW:
+            forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
-        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed})
+        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed} - {wanted})
 
     def _collect_garbage(self, state: DeviceState) -> None:
         """Remove from the store what is not active, previous or staged."""
@@ -275,6 +375,12 @@ _JOURNAL_KINDS = {
     Outcome.ROLLED_BACK: JournalKind.ROLL_BACK,
     Outcome.FAILED_INCONSISTENT: JournalKind.FALL_BACK,
 }
+
+
+def _task_of(assignment: Assignment, package: Installed) -> Candidate:
+    return Candidate(
+        package, assignment.task, assignment.seq, permit=assignment.permit, shadow_s=assignment.shadow_s or 0
+    )
 
 
 def _candidate_of(state: DeviceState) -> Candidate:

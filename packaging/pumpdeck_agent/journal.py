@@ -1,4 +1,7 @@
-"""The journal: hash-chained lines, one for every receipt. The last resort when both state copies are lost."""
+"""The journal: hash-chained lines, one for every receipt and every downgrade word that is used up.
+
+It is the last resort when both state copies are lost.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,15 @@ class JournalKind(enum.StrEnum):
     ROLL_BACK = "roll_back"
     FALL_BACK = "fall_back"
     ANSWER = "answer"
+    TOKEN = "token"
 
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """`before` is the digest of the line before this one (64 zeros for the first)."""
+    """`before` is the digest of the line before this one (64 zeros for the first).
+
+    `newest_release` is the state's, `token` and `until_seq` are those of a downgrade word that is used up from here on.
+    """
 
     at_ms: int
     kind: JournalKind
@@ -38,6 +45,9 @@ class JournalLine:
     counter: int
     reason: str
     before: str = ""
+    newest_release: int | None = None
+    token: str | None = None
+    until_seq: int | None = None
 
 
 class Journal:

@@ -8,7 +8,7 @@ from pumpdeck_agent import state as moves
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.journal import Journal
 from pumpdeck_agent.receipt_writer import ReceiptWriter
-from pumpdeck_agent.state import STATE_FORMAT, Candidate, DeviceState, Installed, Phase
+from pumpdeck_agent.state import STATE_FORMAT, Candidate, DeviceState, Installed, Phase, UsedToken
 from pumpdeck_fleet.core.errors import DamagedError
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import Outcome
@@ -23,6 +23,7 @@ def recover(
 ) -> tuple[DeviceState, ...]:
     """The records to be saved, in order, until the device stands on firm ground; the last one is where it stands.
 
+    - an older agent wrote the state: the same in the present format; the other copy stays as it was meanwhile
     - both state copies lost: the last committed package of the journal, verified again; none in it: nothing runs
     - a trial was cut: it is tried again later, up to `max_tries` times; then it is rolled back
     - the active package is damaged: the previous one, when it is sound; else nothing runs
@@ -30,6 +31,9 @@ def recover(
     Each ends with a receipt that says so, except a trial that will be tried again.
     """
     records: list[DeviceState] = []
+    if state is not None and state.format < STATE_FORMAT:
+        state = moves.upgrade(state)
+        records.append(state)
     if state is None:
         state = rebuild(Journal(fs, layout.journal), receipts)
         records.append(state)
@@ -65,6 +69,11 @@ def rebuild(journal: Journal, receipts: ReceiptWriter) -> DeviceState:
     blank = DeviceState(
         STATE_FORMAT, 1, moves.resting_phase(active), last.seq if last else 0, active, counter=counter, receipted=counter
     )
+    blank = replace(
+        blank,
+        newest_release=max((line.newest_release or 0 for line in lines), default=0),
+        tokens=tuple(UsedToken(line.token, line.seq, line.until_seq or 0) for line in lines if line.token),
+    )
     word = "runs what the journal says was committed last" if active else "nothing is left to run"
     receipt = receipts.write(blank, _own(active), Outcome.FAILED_INCONSISTENT, f"both copies of the state were lost; {word}")
     return moves.fall_back(blank, active, receipt)
@@ -77,7 +86,7 @@ def _after_cut_trial(state: DeviceState, receipts: ReceiptWriter, max_tries: int
         receipt = receipts.write(state, _own(state.active), Outcome.FAILED_INCONSISTENT, "a trial without a candidate")
         return moves.fall_back(state, state.active, receipt)
     if candidate.tries < max_tries:
-        return moves.wait(state, f"the device restarted during the trial ({candidate.tries} of {max_tries})")
+        return moves.postpone(state, f"the device restarted during the trial ({candidate.tries} of {max_tries})")
     reason = f"the device restarted during {candidate.tries} trials"
     return moves.roll_back(state, receipts.write(state, candidate, Outcome.ROLLED_BACK, reason))
 

@@ -19,6 +19,7 @@ from pumpdeck_agent.pump_record import PumpFigures, PumpRecord, read_record, wri
 from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring, RowResult
 from pumpdeck_agent.return_items import finish_close
 from pumpdeck_agent.runtime import ModelCache
+from pumpdeck_agent.shadow import ShadowWatch
 from pumpdeck_agent.spool import Spool, SpoolFile
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, PumpdeckError
@@ -79,6 +80,7 @@ class Scorer:
         self._outbox = Outbox(platform.fs, layout, limits)
         self._states = StateFiles(platform.fs, layout)
         self._package: LoadedPackage | None = None
+        self._shadow = ShadowWatch(platform.fs, layout, limits)
         # Live state by tag, with the digest of the record it was saved as: when the file differs, somebody else went on.
         self._live: dict[str, tuple[str, PumpScoring]] = {}
         self._unsaved: dict[str, list[LiveRow]] = {}
@@ -271,6 +273,8 @@ class Scorer:
     def _save(self, touched: list[PumpScoring]) -> None:
         """The one order that loses and repeats nothing: outbox first, then the records."""
         self._outbox.add([item for scoring in touched for item in scoring.take_outgoing()])
+        # Before the records: a row that is in one was seen by the shadow too, or never will be.
+        self._shadow.save()
         for scoring in touched:
             for from_ms in scoring.take_pins():
                 self._outbox.pin(scoring.figures.tag, from_ms)
@@ -285,6 +289,7 @@ class Scorer:
             yield
         except BaseException:
             self._live.clear()
+            self._shadow.forget_memory()
             raise
 
     def _restore(self, package: LoadedPackage, tag: str) -> PumpScoring | None:
@@ -310,6 +315,7 @@ class Scorer:
             # A record whose parts do not fit each other is worth as much as none.
             scoring = PumpScoring.restore(device, sha256, pump, self._limits, None)
         scoring.owe(owed)
+        scoring.shadow = self._shadow.pump(tag)
         self._note_changes(scoring)
         last_ms = scoring.last_ms
         for row in self._unsaved.get(tag, ()):
@@ -327,4 +333,7 @@ class Scorer:
         elif self._package is None or self._package.sha256 != state.active.sha256:
             folder = self._layout.package(state.active.sha256)
             self._package = load_package(self._fs, folder, state.active.manifest, self._models)
+        self._shadow.follow(state, self._package)
+        for tag, (_, scoring) in self._live.items():
+            scoring.shadow = self._shadow.pump(tag)
         return self._package

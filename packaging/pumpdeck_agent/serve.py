@@ -27,6 +27,7 @@ from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_token
+from pumpdeck_agent.shadow_file import wants_a_word
 from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
@@ -158,7 +159,7 @@ class Service:
         world = self._platform, self._layout
         api = Api(self._scorer, self._desk, world, ApiSettings(token, self._waking.set, self._mqtt.figures))
         try:
-            endpoint = Endpoint(where.host, where.port, api.answer)
+            endpoint = Endpoint(where.host, where.port, api.answer, admit=api.admit)
         except PumpdeckError as error:
             self._report(error)
             return None
@@ -215,8 +216,10 @@ def _can_resume(platform: Platform, layout: Layout) -> bool:
     state = StateFiles(platform.fs, layout).load()
     if state is None or state.phase is Phase.TRIAL:
         return state is None
-    config = read_config(platform.fs, layout)
-    return state.phase is Phase.STAGED and not why_wait(platform.fs, layout, config, platform.clock.now_ms())
+    is_held = bool(why_wait(platform.fs, layout, read_config(platform.fs, layout), platform.clock.now_ms()))
+    if state.phase is Phase.SHADOW:
+        return is_held or wants_a_word(platform.fs, layout, state)
+    return state.phase is Phase.STAGED and not is_held
 
 
 def _resume(root: Path) -> None:

@@ -18,7 +18,7 @@ class StateFiles:
         self._layout = layout
 
     def load(self) -> DeviceState | None:
-        """The newest record that is whole; None when both copies are lost."""
+        """The newest record that is whole, in whatever format it was written; None when both copies are lost."""
         found = [state for state in map(self._read, _COPIES) if state is not None]
         return max(found, key=lambda state: state.record, default=None)
 

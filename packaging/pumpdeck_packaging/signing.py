@@ -195,6 +195,32 @@ def sign_dsse(payload: bytes, payload_type: str, signer: Signer) -> bytes:
     return canonical.encode(envelope.to_dict())
 
 
+def add_dsse_signature(envelope: bytes, signer: Signer, max_bytes: int) -> bytes:
+    """The envelope with one more signature; signatures stand in the order of their key ids, whoever signed first.
+
+    Raises:
+        TrustError: this key has signed it already.
+        TooLargeError, FormatError: it is not an envelope.
+    """
+    parsed = _parse_envelope(canonical.parse_json(envelope, "signed envelope", max_bytes=max_bytes), "signed envelope")
+    if signer.key_id in parsed.signatures:
+        raise TrustError("has this key's signature already", "signed envelope", found=f"key {signer.key_id[:12]}")
+    added = {**parsed.signatures, signer.key_id: Signature(signer.key_id, signer.sign(parsed.pae()).hex())}
+    return canonical.encode(Envelope(parsed.payload, parsed.payload_type, dict(sorted(added.items()))).to_dict())
+
+
+def signed_payload(envelope: bytes, payload_type: str, max_bytes: int) -> bytes:
+    """What an envelope holds, with no signature looked at: for people to read, never to be believed.
+
+    Raises:
+        TooLargeError, FormatError: it is not an envelope of that type.
+    """
+    parsed = _parse_envelope(canonical.parse_json(envelope, "signed envelope", max_bytes=max_bytes), "signed envelope")
+    if parsed.payload_type != payload_type:
+        raise FormatError("holds another kind of payload", "signed envelope", expected=payload_type)
+    return bytes(parsed.payload)
+
+
 def verify_dsse(envelope: bytes, payload_type: str, public_keys: Mapping[str, str], max_bytes: int) -> bytes:
     """The payload of an envelope whose every signature is by one of `public_keys` (key id -> PEM) and holds.
 

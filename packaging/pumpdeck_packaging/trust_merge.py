@@ -184,12 +184,8 @@ def _assigned(folder: SiteFolder, site: VerifiedSite) -> list[tuple[TargetFile, 
     files = []
     for path, target in deploy.targets.items():
         data = folder.assignment_bytes(path.removeprefix(assignment_path("")), deploy) or b""
-        if canonical.digest(data) != target.hashes["sha256"]:
-            raise DigestMismatchError(
-                "an assignment was altered",
-                f"{folder.site} {path}",
-                expected=target.hashes["sha256"],
-                found=canonical.digest(data),
-            )
+        expected, digest = target.hashes["sha256"], canonical.digest(data)
+        if digest != expected:
+            raise DigestMismatchError("an assignment was altered", f"{folder.site} {path}", expected=expected, found=digest)
         files.append((target, data))
     return files

@@ -18,7 +18,7 @@ from pumpdeck_fleet.core.clock import DAY_MS, Clock, format_ms
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, ReplayError, TrustError
 from pumpdeck_fleet.core.ids import check_digest, check_name
 from pumpdeck_fleet.core.ports import FileSystem, Signer
-from pumpdeck_fleet.core.receipts import Assignment
+from pumpdeck_fleet.core.receipts import NO_TERMS, Assignment, Terms
 from pumpdeck_packaging.bundle_layout import (
     ASSIGNMENT_NAME,
     DEPLOY,
@@ -48,10 +48,14 @@ Lock = Callable[[Path], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """`keep_packages` is how many released packages of a device stay listed beside the assigned one."""
+    """`keep_packages` is how many released packages of a device stay listed beside the assigned one.
+
+    The next metadata version is above `least_version` too: a restored workspace cannot know what was signed after its backup.
+    """
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_packages: int = 2
+    least_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class AssignmentRequest:
     """Which released package a device shall run. `soft_until_ms` 0 means no end is meant.
 
     `seq` 0 takes the metadata version that the signing makes; a rollout that froze its numbers gives its own, above the device's
-    last one. `issued_at_ms` 0 is the moment of signing.
+    last one. `issued_at_ms` 0 is the moment of signing. `token` is a downgrade word's envelope.
     """
 
     device: str
@@ -81,6 +85,8 @@ class AssignmentRequest:
     soft_until_ms: int = 0
     seq: int = 0
     issued_at_ms: int = 0
+    terms: Terms = NO_TERMS
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +359,10 @@ class SiteTrust:
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
 
+    def release_threshold(self) -> int:
+        """How many people must sign a release of this site."""
+        return self._verified().trusted.targets.get_delegated_role(RELEASE).threshold
+
     def deploy_keys(self) -> dict[str, str]:
         """Key id -> PEM of the deploy role: who may sign for this site in the field."""
         targets = self._verified().trusted.targets
@@ -398,7 +408,7 @@ class SiteTrust:
         verify_site(state, {**roots, **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
 
     def _highest(self, site: VerifiedSite) -> int:
-        return max(site.forms[role].version for role in FIELD_ROLES)
+        return max(self._settings.least_version, *(site.forms[role].version for role in FIELD_ROLES))
 
     def _check_signers(self, site: VerifiedSite, role: str, signers: Sequence[Signer]) -> None:
         wanted = site.trusted.targets.get_delegated_role(role)
@@ -473,6 +483,10 @@ def _assignment(request: AssignmentRequest, current: Assignment | None, version:
         issued_at_ms=request.issued_at_ms or now_ms,
         soft_until_ms=request.soft_until_ms,
         task=request.task,
+        permit=request.terms.permit,
+        retry=request.terms.retry,
+        shadow_s=request.terms.shadow_s,
+        token=request.token,
     )
 
 

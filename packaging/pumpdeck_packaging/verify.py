@@ -36,6 +36,7 @@ from pumpdeck_packaging.bundle_layout import (
     assignment_path,
     metadata_name,
 )
+from pumpdeck_packaging.downgrade import DowngradeToken, token_for
 from pumpdeck_packaging.metadata_form import MetadataForm, parse_form
 from pumpdeck_packaging.trust_floor import FloorEntry, TrustFloor
 from pumpdeck_packaging.trust_rules import (
@@ -76,6 +77,7 @@ class VerifiedAssignment:
     """An assignment this device may act on, and the package it names.
 
     `keep` replaces the device's kept metadata, `floor` its floor. `repeated` says that this very assignment was accepted before.
+    `token` is the downgrade word in it; that it was not used before is the device's to know.
     `warnings` are sentences for people: expired but time is not proven, kept files damaged, validity over.
     """
 
@@ -85,6 +87,7 @@ class VerifiedAssignment:
     floor: TrustFloor
     repeated: bool
     warnings: tuple[str, ...]
+    token: DowngradeToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def verify_assignment(
     release = verified.trusted.delegated(RELEASE)
     package = released_package(release, state.device, assignment.package_sha256)
     repeated = _check_seq(state, assignment, canonical.digest(data), verified)
+    token = token_for(assignment, verified.trusted, state.site)
     warnings = [*verified.warnings]
     if assignment.soft_until_ms and now_ms > assignment.soft_until_ms:
         warnings.append(f"the assignment was meant to be used until {format_ms(assignment.soft_until_ms)}")
@@ -135,7 +139,7 @@ def verify_assignment(
         floor, seq=FloorEntry(assignment.seq, verified.signers[DEPLOY]), assignment=canonical.digest(data)
     )
     keep = {form.name: form.data for form in verified.forms.values()} | {ASSIGNMENT_NAME: data}
-    return VerifiedAssignment(assignment, package, keep, floor, repeated, tuple(warnings))
+    return VerifiedAssignment(assignment, package, keep, floor, repeated, tuple(warnings), token)
 
 
 def verify_metadata(
@@ -341,6 +345,10 @@ def _assignment(state: TrustState, verified: VerifiedSite, data: bytes) -> tuple
     if assignment.device != state.device:
         raise TrustError("is for another device", ASSIGNMENT_NAME, expected=state.device, found=assignment.device)
     check_digest(assignment.package_sha256, f"{ASSIGNMENT_NAME}.package_sha256")
+    try:
+        _ = assignment.terms
+    except ValueError as error:
+        raise FormatError(f"has impossible terms ({error})", ASSIGNMENT_NAME) from error
     words = canonical.from_plain(AssignmentWords, target.custom, f"{path}.custom")
     if words.seq != assignment.seq or assignment.seq < 1:
         raise TrustError("contradicts its own target", ASSIGNMENT_NAME, expected=words.seq, found=assignment.seq)

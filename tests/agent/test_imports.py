@@ -30,6 +30,8 @@ PACKAGING_PARTS = {
     "bundle_stick",
     "bundle_tar",
     "bundle_tar_writer",
+    "downgrade",
+    "enrolment",
     "manifest",
     "metadata_form",
     "package_reader",

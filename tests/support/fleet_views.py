@@ -14,6 +14,7 @@ from pumpdeck_console.operations.views import (
     ChannelLine,
     FleetView,
     LinkView,
+    ModelCardView,
     ModelsView,
     ModelVersionRow,
     PlanView,
@@ -289,6 +290,9 @@ class FakeReaders:
     def models(self) -> ModelsView:
         self._enter("models")
         return models_view(self.now_ms) if self.pumps else ModelsView(self.now_ms, ())
+
+    def card(self, model: str, version: int) -> ModelCardView:
+        return ModelCardView(model, version, f"# {model}: model card\n\nversion {version}\n" + "- a line\n" * 80)
 
     def rollouts(self) -> RolloutsView:
         self._enter("rollouts")

@@ -12,6 +12,7 @@ from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
 
+REASON_MAX = 110
 _HOW_LIMITS = {
     "daily": "own daily block maxima (Gumbel)",
     "windows": "own maxima of blocks of 10 windows (Gumbel, with extremal correction)",
@@ -30,15 +31,15 @@ def write_card(
     gates, lineage = verdicts
     parts = [
         f"# {spec.model}\n",
-        _purpose(spec),
+        purpose_text(spec),
         _data(span_ms, metrics),
-        _limits(limits, spec),
+        limits_text(limits, spec),
         _figures(metrics),
-        "## Gates\n\n" + "\n".join(f"- {gate.name}: {gate.verdict.value}. {gate.reason}" for gate in gates) + "\n",
+        "## Gates\n\n" + "\n".join(_gate(gate) for gate in gates) + "\n",
         "## Where it fails\n\n"
         "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
         "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
-        f"{_BLIND_SPOTS.get(spec.model_type, '')}"
+        f"{BLIND_SPOTS.get(spec.model_type, '')}"
         "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n",
         "## Lineage\n\n"
         f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",
@@ -46,26 +47,33 @@ def write_card(
     return "\n".join(parts).encode("utf-8")
 
 
-_HOW_SCORED = {
+def _gate(gate: QualityGate) -> str:
+    """In one short line: the card travels in every package, the whole reason stands in the registry."""
+    reason = gate.reason if len(gate.reason) <= REASON_MAX else f"{gate.reason[: REASON_MAX - 3].rstrip()}..."
+    return f"- {gate.name}: {gate.verdict.value}. {reason}"
+
+
+HOW_SCORED = {
     "maxz": "distance from the pump's baseline in widths, largest of the voting channels",
     "pca": "how far the channels together leave the plane in which healthy pumps of this type move (T2 and Q combined)",
     "iforest": "how few random cuts isolate the row from rows of healthy pumps of this type",
     "ocsvm": "distance from the region that holds 95 % of the rows of healthy pumps of this type",
     "gmm": "distance from a mixture of the regimes of healthy pumps of this type",
 }
-_BLIND_SPOTS = {
+BLIND_SPOTS = {
     "maxz": "- Channels that each stay within their own range while they no longer fit each other are not seen.\n",
     "iforest": "- A fault that shows in one channel alone is hardly seen: few random cuts ask for that channel.\n",
 }
 
 
-def _purpose(spec: PipelineSpec) -> str:
+def purpose_text(spec: PipelineSpec) -> str:
+    """What the model does with which channels."""
     rows = "\n".join(
         f"| {channel.name} | {channel.unit} | {'yes' if channel.votes else 'no'} |" for channel in spec.channels
     )
     return (
         f"Raises an alarm when a pump of type `{spec.pump_type}` leaves its own normal state. Model type `{spec.model_type}`: "
-        f"mean of each channel over {spec.window_s:g} s, {_HOW_SCORED[spec.model_type]}."
+        f"mean of each channel over {spec.window_s:g} s, {HOW_SCORED[spec.model_type]}."
         f"\n\n| channel | unit | votes |\n|---|---|---|\n{rows}\n"
     )
 
@@ -78,7 +86,8 @@ def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
     )
 
 
-def _limits(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
+def limits_text(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
+    """How limits came about and when they alarm."""
     low, middle, high = np.quantile([limit.limit for limit in limits], [0, 0.5, 1])
     counts = Counter(limit.branch.value for limit in limits)
     how = "\n".join(f"- {counts[name]} pumps: {words}" for name, words in _HOW_LIMITS.items() if counts[name])

@@ -10,6 +10,7 @@ from pumpdeck_console.cli.lazy import WorkspaceCommand
 from pumpdeck_console.cli.output import Column, json_option, say, time_text, write_json, write_object, write_rows
 from pumpdeck_console.cli.params import WHEN
 from pumpdeck_console.cli.session import Session
+from pumpdeck_fleet.core.merging import version_word
 
 _CHANNELS = (
     Column("channel"),
@@ -49,7 +50,7 @@ def explain(session: Session, pump: str, at: Callable[[int], int], as_json: bool
         "persistence_s": package.persistence_s if package else None,
         "window_s": package.window_s if package else None,
         "model": model.model if model else None,
-        "version": model.number if model else None,
+        "version": version_word(model.number) if model else None,
         "version_digest": model.content_digest if model else None,
         "limit_from": model.limit_branch if model else None,
         "provisional": model.is_limit_provisional if model else None,

@@ -20,6 +20,7 @@ from pumpdeck_console.cli.params import key_options
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED
 from pumpdeck_fleet.core.health import Health
+from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.fleet import DeviceRow, PumpRow, SiteRow
@@ -109,12 +110,33 @@ _DEVICE_COMMANDS = {
         "pumpdeck_console.cli.device_agents:upgrade",
         "Bring the released agent to the devices with a pump that QUERY selects.",
     ),
+    "enrol-stick": (
+        "pumpdeck_console.cli.device_life:enrol_stick",
+        "Write enrolment forms for DEVICES and the roots of their sites onto a stick.",
+    ),
+    "enrol-intake": (
+        "pumpdeck_console.cli.device_life:enrol_intake",
+        "Enrol the devices that answered on the stick in FOLDER, once you have compared the words of their...",
+    ),
+    "retire": (
+        "pumpdeck_console.cli.device_life:retire",
+        "End DEVICE: its key is believed no more, it gets no task, its history stays.",
+    ),
+    "requests": (
+        "pumpdeck_console.cli.requests:requests",
+        "List the requests for new models that devices sent, for pumps that QUERY selects.",
+    ),
+    "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close every open request for PUMP without training."),
+    "history": (
+        "pumpdeck_console.cli.device_life:history",
+        "Show the keys DEVICE had, the receipts each of them signed, and those that came in too late to be...",
+    ),
 }
 
 
 @click.group(cls=LazyGroup, default="list", lazy=_DEVICE_COMMANDS)
 def devices() -> None:
-    """List devices, show one, or enrol one."""
+    """List devices, show one, enrol or retire one."""
 
 
 @devices.command("list")
@@ -147,8 +169,12 @@ def show_device(session: Session, device: str, as_json: bool) -> None:
 @click.option("--replace", "replace_identity", is_flag=True, help="The device was replaced: believe its new keys.")
 @click.option("--install", is_flag=True, help="Put the agent on it first: look, show what would be done, ask, do it.")
 @click.option("--as", "login", default="", metavar="USER", help="With --install: who logs in there, root or with sudo.")
-@click.option("--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there.")
-@click.option("--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper.")
+@click.option(
+    "--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there."
+)
+@click.option(
+    "--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper."
+)
 @click.option("--dry-run", is_flag=True, help="With --install: only show what would be done.")
 @click.option("--yes", is_flag=True, help="With --install: ask nothing; needs --host-key and --root-words.")
 @key_options
@@ -215,7 +241,7 @@ def _pump(row: PumpRow) -> dict[str, Any]:
         "score": facts.score if facts else None,
         "limit": facts.limit if facts else None,
         "model": (facts.model or None) if facts else None,
-        "version": facts.number if facts else None,
+        "version": version_word(facts.number) if facts and facts.number else None,
         "package": (facts.package_sha256 or None) if facts else None,
         "drift_psi": facts.drift_psi if facts else None,
         "drift_channel": (facts.drift_channel or None) if facts else None,

@@ -22,6 +22,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import DamagedError
+from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow, PromoteReport
@@ -61,6 +62,11 @@ _COMPARE_COLUMNS = {
         *(Column(name, right=True) for name in ("limit_before", "limit_after", "alarms_before", "alarms_after")),
         *(Column(name, right=True) for name in ("appear", "vanish")),
     ),
+    "alarm": (Column("pump"), Column("change"), Column("raised"), Column("cleared")),
+}
+_DIFF_COLUMNS = {
+    "part": (Column("part"), Column("name"), Column("before"), Column("after")),
+    "step": (Column("step"), Column("same"), Column("pumps", right=True), Column("why")),
 }
 _PROFILE_COLUMNS = {
     "setting": tuple(
@@ -97,21 +103,25 @@ def list_models(session: Session, query: str, as_json: bool) -> None:
 @models.command("show")
 @click.argument("model")
 @click.argument("version", default="")
-@click.option("--card", is_flag=True, help="Write the model card (Markdown) and nothing else.")
+@click.option("--card", is_flag=True, help="Write the full model card (Markdown) and nothing else.")
+@click.option("--shipped-card", is_flag=True, help="Write the short card that packages hold.")
 @json_option
 @click.pass_obj
-def show_model(session: Session, model: str, version: str, card: bool, as_json: bool) -> None:
+def show_model(session: Session, model: str, version: str, card: bool, shipped_card: bool, as_json: bool) -> None:
     """Show one version of MODEL: its number, an alias, or nothing for the candidate, else the champion."""
     from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
+    from pumpdeck_console.operations.profiles import latest_profile  # deferred: as above
 
     workspace = session.workspace()
     which = _which(version)
-    if card:
-        sys.stdout.write(operations.read_card(workspace, model=model, which=which))
+    if card or shipped_card:
+        sys.stdout.write(operations.read_card(workspace, model=model, which=which, shipped=shipped_card))
         return
     found = operations.find_version(workspace, model, which)
     row = next(row for row in operations.list_models(workspace) if row.version == found)
     lineage = found.lineage
+    profile = latest_profile(workspace, found)
+    row_of_one = next((one for one in profile.figures if one.batch == 1), None) if profile else None
     write_object(
         {
             **_model(row),
@@ -128,6 +138,8 @@ def show_model(session: Session, model: str, version: str, card: bool, as_json: 
             "provisional": sum(pump.provisional for pump in found.pumps),
             "judged_against": found.judged_against or None,
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
+            "profile_p99_us": row_of_one.p99_us if row_of_one else None,
+            "profile_rss_mb": row_of_one.rss_mb if row_of_one else None,
             **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
         },
         as_json=as_json,
@@ -171,6 +183,20 @@ def demote(session: Session, model: str, reason: str, as_json: bool) -> None:
     _write_aliases(do_demote(session.workspace(), model=model, reason=reason), as_json)
 
 
+@models.command("rollback")
+@click.argument("model")
+@click.option("--reason", default="", help="Why; goes into the audit chain.")
+@json_option
+@click.pass_obj
+def rollback(session: Session, model: str, reason: str, as_json: bool) -> None:
+    """Take the champion of MODEL back to the version before it: the same as demote. Devices follow with a rollout."""
+    from pumpdeck_console.operations.models import demote as do_demote  # deferred: help needs none of it
+
+    report = do_demote(session.workspace(), model=model, reason=reason)
+    _write_aliases(report, as_json)
+    say(f"Devices still run what they run. Next: pumpdeck rollout plan --model {model}={report.champion}")
+
+
 @models.command("profile")
 @click.argument("model")
 @click.argument("version", default="")
@@ -199,11 +225,17 @@ def profile(session: Session, model: str, version: str, by: str, as_json: bool) 
 @click.argument("model")
 @click.argument("before")
 @click.argument("after", default="")
-@click.option("--by", type=click.Choice(["figure", "slice", "pump"]), default="figure", show_default=True, help="A row each.")
+@click.option(
+    "--by",
+    type=click.Choice(["figure", "slice", "pump", "alarm"]),
+    default="figure",
+    show_default=True,
+    help="A row each.",
+)
 @json_option
 @click.pass_obj
 def compare(session: Session, model: str, before: str, after: str, by: str, as_json: bool) -> None:
-    """Compare two versions of MODEL: their figures, alarm rates of sites and makers, or each pump's limit and alarms.
+    """Compare two versions of MODEL: figures, alarm rates of slices, each pump's limit and alarms, or the alarms that differ.
 
     BEFORE and AFTER are numbers or aliases; without AFTER the candidate, else the champion.
     """
@@ -211,8 +243,14 @@ def compare(session: Session, model: str, before: str, after: str, by: str, as_j
 
     found = compare_versions(session.workspace(), model=model, before=_which(before), after=_which(after))
     kinds: dict[str, tuple[Any, ...]] = {"figure": found.figures, "slice": found.slices, "pump": found.pumps}
-    rows = [dataclasses.asdict(row) for row in kinds[by]]
-    write_rows(rows, _COMPARE_COLUMNS[by], as_json=as_json, empty="They have no pump in common.")
+    rows = [dataclasses.asdict(row) for row in kinds.get(by, ())]
+    if by == "alarm":
+        rows = [
+            {"pump": one.pump, "change": one.change, "raised": time_text(one.raised_ms), "cleared": time_text(one.cleared_ms)}
+            for one in found.alarms
+        ]
+    empty = "Both raise the same alarms." if by == "alarm" else "They have no pump in common."
+    write_rows(rows, _COMPARE_COLUMNS[by], as_json=as_json, empty=empty)
     snapshot = "the same snapshot" if found.same_snapshot else "different snapshots"
     appear, vanish = sum(one.appear for one in found.pumps), sum(one.vanish for one in found.pumps)
     say(
@@ -260,7 +298,7 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
         {
             "run": row.run,
             "model": row.model,
-            "version": row.version,
+            "version": version_word(row.version),
             "at": time_text(row.at_ms),
             "actor": row.actor,
             "snapshot_digest": row.snapshot_digest,
@@ -281,6 +319,27 @@ def show_run(session: Session, run: str) -> None:
     from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
 
     sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+
+
+@runs.command("diff")
+@click.argument("before")
+@click.argument("after")
+@click.option("--by", type=click.Choice(["part", "step"]), default="part", show_default=True, help="A row each.")
+@json_option
+@click.pass_obj
+def diff(session: Session, before: str, after: str, by: str, as_json: bool) -> None:
+    """Tell what differs between two runs: spec, data, code, packages, seed, figures and gates, or steps and why they ran anew.
+
+    BEFORE and AFTER are digests of runs or the first characters of them.
+    """
+    from pumpdeck_console.operations.run_diff import diff_runs  # deferred: help needs none of it
+
+    found = diff_runs(session.workspace(), before=before, after=after)
+    kinds: dict[str, tuple[Any, ...]] = {"part": found.parts, "step": found.steps}
+    rows = [dataclasses.asdict(row) for row in kinds[by]]
+    write_rows(rows, _DIFF_COLUMNS[by], as_json=as_json, empty="The two runs are the same in every part.")
+    content = "the same bytes reach devices" if found.same_content else "other bytes reach devices"
+    say(f"{found.before[:12]} against {found.after[:12]}: {content}; {len(found.parts)} parts differ")
 
 
 @runs.command("replay")
@@ -335,7 +394,7 @@ def _model(row: ModelRow) -> dict[str, Any]:
     version = row.version
     return {
         "model": version.model,
-        "version": version.number,
+        "version": version_word(version.number),
         "pump_type": version.pump_type,
         "model_type": version.model_type,
         "aliases": ",".join(alias.value for alias in row.aliases),

@@ -47,9 +47,21 @@ _AGENT_COLUMNS = (
 )
 
 
-@click.group(cls=LazyGroup)
+_FOUR_EYES = {
+    "sign": (
+        "pumpdeck_console.cli.trust_keys:sign",
+        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
+    ),
+    "publish": (
+        "pumpdeck_console.cli.trust_keys:publish_packages",
+        "Release the packages in FILES that enough people have signed: from now on they can be assigned.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_FOUR_EYES)
 def package() -> None:
-    """Build, list or show the signed packages of devices."""
+    """Build, release, list or show the signed packages of devices."""
 
 
 @package.command("build")
@@ -76,6 +88,7 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
             "bytes": row.bytes,
             "unpacked_bytes": row.unpacked_bytes,
             "new": row.is_new,
+            "pending": row.pending,
             "left_out": "",
         }
         for row in report.packages
@@ -85,13 +98,18 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
         {"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out
     ]
     write_rows([*built, *left_out], _BUILT_COLUMNS, as_json=as_json, empty="")
+    for path in sorted({row.pending for row in report.packages} - {""}):
+        say(f"Not released yet: another person signs it with: pumpdeck package sign {path}")
+        say(f"Then here: pumpdeck package publish {path}")
     say(
         f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out."
     )
 
 
 @package.command("agent")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder."
+)
 @click.option(
     "--wheels",
     "targets",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,8 @@ import click
 
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_ms
-from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.core.errors import FormatError, UsageError
+from pumpdeck_fleet.core.receipts import parse_terms
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
@@ -64,6 +67,30 @@ def models_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--permit`, `--retry` and `--shadow-hours`, handed over as `terms`."""
+
+    @functools.wraps(command)
+    def with_terms(*args: Any, permit: str, retry: bool, shadow_h: float, **kwargs: Any) -> Any:
+        return command(*args, terms=parse_terms(permit, retry, shadow_h), **kwargs)
+
+    options = (
+        click.option("--permit", default="", help="Permit or work-order number: stands in assignments, receipts and audit."),
+        click.option("--retry", is_flag=True, help="Try again where this very package failed on a device before."),
+        click.option(
+            "--shadow-hours",
+            "shadow_h",
+            type=click.FloatRange(0, 720),
+            default=0.0,
+            help="Score beside the active model for so many hours of rows before it is committed.",
+        ),
+    )
+    wrapped: Callable[..., Any] = with_terms
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--key-file NAME=PATH` and `--insecure-storage`, for commands that sign or log in."""
     command = click.option(
@@ -82,6 +109,25 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_choose_key_files,
         help="Take the key of that name (release, deploy, ssh, ..) from this file; may be given again.",
     )(command)
+
+
+def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--yes`: the plan was seen, nobody is asked."""
+    return click.option("--yes", "is_agreed", is_flag=True, help="Do it without asking; for scripts.")(command)
+
+
+def ask_to_go_on(is_agreed: bool, question: str) -> None:
+    """Ask a person on the terminal; without one `--yes` must have been given.
+
+    Raises:
+        UsageError: nobody is there to be asked.
+        click.Abort: the answer was no.
+    """
+    if is_agreed:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("needs a person to say yes", question, hint="run it in a terminal, or add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def _allow_insecure(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -18,11 +18,13 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.params import models_option
+from pumpdeck_console.cli.params import models_option, terms_options
 from pumpdeck_console.cli.session import Session
+from pumpdeck_fleet.core.merging import version_name
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.rollouts import PlanReport, RolloutReport
+    from pumpdeck_fleet.core.receipts import Terms
     from pumpdeck_fleet.core.rollout import Rollout
 
 _COLUMNS = (
@@ -66,9 +68,10 @@ def rollout() -> None:
 @rollout.command("plan")
 @query_argument
 @models_option
+@terms_options
 @json_option
 @click.pass_obj
-def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:
+def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool, terms: Terms) -> None:
     """Show what a rollout would do: which devices, which packages, in which waves, who is left out and why.
 
     Nothing is stored or sent. Without --model it brings the candidate of every pump type, else its champion.
@@ -76,7 +79,7 @@ def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -
     from pumpdeck_console.operations.rollouts import plan_new  # deferred: the rollout core
     from pumpdeck_console.operations.selection import parse_models
 
-    report = plan_new(session.workspace(), query=query, models=parse_models(models))
+    report = plan_new(session.workspace(), query=query, models=parse_models(models), terms=terms)
     write_rows(_plan_rows(report), _PLAN_COLUMNS, as_json=as_json, empty="")
     say(_plan_words(report))
 
@@ -84,14 +87,15 @@ def plan(session: Session, query: str, models: tuple[str, ...], as_json: bool) -
 @rollout.command("start")
 @query_argument
 @models_option
+@terms_options
 @json_option
 @click.pass_obj
-def start(session: Session, query: str, models: tuple[str, ...], as_json: bool) -> None:
+def start(session: Session, query: str, models: tuple[str, ...], as_json: bool, terms: Terms) -> None:
     """Freeze the plan that `rollout plan` shows and ask for approval; it runs once it has enough."""
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
     from pumpdeck_console.operations.selection import parse_models
 
-    report = operations.start(session.workspace(), query=query, models=parse_models(models))
+    report = operations.start(session.workspace(), query=query, models=parse_models(models), terms=terms)
     _write_report(report, as_json)
     say(f"Planned. Look at it: pumpdeck rollout show {report.rollout}. Then: pumpdeck approve {report.rollout}")
 
@@ -165,16 +169,29 @@ def abort(session: Session, rollout_id: str, reason: str, as_json: bool) -> None
     _write_report(operations.abort(session.workspace(), rollout_id=rollout_id, reason=reason), as_json)
 
 
+@rollout.command("adopt")
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, help="Why it is taken over; stands in the audit chain.")
+@json_option
+@click.pass_obj
+def adopt(session: Session, rollout_id: str, reason: str, as_json: bool) -> None:
+    """Drive a rollout here that another workspace drove, as when its laptop is lost."""
+    from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
+
+    _write_report(operations.adopt(session.workspace(), rollout_id=rollout_id, reason=reason), as_json)
+
+
 @click.command(cls=WorkspaceCommand)
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--plan-digest", default="", help="Approve only when the plan has this digest.")
+@click.option("--unheard", is_flag=True, help="After a restore: although devices have said nothing since.")
 @json_option
 @click.pass_obj
-def approve(session: Session, rollout_id: str, plan_digest: str, as_json: bool) -> None:
+def approve(session: Session, rollout_id: str, plan_digest: str, unheard: bool, as_json: bool) -> None:
     """Approve the plan of a ROLLOUT; with enough approvals it runs."""
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
 
-    report = operations.approve(session.workspace(), rollout_id=rollout_id, plan_digest=plan_digest)
+    report = operations.approve(session.workspace(), rollout_id=rollout_id, plan_digest=plan_digest, unheard=unheard)
     _write_report(report, as_json)
     if report.state == "RUNNING":
         say("Approved and running. Carry it out with: pumpdeck tick --until-idle")
@@ -238,12 +255,14 @@ def _plan_rows(report: PlanReport) -> list[dict[str, Any]]:
 
 def _plan_words(report: PlanReport) -> str:
     plan = report.plan
-    versions = ", ".join(f"{version.model} v{version.number}" for version in plan.versions)
+    versions = ", ".join(f"{version.model} v{version_name(version.number)}" for version in plan.versions)
     words = (
         f"{versions} on {len(plan.tasks)} devices in {len(plan.wave_sizes)} waves, {report.bytes_total / 1000:.0f} kB"
     )
     if report.slowest_minutes is not None:
         words += f", at most {report.slowest_minutes:.1f} minutes ({report.slowest_site})"
+    if plan.terms is not None:
+        words += f"; {plan.terms.words}"
     return f"{words}; {len(plan.excluded)} left out. Freeze it with: pumpdeck rollout start"
 
 
@@ -253,7 +272,7 @@ def _rollout(one: Rollout) -> dict[str, Any]:
         "rollout": one.id,
         "state": one.state.value,
         "kind": one.plan.kind.value,
-        "versions": ", ".join(f"{version.model} v{version.number}" for version in one.plan.versions),
+        "versions": ", ".join(f"{version.model} v{version_name(version.number)}" for version in one.plan.versions),
         "devices": len(one.tasks),
         "committed": sum(count.committed for count in counts),
         "bad": sum(count.bad for count in counts),

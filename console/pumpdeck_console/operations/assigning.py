@@ -32,6 +32,7 @@ class SiteAssigner:
         """
         if site not in self._signers:
             self._signers[site] = self._workspace.signing_key("deploy", site).signer
+        shelf = self._workspace.downgrades(site)
         requests = [
             AssignmentRequest(
                 device=one.device,
@@ -40,11 +41,16 @@ class SiteAssigner:
                 soft_until_ms=one.soft_until_ms,
                 seq=one.seq,
                 issued_at_ms=one.issued_at_ms,
+                terms=one.terms,
+                token=shelf.token_for(one.device, one.package_sha256, one.seq),
             )
             for one in assignments
         ]
         self._files.pop(site, None)
-        self._site(site).assign(requests, self._signers[site])
+        for done in self._site(site).assign(requests, self._signers[site]):
+            if done.token is not None:
+                # It stands in the signed assignment now; another one must not carry it too.
+                shelf.take_off(done.device, done.package_sha256)
 
     def files_for(self, site: str, device: str) -> Sequence[tuple[str, bytes]]:
         """The metadata files for a device and, under `assign.json`, its assignment.

@@ -128,8 +128,9 @@ def export_lines(workspace: Workspace) -> Iterator[str]:
 
 
 def entries(workspace: Workspace) -> Iterator[AuditEntry]:
-    """Every entry of the chain, oldest first, a page at a time."""
-    after = 0
-    while page := workspace.store.audit.entries(after=after, limit=_PAGE):
-        yield from page
-        after = page[-1].position
+    """Every entry of every chain, a page at a time: this workspace's chain last, each oldest first."""
+    for chain in reversed(workspace.store.audit.chains()):
+        after = 0
+        while page := workspace.store.audit.entries(after=after, limit=_PAGE, chain=chain):
+            yield from page
+            after = page[-1].position

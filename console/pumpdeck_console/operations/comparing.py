@@ -30,7 +30,8 @@ class FigureChange:
 
 @dataclass(frozen=True, slots=True)
 class SliceChange:
-    """False alarms per pump and 30 days of both versions in one slice (`site gannet`, `maker ..`), over common pumps and time."""
+    """False alarms per pump and 30 days of both versions in one slice (`site gannet`, `maker ..`, `pump model ..`,
+    `criticality ..`), over common pumps and time."""
 
     slice: str
     pumps: int
@@ -52,6 +53,16 @@ class PumpChange:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """One alarm over the common time that one version raises and the other does not. change: `appears` or `vanishes`."""
+
+    pump: str
+    change: str
+    raised_ms: int
+    cleared_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Version `before` against `after`. The common time is [start, end) in ms; lone pumps stand in one version only."""
 
@@ -64,6 +75,7 @@ class Comparison:
     figures: tuple[FigureChange, ...]
     slices: tuple[SliceChange, ...]
     pumps: tuple[PumpChange, ...]
+    alarms: tuple[AlarmChange, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
 
@@ -97,6 +109,9 @@ def compare_versions(workspace: Workspace, *, model: str, before: str, after: st
         figures=_figures(first.metrics, second.metrics),
         slices=_slices(workspace, changes, (end - start) / DAY_MS),
         pumps=changes,
+        alarms=tuple(
+            one for pump in common for one in _changes(pump, (old["pumps"][pump], new["pumps"][pump]), (start, end))
+        ),
         only_before=tuple(sorted(set(old["pumps"]) - set(new["pumps"]))),
         only_after=tuple(sorted(set(new["pumps"]) - set(old["pumps"]))),
     )
@@ -126,6 +141,14 @@ def _pump(pump: str, before: Mapping[str, Any], after: Mapping[str, Any], common
     )
 
 
+def _changes(pump: str, records: tuple[Mapping[str, Any], Mapping[str, Any]], common: Span) -> list[AlarmChange]:
+    """Alarms of this pump that appear or vanish, in order of time."""
+    old, new = (_alarms(record, common) for record in records)
+    found = [AlarmChange(pump, "appears", *one) for one in new if not _meets(one, old)]
+    found += [AlarmChange(pump, "vanishes", *one) for one in old if not _meets(one, new)]
+    return sorted(found, key=lambda one: (one.raised_ms, one.change))
+
+
 def _alarms(record: Mapping[str, Any], common: Span) -> list[Span]:
     """False alarms of the replay that touch the common time, each [raised, cleared); one that stands lasts to its end."""
     start, end = common
@@ -138,13 +161,14 @@ def _meets(one: Span, others: Sequence[Span]) -> bool:
 
 
 def _slices(workspace: Workspace, changes: Sequence[PumpChange], days: float) -> tuple[SliceChange, ...]:
-    """By site and by maker, over the pumps that the inventory still knows."""
+    """By site, maker, pump model and criticality, over the pumps that the inventory still knows."""
     known = {pump.id: pump for pump in workspace.fleet.pumps}
     groups: dict[str, list[PumpChange]] = {}
     for change in changes:
         pump = known.get(change.pump)
         if pump is not None:
-            for name in (f"site {pump.site}", f"maker {pump.maker}"):
+            names = [f"site {pump.site}", f"maker {pump.maker}", f"criticality {pump.criticality}"]
+            for name in (*names, *([f"pump model {pump.model}"] if pump.model else ())):
                 groups.setdefault(name, []).append(change)
     months = days / MONTH_DAYS
     return tuple(

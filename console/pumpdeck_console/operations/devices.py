@@ -84,10 +84,11 @@ def _ask_key(workspace: Workspace, device: Device) -> str:
 def keep_identity(
     workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool = False
 ) -> EnrolledRow:
-    """Keep who the device is: identity, host key and audit entry in one transaction. Repeating it changes nothing.
+    """Record who a device is, audited: the one place where a device becomes one whose word counts, however it was met.
 
     Raises:
         ConflictError: it is enrolled with other keys and `may_replace` is off.
+        TrustError: this key was retired or replaced before. FormatError: it is no key.
     """
     key_id = key_id_of(public_pem, f"device key of {device}")
     with workspace.store.atomic() as store:

@@ -215,13 +215,13 @@ def _model(workspace: Workspace, pump: Pump, digest: str, doubts: list[str]) -> 
 
 def _decision(workspace: Workspace, pump: Pump, row: ReceiptRow, doubts: list[str]) -> DecisionEvidence:
     receipt = row.receipt
-    identity = workspace.store.devices.identity(pump.device)
+    key = next((one for one in workspace.store.devices.keys(pump.device) if one.key_id == row.key_id), None)
     is_proven = False
-    if identity is not None and identity.key_id == row.key_id:
-        verify_dsse(row.envelope, RECEIPT_PAYLOAD_TYPE, {identity.key_id: identity.public_pem}, RECEIPT_MAX_BYTES)
+    if key is not None:
+        verify_dsse(row.envelope, RECEIPT_PAYLOAD_TYPE, {key.key_id: key.public_pem}, RECEIPT_MAX_BYTES)
         is_proven = True
     else:
-        doubts.append("the receipt was signed by an earlier key of this device")
+        doubts.append("the receipt was signed by a key that this device never had here")
     if not receipt.clock_synced:
         doubts.append("the device's clock was not proven when it took the package on")
     rollout = next(

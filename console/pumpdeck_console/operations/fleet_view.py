@@ -21,9 +21,11 @@ from pumpdeck_console.operations.views import (
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, format_ms
 from pumpdeck_fleet.core.health import Health
+from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
 _SHOWN_MS = DAY_MS
+_MOST_REQUESTS = 3
 _MOST_ROWS = 4_000
 _NAN = float("nan")
 
@@ -53,7 +55,7 @@ def fleet_view(workspace: Workspace, *, query: str = "") -> FleetView:
         reasons=tuple(row.reason for row in rows),
         score=np.array([_number(known.score if known else None) for known in facts], dtype=np.float32),
         limit=limit,
-        model_version=np.array([(known.number or 0) if known else 0 for known in facts], dtype=np.int32),
+        model_version=np.array([(known.number or 0) if known else 0 for known in facts], dtype=np.int64),
         drift_psi=np.array([_number(known.drift_psi if known else None) for known in facts], dtype=np.float32),
         last_seen_ms=np.array([_seen(row) for row in rows], dtype=np.int64),
         spark=spark_levels(_hourly_scores(workspace, [pump.id for pump in pumps], now_ms), limit),
@@ -131,12 +133,14 @@ def _facts(workspace: Workspace, row: PumpRow) -> tuple[tuple[str, str], ...]:
         ("device", pump.device),
         ("criticality", str(pump.criticality)),
         ("redundancy group", pump.redundancy_group),
-        ("model version", f"{known.model} v{known.number}" if known and known.model else ""),
+        ("model version", f"{known.model} v{version_name(known.number or 0)}" if known and known.model else ""),
         ("package", known.package_sha256[:12] if known else ""),
         ("drift", f"{known.drift_psi:.3f} {known.drift_channel}" if known and known.drift_psi is not None else ""),
         ("rows", f"{known.rows:,}" if known else ""),
         ("last seen", format_ms(known.last_seen_ms) if known and known.last_seen_ms is not None else ""),
     ]
+    for asked in workspace.store.retraining.open((pump.id,))[:_MOST_REQUESTS]:
+        pairs.append(("asks for a model", f"{asked.trigger}, {format_ms(asked.at_ms)}: {asked.reason}"))
     if events := workspace.fleet.events_of(pump.id):
         pairs.append((f"last {events[-1].kind.value.replace('_', ' ')}", format_ms(events[-1].at_ms)))
     return tuple((word, value or "-") for word, value in pairs)

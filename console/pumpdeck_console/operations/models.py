@@ -8,6 +8,7 @@ from pumpdeck_console.operations import overriding
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
+from pumpdeck_fleet.core.merging import parse_version_name
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 
 CARD_MAX_BYTES = 1024 * 1024
@@ -89,8 +90,9 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
     registry = workspace.store.registry
     if model not in registry.models():
         raise NotFoundError("no such model", model, hint="list them with: pumpdeck models")
-    if which.isdecimal():
-        return registry.version(model, int(which))
+    number = parse_version_name(which)
+    if number is not None:
+        return registry.version(model, number)
     if which and which not in set(Alias):
         raise UsageError("is neither a number nor an alias", which, expected=", ".join(Alias))
     for alias in (Alias(which),) if which else (Alias.CANDIDATE, Alias.CHAMPION):
@@ -100,9 +102,11 @@ def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVers
 
 
 @operation("models.card", runs_in="reader")
-def read_card(workspace: Workspace, *, model: str, which: str = "") -> str:
-    """The model card of a version, Markdown."""
-    return workspace.artifacts.get(find_version(workspace, model, which).card_digest).decode("utf-8")
+def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: bool = False) -> str:
+    """The full model card of a version, Markdown; `shipped`, or for an old version: the short one that its packages hold."""
+    version = find_version(workspace, model, which)
+    digest = version.card_digest if shipped else version.full_card_digest or version.card_digest
+    return workspace.artifacts.get(digest).decode("utf-8")
 
 
 @operation("models.promote", runs_in="worker")

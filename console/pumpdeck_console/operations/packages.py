@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.releasing import propose_release
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -24,7 +25,10 @@ _OPSET = 13
 
 @dataclass(frozen=True, slots=True)
 class BuiltRow:
-    """One package: `is_new` is false when these very bytes were built before."""
+    """One package: `is_new` is false when these very bytes were built before.
+
+    `pending` is empty, or the file that a second person must sign before the package can be assigned.
+    """
 
     device: str
     site: str
@@ -32,6 +36,7 @@ class BuiltRow:
     bytes: int
     unpacked_bytes: int
     is_new: bool
+    pending: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +194,14 @@ def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice
         PackageRelease(package, {version.model: version.number for version in one.versions.values()})
         for one, package in built
     ]
-    # The signed word comes first: a cut after it leaves a released package that the next build finds again.
-    workspace.trust(site).release(releases, [workspace.signing_key("release", site).signer])
+    signer = workspace.signing_key("release", site).signer
+    if workspace.trust(site).release_threshold() > 1:
+        path = propose_release(workspace, site, releases, signer)
+        if path is not None:
+            return [_pending_row(one.device.id, site, package, str(path)) for one, package in built]
+    else:
+        # The signed word comes first: a cut after it leaves a released package that the next build finds again.
+        workspace.trust(site).release(releases, [signer])
     now_ms = workspace.clock.now_ms()
     rows = []
     with workspace.store.atomic() as store:
@@ -203,6 +214,10 @@ def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice
                 digests = {"package": row.sha256}
                 store.audit.append(workspace.actor, "package.release", row.device, reason=versions, digests=digests)
     return rows
+
+
+def _pending_row(device: str, site: str, package: BuiltPackage, path: str) -> BuiltRow:
+    return BuiltRow(device, site, package.sha256, len(package.data), package.unpacked_bytes, is_new=True, pending=path)
 
 
 def _package_row(wanted: WantedDevice, package: BuiltPackage, now_ms: int) -> PackageRow:

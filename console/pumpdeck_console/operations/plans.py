@@ -9,6 +9,7 @@ from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.inventory import Fleet
+from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import RolloutState
 
@@ -93,7 +94,7 @@ def _rollout_halt(workspace: Workspace, arguments: Mapping[str, str]) -> PlanVie
 def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
     sites = {task.site for task in plan.tasks}
     return [
-        ("model versions", ", ".join(f"{version.model} v{version.number}" for version in plan.versions)),
+        ("model versions", ", ".join(f"{version.model} v{version_name(version.number)}" for version in plan.versions)),
         (
             "devices",
             f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps",
@@ -102,6 +103,7 @@ def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
         ("bytes", f"{plan.bytes_total / 1000:.0f} kB in all"),
         ("soak", f"{plan.policy.soak_s:g} s after each wave"),
         ("left out", str(len(plan.excluded)) if plan.excluded else "none"),
+        *([("terms", plan.terms.words)] if plan.terms else []),
     ]
 
 

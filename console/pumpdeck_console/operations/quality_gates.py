@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError
@@ -9,7 +11,9 @@ from pumpdeck_fleet.core.inventory import EventKind, Pump
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion, QualityGate
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.fleet_gates import (
+    Coverage,
     PumpPlace,
+    SliceRate,
     champion_gate,
     coverage_gate,
     coverage_of,
@@ -71,20 +75,29 @@ def _place(workspace: Workspace, pump: Pump) -> PumpPlace:
     return PumpPlace(pump.site, pump.maker, pump.model, pump.criticality, position[0] if position else None)
 
 
-def fleet_gates(workspace: Workspace, trained: TrainedModel, champion: Champion | None) -> tuple[QualityGate, ...]:
+@dataclass(frozen=True, eq=False)
+class FleetJudgement:
+    """The gates of the fleet, and the slices and coverage they were judged by."""
+
+    gates: tuple[QualityGate, ...]
+    slices: tuple[SliceRate, ...]
+    coverage: Coverage
+
+
+def judge_in_fleet(workspace: Workspace, trained: TrainedModel, champion: Champion | None) -> FleetJudgement:
     """Champion, slices and coverage, for a version about to be registered."""
-    spec = trained.spec
-    thresholds = spec.gates
-    places = places_of(workspace, spec.pump_type)
+    thresholds = trained.spec.gates
+    places = places_of(workspace, trained.spec.pump_type)
     has_champion = any(one.judged.contest is not None for one in trained.pumps)
     rates = slice_rates(trained.pumps, places)
     regimes = (trained.regimes, thresholds.coverage_regime_warn)
     coverage = coverage_of(trained.pumps, places, (trained.data_start_ms, trained.data_end_ms), regimes)
-    return (
+    gates = (
         _champion(workspace, trained, champion),
         slice_gate(rates, has_champion=has_champion, thresholds=thresholds),
         coverage_gate(coverage, thresholds),
     )
+    return FleetJudgement(gates, rates, coverage)
 
 
 def _champion(workspace: Workspace, trained: TrainedModel, champion: Champion | None) -> QualityGate:

@@ -9,6 +9,7 @@ from pumpdeck_console.operations.views import (
     AuditView,
     FleetView,
     LinkView,
+    ModelCardView,
     ModelsView,
     PlanView,
     PumpDetail,
@@ -61,6 +62,11 @@ class StoreReaders:
 
     def models(self) -> ModelsView:
         return rollout_view.models_view(self._workspace)
+
+    def card(self, model: str, version: int) -> ModelCardView:
+        from pumpdeck_console.operations.models import read_card  # deferred: few open one
+
+        return ModelCardView(model, version, read_card(self._workspace, model=model, which=str(version)))
 
     def rollouts(self) -> RolloutsView:
         return rollout_view.rollouts_view(self._workspace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pumpdeck_console.operations.base import no_progress, operation
@@ -12,6 +12,7 @@ from pumpdeck_console.operations.selection import versions_by_type, wanted_devic
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import BusyError, RefusedError
 from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import RolloutState
@@ -45,13 +46,15 @@ class RolloutReport:
 
 
 @operation("rollout.plan", runs_in="reader")
-def plan_new(workspace: Workspace, *, query: str = "", models: Mapping[str, str] | None = None) -> PlanReport:
+def plan_new(
+    workspace: Workspace, *, query: str = "", models: Mapping[str, str] | None = None, terms: Terms = NO_TERMS
+) -> PlanReport:
     """The dry run for all devices that `query` and `models` (model -> number or alias) select; nothing is stored.
 
     Raises:
         RefusedError: no device can take part; says why. NotFoundError, QueryError: as the selection.
     """
-    request = _request(workspace, query, models or {})
+    request = replace(_request(workspace, query, models or {}), terms=terms)
     plan = deploy.draft_plan(workspace.store, workspace.fleet, request, workspace.clock.now_ms())
     site, minutes = _slowest(workspace, plan)
     return PlanReport(plan, plan.bytes_total, site, minutes)
@@ -65,13 +68,14 @@ def start(
     models: Mapping[str, str] | None = None,
     model: str = "",
     version: str = "",
+    terms: Terms = NO_TERMS,
 ) -> RolloutReport:
     """Freeze a plan: from here on nothing in it can change. It waits for approval and runs once it has enough.
 
     `model` and `version` are one more entry of `models`. Raises: as `plan_new`.
     """
     chosen = {**(models or {}), **({model: version} if model else {})}
-    request = _request(workspace, query, chosen)
+    request = replace(_request(workspace, query, chosen), terms=terms)
     with workspace.store.atomic() as store:
         rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
@@ -84,11 +88,13 @@ def approve(
     rollout_id: str,
     plan_digest: str = "",
     deliver: str = "",
+    unheard: bool = False,
     on_progress: Progress = no_progress,
 ) -> RolloutReport:
     """Say yes to exactly this plan; with enough approvals the rollout runs.
 
-    With `deliver` (`yes`) it is also carried out to its end, unless another process is delivering already.
+    `unheard`: start in a restored workspace although devices have said nothing since. With `deliver` (`yes`) it is also carried
+    out to its end, unless another process is delivering already.
 
     Raises:
         RefusedError: another plan, or this person has approved before. ConflictError: a device is in another rollout.
@@ -99,8 +105,8 @@ def approve(
         digest = plan_digest or found.plan_digest
         rollout = deploy.approve(store, found.id, digest, actor=workspace.actor, now_ms=now_ms)
         if rollout.state is RolloutState.APPROVED:
-            seqs = _trust_seqs(workspace, rollout)
-            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs)
+            seqs = trust_seqs(workspace, rollout)
+            rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs, unheard=unheard)
     if deliver == "yes" and rollout.state is RolloutState.RUNNING:
         from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
 
@@ -130,6 +136,16 @@ def resume(workspace: Workspace, *, rollout_id: str, reason: str, override: bool
 def abort(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutReport:
     """End it: what was not handed over is cancelled."""
     return _person_says(workspace, rollout_id, reason, deploy.abort)
+
+
+@operation("rollout.adopt", runs_in="worker")
+def adopt(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutReport:
+    """Drive a rollout here that another workspace drove. That one learns of it at its next sync.
+
+    Raises:
+        NotFoundError: no such rollout.
+    """
+    return _person_says(workspace, rollout_id, reason, deploy.adopt)
 
 
 @operation("rollout.list", runs_in="reader")
@@ -168,7 +184,9 @@ def why(workspace: Workspace, *, device: str) -> Why:
         if found.id in rollout.tasks or found.id in excluded:
             return Why(found.id, rollout.id, active, rollout.why(found.id))
     reasons = ["it is in no rollout yet; plan one with: pumpdeck rollout plan"]
-    if workspace.store.devices.identity(found.id) is None:
+    if found.id in workspace.store.devices.retired():
+        reasons = ["it is retired; a device in its place is enrolled as a new one"]
+    elif workspace.store.devices.identity(found.id) is None:
         reasons.insert(0, f"it is not enrolled; enrol it with: pumpdeck devices enrol {found.id}")
     if not workspace.store.packages.for_device(found.id):
         reasons.insert(0, "there is no package for it; make it with: pumpdeck package build")
@@ -209,7 +227,7 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> dep
     return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout)
 
 
-def _trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
+def trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
     """By device, the highest number its site's repository has used: devices are enrolled to accept nothing below it."""
     by_site = {site: workspace.trust(site).next_seq() - 1 for site in {task.site for task in rollout.plan.tasks}}
     return {task.device: by_site[task.site] for task in rollout.plan.tasks}

@@ -12,6 +12,7 @@ from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.merging import parse_version_name
 
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
@@ -39,12 +40,13 @@ def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
         if entry.action != TRAIN_ACTION:
             continue
         model, _, number = entry.subject.rpartition(" ")
+        known = workspace.store.registry.by_digest(entry.digests.get("content", ""))
         digests = entry.digests
         found.append(
             RunRow(
                 run=digests.get("run", ""),
                 model=model,
-                version=int(number) if number.isdecimal() else 0,
+                version=known.number if known else parse_version_name(number) or 0,
                 at_ms=entry.at_ms,
                 actor=entry.actor,
                 snapshot_digest=digests.get("snapshot", ""),
@@ -55,6 +57,22 @@ def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
     return tuple(reversed(found))
 
 
+def find_run(workspace: Workspace, run: str) -> RunRow:
+    """The run with that digest, or the only one that begins so.
+
+    Raises:
+        NotFoundError: no run, or several, begin so.
+    """
+    matches = {row.run: row for row in list_runs(workspace, limit=10_000) if row.run.startswith(run.lower())}
+    if len(matches) != 1 or not run:
+        raise NotFoundError(
+            "no such training run" if not matches else "several runs begin so",
+            run,
+            hint="list them with: pumpdeck runs",
+        )
+    return next(iter(matches.values()))
+
+
 @operation("runs.show", runs_in="reader")
 def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
     """The whole record of a run, named by its digest or the first characters of it.
@@ -62,16 +80,10 @@ def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
     Raises:
         NotFoundError: no run, or several, begin so.
     """
-    matches = sorted({row.run for row in list_runs(workspace, limit=10_000) if row.run.startswith(run.lower())})
-    if len(matches) != 1 or not run:
-        raise NotFoundError(
-            "no such training run" if not matches else "several runs begin so",
-            run,
-            hint="list them with: pumpdeck runs",
-        )
-    data = workspace.artifacts.get(matches[0])
+    found_run = find_run(workspace, run).run
+    data = workspace.artifacts.get(found_run)
     found: Mapping[str, Any] = canonical.parse_json(
-        data, f"run record {matches[0][:12]}", max_bytes=RUN_RECORD_MAX_BYTES
+        data, f"run record {found_run[:12]}", max_bytes=RUN_RECORD_MAX_BYTES
     )
     return found
 

@@ -10,6 +10,7 @@ from pumpdeck_console.operations.overriding import missing
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.inventory import Device, Pump
+from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.registry import Alias, ModelVersion
 
 
@@ -81,7 +82,7 @@ def _lacking(workspace: Workspace, pumps: Sequence[Pump], versions: Mapping[str,
         if version is None:
             return f"there is no model for pump type {pump.type}"
         if version.refusals and missing(workspace, version):
-            return f"quality gate {version.refusals[0].name} refused {version.model} v{version.number}"
+            return f"quality gate {version.refusals[0].name} refused {version.model} v{version_name(version.number)}"
         if pump.id not in {held.pump for held in version.pumps}:
-            return f"{version.model} v{version.number} was not trained for {pump.tag}"
+            return f"{version.model} v{version_name(version.number)} was not trained for {pump.tag}"
     return ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_console.credentials import FoundKey, PlaceReport, Source
+from pumpdeck_console.key_holders import Holders, with_names, write_holders
 from pumpdeck_console.key_making import (
     SSH_KEY,
     WORKING_KEYS,
@@ -98,12 +99,12 @@ def init_trust(workspace: Workspace, request: TrustRequest) -> TrustReport:
 
 
 @operation("trust.status", runs_in="reader")
-def trust_status(workspace: Workspace) -> TrustStatus:
-    """Every site's repository, verified as a device would, and where this computer's keys are found."""
+def trust_status(workspace: Workspace, *, site: str = "") -> TrustStatus:
+    """The repository of a site, or of every site, verified as a device would, and where this computer's keys are found."""
     sites: dict[str, SiteTrustStatus | None] = {}
-    for site in workspace.fleet.sites:
-        repository = workspace.trust(site.id)
-        sites[site.id] = repository.status() if repository.exists else None
+    for one in [workspace.fleet.site(site)] if site else workspace.fleet.sites:
+        repository = workspace.trust(one.id)
+        sites[one.id] = repository.status() if repository.exists else None
     return TrustStatus(sites, tuple(key_report(workspace, name) for name in KEY_NAMES))
 
 
@@ -169,6 +170,10 @@ def _found_site(
         tuple(root), working["targets"].signer, (working["release"].signer,), working["deploy"].signer
     )
     root_metadata = workspace.trust(site).create(keys, signers)
+    people = {key.public.key_id: f"root-{number}" for number, key in enumerate(root, 1)}
+    people |= {public[role].key_id: f"{workspace.person}, {role}" for role in WORKING_KEYS}
+    holders = with_names(Holders(), people, workspace.clock.now_ms())
+    write_holders(workspace.fs, workspace.trust_path / site, holders)
     with workspace.store.atomic() as store:
         digests = {"root": canonical.digest(root_metadata)}
         store.audit.append(workspace.actor, "trust.found", site, reason="root keys 2 of 3", digests=digests)

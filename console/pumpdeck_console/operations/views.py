@@ -19,7 +19,7 @@ from pumpdeck_fleet.core.health import Health
 
 Floats = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.uint8]
 
 NEVER = -1
@@ -169,6 +169,15 @@ class ModelVersionRow:
     pumps: int
     """Pumps whose device runs this version now."""
     notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCardView:
+    """The full model card of one version, Markdown."""
+
+    model: str
+    version: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ _EXPIRY_WARNING_MS = {"root": 180 * DAY_MS, "targets": 180 * DAY_MS, "release": 
 _FIELD_WARNING_MS = 45 * DAY_MS
 
 
+def expiry_warning_ms(role: str) -> int:
+    """How long before its end a role's signature is named."""
+    return _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class InitReport:
     """A new workspace: where it is, its id in the audit chain, and the files that were written."""
@@ -90,6 +95,8 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("trust", _trust),
         ("keys", _keys),
         ("couriers", _couriers),
+        ("restore", _restore),
+        ("conflicts", _conflicts),
         ("audit chain", _audit),
         ("free space", _space),
     )
@@ -146,7 +153,7 @@ def _trust(workspace: Workspace) -> Finding:
         f"{site} {role} until {format_ms(expires_ms)}"
         for site in sites
         for role, expires_ms in workspace.trust(site).status().expires_ms.items()
-        if expires_ms - now_ms < _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+        if expires_ms - now_ms < expiry_warning_ms(role)
     ]
     if soon:
         words = f"{len(soon)} signatures run out soon or have: {', '.join(soon[:3])}"
@@ -164,6 +171,30 @@ def _couriers(workspace: Workspace) -> Finding:
         words = f"{len(late)} of {len(waits)} receipts are due within a week, first {late[0].device}"
         return Finding("couriers", "warn", words, "pumpdeck bundle awaited lists them")
     return Finding("couriers", "ok", f"{len(waits)} receipts awaited")
+
+
+def _restore(workspace: Workspace) -> Finding:
+    from pumpdeck_fleet.services.deploy import unheard_devices  # deferred: rollouts
+
+    restored = workspace.store.lives.restored
+    if restored is None:
+        return Finding("restore", "ok", "was never restored from a backup")
+    origin = f"restored from {restored.workspace} as of {format_ms(restored.backup_ms)}"
+    silent = unheard_devices(workspace.store, workspace.store.devices.identities())
+    if silent:
+        words = f"{origin}; {len(silent)} devices have said nothing since, first {silent[0]}"
+        return Finding("restore", "warn", words, "pumpdeck collect, bundle intake or sync, before anything is sent to them")
+    return Finding("restore", "ok", f"{origin}; every device was heard of since")
+
+
+def _conflicts(workspace: Workspace) -> Finding:
+    from pumpdeck_fleet.store.merge import known_conflicts  # deferred: only merging needs it
+
+    found = known_conflicts(workspace.store)
+    if found:
+        words = f"{len(found)} were listed by syncs, last {found[0].conflict.kind} {found[0].conflict.which}"
+        return Finding("conflicts", "warn", words, "pumpdeck sync without a folder lists them")
+    return Finding("conflicts", "ok", "none was found by a sync")
 
 
 def _keys(workspace: Workspace) -> Finding:

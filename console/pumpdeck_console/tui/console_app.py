@@ -11,11 +11,12 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
-from pumpdeck_console.operations.views import FleetView, PlanView, health_counts
+from pumpdeck_console.operations.views import FleetView, ModelCardView, PlanView, health_counts
 from pumpdeck_fleet.core.errors import PumpdeckError
 
 from .action_desk import ActionDesk
 from .audit_screen import AuditScreen
+from .card_dialog import CardDialog
 from .console_screen import ConsoleScreen
 from .console_state import ActionMoved, Arrived, ConsoleSettings, Views
 from .dialogs import HelpDialog, PlanDialog
@@ -153,6 +154,9 @@ class ConsoleApp(PacedApp):
     def ask_pump(self, pump_id: str) -> None:
         self.asking.ask("pump", lambda readers: readers.pump(pump_id), pump_id)
 
+    def ask_card(self, model: str, version: int) -> None:
+        self.asking.ask("card", lambda readers: readers.card(model, version), f"{model} {version}")
+
     def ask_rollout(self, rollout_id: str) -> None:
         if rollout_id:
             self.asking.ask("rollout", lambda readers: readers.rollout(rollout_id), rollout_id)
@@ -180,6 +184,9 @@ class ConsoleApp(PacedApp):
             self.show_header()
             self._show_notice()
             self.desk.show(read.view)
+            return
+        if isinstance(read.view, ModelCardView):
+            self.push_screen(CardDialog(read.view))
             return
         self.views.take(read.name, read.view)
         self.show_header()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pumpdeck_console.operations.views import SPARK_AT_LIMIT, SPARK_HOURS, FleetView, Words
+from pumpdeck_fleet.core.merging import version_name
 
 from .cells import SPARK_ASCII, SPARK_BLOCKS, Parts, age, fit, number
 from .palette import HEALTH_LABELS, HEALTH_SIGNS, HEALTH_SIGNS_ASCII, HEALTH_STYLES
@@ -58,9 +59,14 @@ def number_cell(values: npt.NDArray[np.float32], style: Callable[[int], str]) ->
     return lambda row, width: [(fit(number(float(values[row])), width, "right"), style(row))]
 
 
-def version_cell(versions: npt.NDArray[np.int32]) -> Draw:
-    """``v12``, ``-`` for none."""
-    return lambda row, width: [(fit(f"v{versions[row]}" if versions[row] > 0 else "-", width, "right"), "text")]
+def version_cell(versions: npt.NDArray[np.int64]) -> Draw:
+    """``v12``, ``v12@..`` for one that another workspace numbered, ``-`` for none."""
+
+    def draw(row: int, width: int) -> list[tuple[str, str]]:
+        text = f"v{version_name(int(versions[row]))}" if versions[row] > 0 else "-"
+        return [(fit(text, width, "right"), "text")]
+
+    return draw
 
 
 def age_cell(times: npt.NDArray[np.int64], now_ms: Callable[[], int]) -> Draw:

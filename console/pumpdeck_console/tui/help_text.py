@@ -9,7 +9,8 @@ _SCREEN_KEYS: dict[str, Section] = {
         ("t", "show or fold the site tree"), ("d", "show or fold the pump pane"), ("Enter", "open the pump under the cursor"),
         ("[  ]", "in the pump pane: previous or next channels"), ("T", "train a model for this pump's type"),
         ("Esc", "clear filter and site"))),
-    "models": ("MODELS", (("T", "train this model anew"), ("o", "start a rollout of this version"))),
+    "models": ("MODELS", (("T", "train this model anew"), ("o", "start a rollout of this version"),
+                          ("m", "the model card of this version"))),
     "rollouts": ("ROLLOUTS", (("a", "approve the plan"), ("h", "halt: nothing more is sent"), ("Tab", "to the device tasks"))),
     "audit": ("AUDIT", (("/", "search the chain"),)),
 }  # fmt: skip

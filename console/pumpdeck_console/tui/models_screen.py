@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 
 from pumpdeck_console.operations.views import ModelsView, ModelVersionRow, TrainingRunRow
+from pumpdeck_fleet.core.merging import version_name
 
 from .cells import Parts, age, fit, number, progress_bar
 from .console_screen import ConsoleScreen
@@ -40,6 +41,7 @@ class ModelsScreen(ConsoleScreen):
     FILTER_HINT = "words match model, version, alias"
     BINDINGS = [
         Binding("T", "train", "train this model anew", show=False),
+        Binding("m", "card", "show the model card", show=False),
         Binding("o", "start_rollout", "start a rollout of this version", show=False),
     ]
     DEFAULT_CSS = """
@@ -82,7 +84,7 @@ class ModelsScreen(ConsoleScreen):
         words = self._filter.lower().split()
         if not words:
             return None
-        texts = [f"{row.model} v{row.version} {' '.join(row.aliases)}".lower() for row in view.versions]
+        texts = [f"{row.model} v{version_name(row.version)} {' '.join(row.aliases)}".lower() for row in view.versions]
         return np.array([all(word in text for word in words) for text in texts], dtype=bool)
 
     def filter_text(self) -> str:
@@ -109,7 +111,7 @@ class ModelsScreen(ConsoleScreen):
 
     def command(self) -> str:
         version = self.version
-        return command("models", "show", version.model, str(version.version)) if version else command("models", "list")
+        return command("models", "show", version.model, version_name(version.version)) if version else command("models", "list")
 
     def action_train(self) -> None:
         version = self.version
@@ -118,10 +120,15 @@ class ModelsScreen(ConsoleScreen):
         if kind:
             self.console.plan("train", {"pump_type": kind})
 
+    def action_card(self) -> None:
+        version = self.version
+        if version is not None:
+            self.console.ask_card(version.model, version.version)
+
     def action_start_rollout(self) -> None:
         version = self.version
         if version is not None:
-            self.console.plan("rollout.start", {"model": version.model, "version": str(version.version)})
+            self.console.plan("rollout.start", {"model": version.model, "version": version_name(version.version)})
 
 
 def models_table(view: ModelsView, now_ms: int) -> TableView:
@@ -133,7 +140,7 @@ def models_table(view: ModelsView, now_ms: int) -> TableView:
     columns = (
         Column("model", "MODEL", 16, lambda i, w: [(fit(rows[i].model, w), "text")],
                (np.array([models.index(row.model) for row in rows]),), 0, grows=True),
-        Column("version", "VERSION", 8, lambda i, w: [(fit(f"v{rows[i].version}", w, "right"), "text")],
+        Column("version", "VERSION", 8, lambda i, w: [(fit(f"v{version_name(rows[i].version)}", w, "right"), "text")],
                (np.array([row.version for row in rows]),), 0, "right", True),
         Column("alias", "ALIAS", 20, lambda i, w: [(fit(", ".join(rows[i].aliases) or "-", w), "accent")], (), 0, min_width=10),
         Column("gates", "GATES", 8, lambda i, w: [(fit(worst[i], w), VERDICT_STYLES.get(worst[i], "panel").replace("panel_", "")
@@ -144,7 +151,7 @@ def models_table(view: ModelsView, now_ms: int) -> TableView:
                (-created,), 2, "right"),
         Column("digest", "DIGEST", 12, lambda i, w: [(fit(rows[i].digest[:12], w), "dim")], (), 5),
     )  # fmt: skip
-    return TableView(columns, [f"{row.model} v{row.version}" for row in rows])
+    return TableView(columns, [f"{row.model} v{version_name(row.version)}" for row in rows])
 
 
 def _worst_gate(row: ModelVersionRow) -> str:
@@ -155,7 +162,7 @@ def _worst_gate(row: ModelVersionRow) -> str:
 def version_lines(row: ModelVersionRow, width: int) -> list[Parts]:
     """One version in full: gates with reasons, metrics, digest."""
     lines: list[Parts] = [
-        [(f" {row.model} ", "panel_title"), (f"v{row.version}", "panel_title")],
+        [(f" {row.model} ", "panel_title"), (f"v{version_name(row.version)}", "panel_title")],
         [(f" {', '.join(row.aliases) or 'no alias'}", "panel_key"), (f"   {row.pumps} pumps run it", "panel")],
         [],
         [(" GATES", "panel_dim")],

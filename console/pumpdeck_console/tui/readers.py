@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AuditView,
         FleetView,
         LinkView,
+        ModelCardView,
         ModelsView,
         PlanView,
         PumpDetail,
@@ -41,6 +42,9 @@ class Readers(Protocol):
 
     def models(self) -> ModelsView:
         """Model versions and training runs."""
+
+    def card(self, model: str, version: int) -> ModelCardView:
+        """The full model card of one version."""
 
     def rollouts(self) -> RolloutsView:
         """All rollouts, newest first."""

@@ -9,6 +9,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 
 from pumpdeck_console.operations.views import RolloutDetail, RolloutRow, RolloutsView, WaveRow
+from pumpdeck_fleet.core.merging import version_name
 
 from .cells import Parts, age, byte_count, fit, progress_bar
 from .console_screen import ConsoleScreen
@@ -146,7 +147,7 @@ class RolloutsScreen(ConsoleScreen):
 
 def model_name(row: RolloutRow) -> str:
     """Model and version; the model's words alone where the rollout brings several."""
-    return f"{row.model} v{row.version}" if row.version else row.model
+    return f"{row.model} v{version_name(row.version)}" if row.version else row.model
 
 
 def state_part(state: str, width: int, glyphs: str, prefix: str = "") -> Parts:

@@ -137,6 +137,19 @@ def _join_rollout(mine: Row, theirs: Row) -> Row:
     return {**latest, "approvals": approvals}
 
 
+def _join_device_key(mine: Row, theirs: Row) -> Row:
+    """A key was enrolled when it first was, and once it has ended on one side it has ended."""
+    ends = [(row["ended_ms"], row["ended"]) for row in (mine, theirs) if row["ended_ms"] is not None]
+    ended_ms, ended = min(ends) if ends else (None, "")
+    return {
+        "public_pem": min(mine["public_pem"], theirs["public_pem"]),
+        "host_key": max(mine["host_key"], theirs["host_key"]),
+        "enrolled_ms": min(mine["enrolled_ms"], theirs["enrolled_ms"]),
+        "ended_ms": ended_ms,
+        "ended": ended,
+    }
+
+
 JOINS: Mapping[str, Join] = {
     "person": _join_person,
     "label": _least("body"),
@@ -145,11 +158,16 @@ JOINS: Mapping[str, Join] = {
     "alias_move": _least(),
     "package": _least("created_ms", "body"),
     "rollout": _join_rollout,
-    "identity": _most("enrolled_ms", "key_id", "host_key", "public_pem"),
+    "device_key": _join_device_key,
+    "device_trust": _most("at_ms", "version", "root", "site", "how"),
     "status": _most("status_ms", "status"),
-    "receipt": _least("received_ms", "body", "key_id", "envelope"),
+    "receipt": _least("received_ms", "body", "envelope"),
+    "receipt_apart": _least("received_ms", "reason", "body"),
+    "stick": _most("changed_ms", "state", "body"),
     "return_counter": _most("counter"),
     "alarm": _least("body"),
+    # Closed goes before open; of two that closed it the later one.
+    "retrain_request": _most("closed_ms", "body"),
     "sketch_day": _most("rows", "put_ms", "data"),
     "drift": _most("worst", "body"),
 }
@@ -159,16 +177,13 @@ def conflict_of(table: str, key: Key, mine: Row, theirs: Row) -> MergeConflict |
     """What a person should look at when these two rows meet; None where the rule says all there is to say."""
     kept = join_rows(table, mine, theirs)
     other = mine if kept == theirs else theirs
-    if table == "identity" and mine["key_id"] != theirs["key_id"]:
-        return MergeConflict(
-            "device key",
-            str(key[0]),
-            f"key {kept['key_id'][:12]}, enrolled later",
-            f"key {other['key_id'][:12]}",
-            "was the device replaced? If not, enrol it again beside it",
-        )
+    if table == "device_key":
+        other = mine if kept["host_key"] == theirs["host_key"] else theirs
+    if table == "device_key" and mine["host_key"] != theirs["host_key"]:
+        advice = "a device has one host key: look at it and enrol it again"
+        return MergeConflict("host key", str(key[0]), kept["host_key"], other["host_key"], advice)
     if table == "receipt" and mine["body"] != theirs["body"]:
-        which = f"receipt {key[1]} of {key[0]}"
+        which = f"receipt {key[2]} of {key[0]}"
         return MergeConflict(
             "receipt", which, kept["body"], other["body"], "two receipts carry one counter: look at the device"
         )
@@ -229,6 +244,11 @@ def version_name(number: int) -> str:
     """`13`, or `13@3f2a9c01` for a number that another workspace gave: the last 8 characters of that workspace's id."""
     tail, plain = divmod(number, OWN_NUMBERS)
     return f"{plain}@{tail:08x}" if tail else str(plain)
+
+
+def version_word(number: int) -> int | str:
+    """The number itself where it is this workspace's own, else its name: for lists that are read by programs."""
+    return number if number < OWN_NUMBERS else version_name(number)
 
 
 def parse_version_name(text: str) -> int | None:

@@ -52,7 +52,8 @@ def receive(rollout: Rollout, events: Iterable[ev.Event]) -> tuple[Rollout, tupl
 
 
 def _freeze(work: Work, _event: ev.Freeze) -> None:
-    work.move(RolloutState.PLANNED, "")
+    terms = work.plan.terms
+    work.move(RolloutState.PLANNED, terms.words if terms else "")
 
 
 def _approve(work: Work, event: ev.Approve) -> None:
@@ -348,7 +349,11 @@ def _receipted(work: Work, event: ev.Receipted) -> None:
         previous_sha256=receipt.previous_sha256,
         self_test=receipt.self_test,
     )
-    work.end_task(receipt.device, target, receipt.reason, receipt=event.digest, package=receipt.package_sha256)
+    digests = {"receipt": event.digest, "package": receipt.package_sha256}
+    if receipt.token is not None:
+        digests["downgrade"] = receipt.token
+    permit = f"permit {receipt.permit}" if receipt.permit else ""
+    work.end_task(receipt.device, target, "; ".join(word for word in (receipt.reason, permit) if word), **digests)
     _judge_earlier_wave(work, planned.wave)
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import RefusedError
 from pumpdeck_fleet.core.inventory import Link
+from pumpdeck_fleet.core.receipts import Terms
 
 _WAVE_SIZE = re.compile(r"(?P<count>[1-9][0-9]{0,5})|(?P<share>[1-9][0-9]?|100)%|rest")
 
@@ -125,7 +126,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """All that an approval covers. `wave_sizes` are the frozen N of each wave's gate."""
+    """All that an approval covers. `wave_sizes` are the frozen N of each wave's gate, `terms` stand in each assignment."""
 
     id: str
     kind: RolloutKind
@@ -136,6 +137,7 @@ class RolloutPlan:
     policy: RolloutPolicy
     created_ms: int
     reverts: str = ""
+    terms: Terms | None = None
 
     def __post_init__(self) -> None:
         if sum(self.wave_sizes) != len(self.tasks) or len(self.by_device) != len(self.tasks):

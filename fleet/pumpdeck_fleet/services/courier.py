@@ -78,9 +78,13 @@ def courier_tasks(store: Store, devices: Collection[str]) -> CourierWork:
     left_out: dict[str, str] = {}
     live = {device: name for device, (_, name) in store.rollouts.live_tasks().items() if device in devices}
     rollouts = {name: store.rollouts.load(name) for name in set(live.values())}
+    retired = store.devices.retired()
     for row in store.outbox.waiting():
         command = row.command
         if not isinstance(command, ev.Deliver) or command.device not in devices:
+            continue
+        if command.device in retired:
+            left_out[command.device] = "it is retired"
             continue
         rollout = rollouts.get(command.rollout) or store.rollouts.load(command.rollout)
         reason = _refusal(rollout, command)

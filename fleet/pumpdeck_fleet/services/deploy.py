@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Device, Fleet, Link
+from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPlan, RolloutPolicy, VersionRef, plan_rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, WaveState
@@ -27,6 +29,7 @@ class PlanRequest:
     versions: Mapping[str, int]
     devices: tuple[str, ...]
     policy: RolloutPolicy
+    terms: Terms = NO_TERMS
 
 
 def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) -> RolloutPlan:
@@ -40,6 +43,7 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
     for model, number in sorted(request.versions.items()):
         versions.append(VersionRef(model, number, store.registry.version(model, number).content_digest))
     enrolled, active = store.devices.identities(), store.devices.active()
+    retired = store.devices.retired()
     entries = []
     for name in sorted(set(request.devices)):
         device = fleet.device(name)
@@ -55,10 +59,13 @@ def draft_plan(store: Store, fleet: Fleet, request: PlanRequest, now_ms: int) ->
                 criticality=min((pump.criticality for pump in fleet.pumps_by_device.get(device.id, ())), default=3),
                 groups=redundancy_groups(fleet, device.id),
                 active_sha256=active.get(device.id, ""),
-                exclusion=_exclusion(fleet, device, is_enrolled=device.id in enrolled),
+                exclusion="it is retired"
+                if device.id in retired
+                else _exclusion(fleet, device, is_enrolled=device.id in enrolled),
             )
         )
-    return plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    plan = plan_rollout(_new_id(store, now_ms), versions, entries, request.policy, created_ms=now_ms)
+    return plan if request.terms.are_ordinary else replace(plan, terms=request.terms)
 
 
 def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms: int) -> Rollout:
@@ -91,10 +98,12 @@ def start(
     now_ms: int,
     supersede: bool = False,
     trust_seqs: Mapping[str, int] | None = None,
+    unheard: bool = False,
 ) -> Rollout:
     """Let an approved rollout run. With `supersede`, tasks of other rollouts that were not handed over give way.
 
     `trust_seqs` is the highest number by device that its site's trust repository has used: no task gets one at or below it.
+    In a restored workspace every device must have been heard of since, unless `unheard` says that a person takes that on.
 
     Raises:
         ConflictError: a device has a live task in another rollout.
@@ -102,6 +111,8 @@ def start(
     """
     with store.atomic():
         rollout = store.rollouts.load(rollout_id)
+        if not unheard:
+            _check_heard(store, rollout.tasks)
         live = {
             device: other
             for device, (_, other) in store.rollouts.live_tasks().items()
@@ -258,6 +269,28 @@ def _last_seqs(store: Store, devices: Mapping[str, object]) -> dict[str, int]:
         receipts = store.receipts.of(device)
         seqs[device] = max([seqs[device], *(row.receipt.seq for row in receipts)])
     return seqs
+
+
+def unheard_devices(store: Store, devices: Iterable[str]) -> list[str]:
+    """Devices that have said nothing since this workspace was restored: they may run what it has forgotten."""
+    restored = store.lives.restored
+    if restored is None:
+        return []
+    asked = {device for device, row in store.devices.statuses().items() if row.at_ms > restored.at_ms}
+    spoke = {row.receipt.device for row in store.receipts.all(restored.at_ms)}
+    return sorted(set(devices) - asked - spoke)
+
+
+def _check_heard(store: Store, devices: Iterable[str]) -> None:
+    silent, restored = unheard_devices(store, devices), store.lives.restored
+    if silent and restored is not None:
+        raise RefusedError(
+            f"{len(silent)} devices have said nothing since this workspace was restored from a backup; they may have been told"
+            " more than it knows",
+            ", ".join(silent[:3]),
+            expected=f"word from each after {format_ms(restored.at_ms)}",
+            hint="collect from them, take in their sticks, or sync with a workspace that has heard of them",
+        )
 
 
 def _observations(store: Store, fleet: Fleet, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:

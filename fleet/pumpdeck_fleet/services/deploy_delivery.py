@@ -25,7 +25,7 @@ from pumpdeck_fleet.core.errors import (
 )
 from pumpdeck_fleet.core.inventory import Device, Link
 from pumpdeck_fleet.core.ports import Progress, RpcChannel
-from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES, Assignment
+from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES, NO_TERMS, Assignment
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, RolloutState, TaskState
 from pumpdeck_fleet.services.collect import Collector
@@ -307,6 +307,7 @@ def is_retryable(error: PumpdeckError) -> bool:
 
 def assignment_of(command: ev.Deliver, rollout: Rollout) -> Assignment:
     """What is to be signed for a command: the same every time."""
+    terms = rollout.plan.terms or NO_TERMS
     return Assignment(
         format=ASSIGNMENT_FORMAT,
         device=command.device,
@@ -316,4 +317,7 @@ def assignment_of(command: ev.Deliver, rollout: Rollout) -> Assignment:
         issued_at_ms=command.not_before_ms,
         soft_until_ms=rollout.tasks[command.device].deadline_ms,
         task=command.id,
+        permit=terms.permit,
+        retry=terms.retry,
+        shadow_s=terms.shadow_s,
     )

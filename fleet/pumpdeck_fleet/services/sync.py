@@ -100,18 +100,17 @@ def sync_store(mine: Store, theirs: Store, request: SyncRequest) -> SyncReport:
 
 def receipt_doubt(mine: Store, theirs: Store, verify_dsse: VerifyDsse) -> Doubt:
     """Believe a receipt that a key signed which either workspace enrolled for that device, and no other."""
-    keys: dict[str, dict[str, str]] = {}
-    for store in (theirs, mine):
-        for device, row in store.devices.identities().items():
-            keys.setdefault(device, {})[row.key_id] = row.public_pem
+    keys = {(row.device, row.key_id): row for store in (theirs, mine) for row in store.devices.all_keys()}
 
     def doubt(key: Key, row: Row) -> str:
-        (device, counter), key_id = key, row["key_id"]
-        pem = keys.get(device, {}).get(key_id)
-        if pem is None:
+        device, key_id, counter = key
+        known = keys.get((device, key_id))
+        if known is None:
             return f"no workspace enrolled key {key_id[:12]} for {device}"
+        if known.ended_ms is not None and row["received_ms"] > known.ended_ms:
+            return f"key {key_id[:12]} was {known.ended} before it came in"
         try:
-            payload = verify_dsse(row["envelope"], RECEIPT_PAYLOAD_TYPE, {key_id: pem}, RECEIPT_MAX_BYTES)
+            payload = verify_dsse(row["envelope"], RECEIPT_PAYLOAD_TYPE, {key_id: known.public_pem}, RECEIPT_MAX_BYTES)
             receipt = canonical.decode(Receipt, payload, f"receipt of {device}", max_bytes=RECEIPT_MAX_BYTES)
             if (receipt.device, receipt.counter) != (device, counter) or to_text(receipt) != row["body"]:
                 found = f"receipt {receipt.counter} of {receipt.device}"
@@ -141,9 +140,9 @@ def _feed(store: Store, done: StoreMerge, now_ms: int) -> int:
     wanted = set(done.receipts)
     events = [
         ev.Receipted(now_ms, row.receipt, row.digest, row.key_id)
-        for device in sorted({device for device, _ in wanted})
+        for device in sorted({device for device, _, _ in wanted})
         for row in store.receipts.of(device)
-        if (device, row.receipt.counter) in wanted
+        if (device, row.key_id, row.receipt.counter) in wanted
     ]
     before = {rollout.id: rollout for rollout in store.rollouts.all()}
     fed = feed_receipts(store, events)

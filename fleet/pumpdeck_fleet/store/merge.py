@@ -25,6 +25,7 @@ from pumpdeck_fleet.core.merging import (
     standing_claims,
 )
 from pumpdeck_fleet.core.rollout_states import LIVE, TaskState
+from pumpdeck_fleet.store.json_rows import from_text
 from pumpdeck_fleet.store.merge_tables import ALL, TABLES, Scope, Side, Table
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ _ENDED_UNSEEN = frozenset({TaskState.CANCELLED, TaskState.SUPERSEDED, TaskState.
 
 @dataclass(slots=True)
 class StoreMerge:
-    """What one merge brought. `taken` counts rows that are new or changed here, by table; `receipts` are digests of envelopes.
+    """What one merge brought. `taken` counts rows that are new or changed here, by table; `receipts` are (device, key, counter).
 
     `approvals` are those that another workspace gave to rollouts driven here: rollout -> canonical JSON of each.
     """
 
     taken: Counter[str] = field(default_factory=Counter)
     conflicts: list[MergeConflict] = field(default_factory=list)
-    receipts: list[tuple[str, int]] = field(default_factory=list)
+    receipts: list[tuple[str, str, int]] = field(default_factory=list)
     approvals: dict[str, list[str]] = field(default_factory=dict)
     refused: list[tuple[str, str]] = field(default_factory=list)
 
@@ -83,9 +84,10 @@ def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, doubt: Doubt | N
         for key, row in table.rows(there, scope):
             is_asked = table.name == "receipt" and doubt is not None and table.get(here, key) is None
             if is_asked and doubt is not None and (why := doubt(key, row)):
-                done.refused.append((f"receipt {key[1]} of {key[0]}", why))
+                done.refused.append((f"receipt {key[2]} of {key[0]}", why))
                 continue
             _take(done, table, here, (key, row))
+    _end_older_keys(done, here)
     _point_aliases(done, here, moves_before, _moves(there))
     for kind in ("telemetry", "scores"):
         _take_rows(done, mine, theirs, scope, kind)
@@ -167,7 +169,7 @@ def _take(done: StoreMerge, table: Table, here: Side, found: tuple[Key, Row]) ->
     table.write(here, key, joined)
     done.taken[table.name] += 1
     if table.name == "receipt" and mine is None:
-        done.receipts.append((key[0], key[1]))
+        done.receipts.append((key[0], key[1], key[2]))
 
 
 def _own_rollout(done: StoreMerge, rollout: str, mine: Row, joined: Row) -> Row:
@@ -176,6 +178,30 @@ def _own_rollout(done: StoreMerge, rollout: str, mine: Row, joined: Row) -> Row:
     if given:
         done.approvals[rollout] = sorted(given)
     return mine
+
+
+def _end_older_keys(done: StoreMerge, here: Side) -> None:
+    """A device has one key: where two count, the one that was enrolled later does, and people should look."""
+    for device, key_id, later, later_ms in here.sql.rows(_OLDER_KEYS):
+        words = (later_ms, "replaced", device, key_id)
+        was_open = here.sql.row("SELECT ended_ms FROM device_key WHERE device = ? AND key_id = ?", (device, key_id)) == (None,)
+        changed = here.sql.write(
+            "UPDATE device_key SET ended_ms = ?1, ended = ?2 WHERE device = ?3 AND key_id = ?4"
+            " AND (ended_ms IS NULL OR (ended_ms, ended) > (?1, ?2))",
+            words,
+        )
+        done.taken["device_key"] += changed
+        if was_open:
+            kept, other = f"key {later[:12]}, enrolled later", f"key {key_id[:12]}"
+            advice = "was the device replaced? If not, enrol it again beside it"
+            done.conflicts.append(MergeConflict("device key", device, kept, other, advice))
+
+
+_OLDER_KEYS = """
+SELECT older.device, older.key_id, later.key_id, min(later.enrolled_ms) FROM device_key AS older JOIN device_key AS later
+    ON later.device = older.device AND (later.enrolled_ms, later.key_id) > (older.enrolled_ms, older.key_id)
+GROUP BY older.device, older.key_id
+"""
 
 
 def _moves(side: Side) -> dict[tuple[str, str], list[Key]]:
@@ -234,11 +260,35 @@ def note_conflicts(store: Store, source: str, conflicts: Iterable[MergeConflict]
     return fresh
 
 
+@dataclass(frozen=True, slots=True)
+class KnownConflict:
+    """A conflict as it was listed: when, and on meeting which workspace."""
+
+    found_ms: int
+    workspace: str
+    conflict: MergeConflict
+
+
+def known_conflicts(store: Store) -> tuple[KnownConflict, ...]:
+    """All that were listed, the newest first."""
+    rows = store.side().sql.rows("SELECT found_ms, source, body FROM merge_conflict ORDER BY found_ms DESC, digest")
+    return tuple(KnownConflict(at_ms, source, from_text(MergeConflict, body, "conflict")) for at_ms, source, body in rows)
+
+
 _DERIVED = (
+    # The newest key of a device is its identity; when it has ended, the device is retired. It runs what that key said last.
+    """INSERT INTO device (device, key_id, public_pem, host_key, enrolled_ms)
+        SELECT device, key_id, CASE WHEN ended_ms IS NULL THEN public_pem END, host_key, enrolled_ms FROM device_key
+        WHERE (enrolled_ms, key_id) = (SELECT enrolled_ms, key_id FROM device_key AS other WHERE other.device = device_key.device
+            ORDER BY enrolled_ms DESC, key_id DESC LIMIT 1)
+        ON CONFLICT (device) DO UPDATE SET key_id = excluded.key_id, public_pem = excluded.public_pem,
+            host_key = excluded.host_key, enrolled_ms = excluded.enrolled_ms""",
+    """UPDATE device SET active = NULL, counter = 0 WHERE device IN (SELECT device FROM device_key)""",
     """INSERT INTO device (device, active, counter)
-        SELECT device, json_extract(body, '$.active_sha256'), max(counter) FROM receipt GROUP BY device
-        ON CONFLICT (device) DO UPDATE SET active = excluded.active, counter = excluded.counter
-        WHERE counter < excluded.counter""",
+        SELECT receipt.device, json_extract(body, '$.active_sha256'), max(receipt.counter) FROM receipt
+        LEFT JOIN device ON device.device = receipt.device WHERE coalesce(device.key_id, receipt.key_id) = receipt.key_id
+        GROUP BY receipt.device
+        ON CONFLICT (device) DO UPDATE SET active = excluded.active, counter = excluded.counter""",
     """INSERT INTO pump_now (pump, alarm_ms, alarmed)
         SELECT pump, at_ms, max(raised) FROM alarm WHERE at_ms = (SELECT max(at_ms) FROM alarm AS other
             WHERE other.pump = alarm.pump) GROUP BY pump

@@ -28,6 +28,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "counters of returns", schema.RETURN_COUNTERS),
     Migration(3, "inventory of sticks", schema.STICKS),
     Migration(4, "merging", schema.MERGING),
+    Migration(5, "keys of devices", schema.DEVICE_KEYS),
+    Migration(6, "requests for new models", schema.RETRAINING),
 )
 
 

@@ -29,20 +29,20 @@ class ReceiptRow:
 
 
 class ReceiptTable:
-    """Receipts, one for each counter of a device. Verify before adding."""
+    """Receipts, one for each counter of a device key. Verify before adding."""
 
     def __init__(self, sql: Connection, clock: Clock) -> None:
         self._sql = sql
         self._clock = clock
 
     def add(self, receipt: Receipt, envelope: bytes, key_id: str) -> bool:
-        """False when it is there already. The newest receipt says what the device runs.
+        """False when it is there already. The newest receipt of the key that counts says what the device runs.
 
         Raises:
-            ReplayError: the device has signed something else under the same counter.
+            ReplayError: the key has signed something else under the same counter.
         """
         body = to_text(receipt)
-        old = self._sql.row("SELECT body FROM receipt WHERE device = ? AND counter = ?", (receipt.device, receipt.counter))
+        old = self._sql.row(_SAME, (receipt.device, key_id, receipt.counter))
         if old is not None:
             if old[0] != body:
                 which = f"receipt {receipt.counter} of {receipt.device}"
@@ -53,16 +53,19 @@ class ReceiptTable:
             "INSERT INTO receipt (device, counter, received_ms, key_id, body, envelope) VALUES (?, ?, ?, ?, ?, ?)", values
         )
         self._sql.write(
-            "INSERT INTO device (device, active, counter) VALUES (?, ?, ?)"
+            "INSERT INTO device (device, active, counter, key_id) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (device) DO UPDATE SET active = excluded.active, counter = excluded.counter"
-            " WHERE counter < excluded.counter",
-            (receipt.device, receipt.active_sha256, receipt.counter),
+            " WHERE counter < excluded.counter AND coalesce(device.key_id, excluded.key_id) = excluded.key_id",
+            (receipt.device, receipt.active_sha256, receipt.counter, key_id),
         )
         return True
 
     def of(self, device: str) -> list[ReceiptRow]:
-        """A device's receipts in order of counter."""
-        sql = f"SELECT {_RECEIPT} FROM receipt WHERE device = ? ORDER BY counter"
+        """A device's receipts, key by key as they were enrolled, in order of counter."""
+        sql = (
+            f"SELECT {_RECEIPT} FROM receipt WHERE device = ? ORDER BY (SELECT enrolled_ms FROM device_key"
+            " WHERE device_key.device = receipt.device AND device_key.key_id = receipt.key_id), key_id, counter"
+        )
         return [_receipt(row) for row in self._sql.rows(sql, (device,))]
 
     def all(self, after_ms: int = -1) -> list[ReceiptRow]:
@@ -70,10 +73,29 @@ class ReceiptTable:
         sql = f"SELECT {_RECEIPT} FROM receipt WHERE received_ms > ? ORDER BY received_ms, device, counter"
         return [_receipt(row) for row in self._sql.rows(sql, (after_ms,))]
 
-    def last_counter(self, device: str) -> int:
-        """The highest counter received from a device; 0 when there is none."""
-        row = self._sql.row("SELECT coalesce(max(counter), 0) FROM receipt WHERE device = ?", (device,))
+    def last_counter(self, device: str, key_id: str) -> int:
+        """The highest counter received from a device under that key; 0 when there is none."""
+        sql = "SELECT coalesce(max(counter), 0) FROM receipt WHERE device = ? AND key_id = ?"
+        row = self._sql.row(sql, (device, key_id))
         return int(row[0]) if row else 0
+
+    def put_apart(self, receipt: Receipt, envelope: bytes, key_id: str, reason: str) -> bool:
+        """Keep a receipt that is evidence but is not believed; False when it is there already."""
+        values = (canonical.digest(envelope), receipt.device, key_id, receipt.counter, self._clock.now_ms(), reason)
+        sql = (
+            "INSERT INTO receipt_apart (digest, device, key_id, counter, received_ms, reason, body, envelope)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        )
+        return bool(self._sql.write(sql, (*values, to_text(receipt), envelope)))
+
+    def apart(self, device: str) -> list[tuple[ReceiptRow, str]]:
+        """Receipts of a device that were kept apart, with the reason, in order of arrival."""
+        sql = f"SELECT {_RECEIPT}, reason FROM receipt_apart WHERE device = ? ORDER BY received_ms, counter"
+        return [(_receipt(row[:-1]), str(row[-1])) for row in self._sql.rows(sql, (device,))]
+
+    def has(self, device: str, key_id: str, counter: int) -> bool:
+        """Whether a receipt of that counter came in while the key counted."""
+        return self._sql.row(_SAME, (device, key_id, counter)) is not None
 
     def return_counter(self, device: str, key_id: str) -> int:
         """The counter of the newest return index kept from that device and key; 0 when there is none."""
@@ -96,6 +118,7 @@ class ReceiptTable:
         )
 
 
+_SAME = "SELECT body FROM receipt WHERE device = ? AND key_id = ? AND counter = ?"
 _RECEIPT = "body, envelope, key_id, received_ms"
 
 

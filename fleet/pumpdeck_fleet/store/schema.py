@@ -85,6 +85,14 @@ STICKS: tuple[str, ...] = (
     "CREATE TABLE stick (id TEXT PRIMARY KEY, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, body TEXT NOT NULL)",
 )
 
+# What devices ask for. `closed_ms` is 0 while a request is open.
+RETRAINING: tuple[str, ...] = (
+    """CREATE TABLE retrain_request (
+        digest TEXT PRIMARY KEY, pump TEXT NOT NULL, device TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL,
+        closed_ms INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX retrain_request_pump ON retrain_request (pump, at_ms)",
+)
+
 # What merging needs: who calls a version what, every move of an alias, who drives a rollout, names that were erased, and what
 # people still have to look at. An alias moved before this step is as old as can be.
 MERGING: tuple[str, ...] = (
@@ -108,4 +116,31 @@ MERGING: tuple[str, ...] = (
     "CREATE TABLE person_erased (actor TEXT PRIMARY KEY) WITHOUT ROWID",
     """CREATE TABLE merge_conflict (
         digest TEXT PRIMARY KEY, found_ms INTEGER NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+)
+
+# A device's keys one after the other, so that a replaced device begins its counters anew and old receipts stay provable.
+DEVICE_KEYS: tuple[str, ...] = (
+    """CREATE TABLE device_key (
+        device TEXT NOT NULL, key_id TEXT NOT NULL, public_pem TEXT NOT NULL, host_key TEXT NOT NULL,
+        enrolled_ms INTEGER NOT NULL, ended_ms INTEGER, ended TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (device, key_id)) WITHOUT ROWID""",
+    """INSERT INTO device_key (device, key_id, public_pem, host_key, enrolled_ms)
+        SELECT device, key_id, public_pem, coalesce(host_key, ''), coalesce(enrolled_ms, 0) FROM device
+        WHERE public_pem IS NOT NULL AND key_id IS NOT NULL""",
+    "ALTER TABLE receipt RENAME TO receipt_by_counter",
+    """CREATE TABLE receipt (
+        device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+        body TEXT NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (device, key_id, counter))""",
+    """INSERT INTO receipt (device, key_id, counter, received_ms, body, envelope)
+        SELECT device, key_id, counter, received_ms, body, envelope FROM receipt_by_counter""",
+    "DROP TABLE receipt_by_counter",
+    "CREATE INDEX receipt_received ON receipt (received_ms)",
+    # Receipts of keys that had ended when they came in: kept as evidence, believed by nothing.
+    """CREATE TABLE receipt_apart (
+        digest TEXT PRIMARY KEY, device TEXT NOT NULL, key_id TEXT NOT NULL, counter INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL, reason TEXT NOT NULL, body TEXT NOT NULL, envelope BLOB NOT NULL)""",
+    # The newest metadata that a device is known to have taken: who is still exposed to a key that was revoked.
+    """CREATE TABLE device_trust (
+        device TEXT PRIMARY KEY, site TEXT NOT NULL, version INTEGER NOT NULL, root INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        how TEXT NOT NULL) WITHOUT ROWID""",
 )

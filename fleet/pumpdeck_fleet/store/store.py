@@ -21,6 +21,7 @@ from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.devices import DeviceTable
 from pumpdeck_fleet.store.drift_table import DriftTable, SketchTable
 from pumpdeck_fleet.store.labels import LabelTable, SourceTable
+from pumpdeck_fleet.store.life import LifeTable
 from pumpdeck_fleet.store.models import PackageTable, RegistryTable
 from pumpdeck_fleet.store.receipts import AlarmTable, ReceiptTable
 from pumpdeck_fleet.store.rollouts import OutboxTable, RolloutTable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
     from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.retraining import RetrainTable
     from pumpdeck_fleet.store.sticks import StickTable
 
 
@@ -41,6 +43,7 @@ class Store:
         self._sql = sql
         self.clock = clock
         self.workspace = _workspace(sql)
+        self.lives = LifeTable(sql, self.workspace)
         self.labels = LabelTable(sql)
         self.sources = SourceTable(sql, clock)
         self.registry = RegistryTable(sql, clock, self.workspace)
@@ -135,6 +138,13 @@ class Store:
         from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
 
         return StickTable(self._sql)
+
+    @cached_property
+    def retraining(self) -> RetrainTable:
+        """What devices ask for."""
+        from pumpdeck_fleet.store.retraining import RetrainTable  # deferred: lists of pumps need no request
+
+        return RetrainTable(self._sql)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""

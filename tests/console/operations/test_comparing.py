@@ -64,6 +64,8 @@ def test_a_lower_limit_shows_the_alarms_that_would_appear(workspace: Workspace) 
     first, *others = sorted(found.pumps, key=lambda one: one.pump != next(iter(frames)))
     assert first.limit_after < first.limit_before
     assert (first.alarms_before, first.alarms_after, first.appear, first.vanish) == (0, 1, 1, 0)
+    (alarm,) = found.alarms
+    assert (alarm.pump, alarm.change) == (first.pump, "appears") and START_MS < alarm.raised_ms < alarm.cleared_ms
     assert [(one.appear, one.vanish) for one in others] == [(0, 0), (0, 0)]
     back = compare_versions(workspace, model=MODEL, before=str(usual), after=str(strict))
     assert sum(one.vanish for one in back.pumps) == 1 and sum(one.appear for one in back.pumps) == 0
@@ -91,7 +93,7 @@ def test_versions_without_common_time_are_refused(workspace: Workspace) -> None:
         compare_versions(workspace, model=MODEL, before=str(early), after=str(late))
 
 
-@pytest.mark.parametrize("by", ["figure", "slice", "pump"])
+@pytest.mark.parametrize("by", ["figure", "slice", "pump", "alarm"])
 def test_the_command_lists_what_was_asked(workspace: Workspace, by: str, capsys: pytest.CaptureFixture[str]) -> None:
     frames = frames_of(workspace)
     strict = register(workspace, replace(SPEC, budget=AlarmBudget(alarms=1e-9)), frames)
@@ -99,5 +101,5 @@ def test_the_command_lists_what_was_asked(workspace: Workspace, by: str, capsys:
     words = ["-w", str(workspace.root), "models", "compare", MODEL, f"v{strict}", str(usual), "--by", by, "--json"]
     assert main.main(words) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) and {by if by != "figure" else "name"} <= set(json.loads(out)[0])
+    assert json.loads(out) and {"figure": "name", "alarm": "change"}.get(by, by) in json.loads(out)[0]
     assert "1 alarms appear, 0 vanish" in err

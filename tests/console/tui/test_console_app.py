@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from pumpdeck_console.operations.views import HEALTH_WORDS
-from pumpdeck_console.tui.dialogs import HelpDialog, PlanDialog
+from pumpdeck_console.tui.card_dialog import CardDialog
+from pumpdeck_console.tui.dialogs import HelpDialog, PlanDialog, TextPane
 from pumpdeck_console.tui.fleet_screen import FleetScreen
 from pumpdeck_console.tui.header import NoticeLine
+from pumpdeck_console.tui.models_screen import ModelsScreen
 from pumpdeck_console.tui.rollouts_screen import RolloutsScreen
 from pumpdeck_fleet.core.errors import RefusedError
 from support.console_pilot import console, fleet_is_shown, running, text_of, until
@@ -210,6 +212,21 @@ async def test_halting_asks_for_the_reason() -> None:
         assert actions.submissions == []
         await pilot.press(*"seal leak", "enter")
         assert actions.submissions[0].arguments == {"rollout_id": "r-0007", "reason": "seal leak"}
+
+
+@pytest.mark.parametrize("size", [(160, 45), (80, 24), (30, 8)])
+async def test_the_model_card_opens_scrolls_and_closes(size: tuple[int, int]) -> None:
+    app = console(FakeReaders(240))
+    async with running(app, size) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, ModelsScreen) and app.screen.version is not None)
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, CardDialog))
+        shown = app.screen.query_one(TextPane)
+        await pilot.press("pagedown")
+        assert shown.top > 0
+        await pilot.press("escape")
+        assert isinstance(app.screen, ModelsScreen)
 
 
 async def test_progress_and_the_end_of_an_action_are_told() -> None:

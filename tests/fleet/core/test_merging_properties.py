@@ -23,9 +23,18 @@ COLUMNS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "alias_move": {},
     "package": {"created_ms": small, "body": words},
     "rollout": {"home": words, "epoch": small, "moves": small, "body": words, "approvals": st.dictionaries(words, words)},
-    "identity": {"public_pem": words, "key_id": words, "host_key": words, "enrolled_ms": small},
+    "device_key": {
+        "public_pem": words,
+        "host_key": words,
+        "enrolled_ms": small,
+        "ended_ms": st.one_of(st.none(), small),
+        "ended": words,
+    },
+    "device_trust": {"site": words, "version": small, "root": small, "at_ms": small, "how": words},
     "status": {"status": words, "status_ms": small},
-    "receipt": {"received_ms": small, "body": words, "key_id": words, "envelope": st.binary(max_size=1)},
+    "receipt": {"received_ms": small, "body": words, "envelope": st.binary(max_size=1)},
+    "receipt_apart": {"received_ms": small, "reason": words, "body": words},
+    "stick": {"state": words, "changed_ms": small, "body": words},
     "return_counter": {"counter": small},
     "alarm": {"body": words},
     "sketch_day": {"rows": small, "put_ms": small, "data": st.binary(max_size=1)},
@@ -34,6 +43,7 @@ COLUMNS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 ROWS: dict[str, st.SearchStrategy[Row]] = {table: st.fixed_dictionaries(columns) for table, columns in COLUMNS.items()}
 # An erased person is stored without a name.
 ROWS["person"] = ROWS["person"].map(lambda row: {"name": "", "workspace": "", "is_erased": True} if row["is_erased"] else row)
+ROWS["device_key"] = ROWS["device_key"].map(lambda row: row if row["ended_ms"] is not None else {**row, "ended": ""})
 keys = st.tuples(small)
 TABLES: st.SearchStrategy[Tables] = st.fixed_dictionaries(
     {table: st.dictionaries(keys, rows, max_size=3) for table, rows in ROWS.items()}

@@ -85,6 +85,7 @@ def test_who_is_left_out_and_why(tmp_path: Path) -> None:
     yard = make_yard(tmp_path, fleet=fleet)
     with yard.store.atomic() as store:
         store._sql.write("UPDATE device SET public_pem = NULL WHERE device = 'd002'")
+        store._sql.write("DELETE FROM device_key WHERE device = 'd002'")
     run_to_end(yard, yard.running().id)
     request = deploy.PlanRequest({MODEL: 1}, tuple(yard.devices), POLICY)
     with pytest.raises(RefusedError) as refused:

@@ -168,8 +168,8 @@ def test_receipts_count_once_and_the_newest_says_what_runs(tmp_path: Path) -> No
         assert [row.receipt.counter for row in rows] == [1, 2]
         assert (rows[1].envelope, rows[1].digest) == (b"envelope 2", sha("envelope 2"))
         assert store.devices.active() == {"gannet-d1": "b" * 64}
-        assert store.receipts.last_counter("gannet-d1") == 2
-        assert store.receipts.last_counter("other") == 0
+        assert store.receipts.last_counter("gannet-d1", "key") == 2
+        assert store.receipts.last_counter("other", "key") == 0
         assert len(store.receipts.all()) == 2
         assert store.receipts.all(after_ms=T0) == []
 

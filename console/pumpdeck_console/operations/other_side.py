@@ -1,0 +1,90 @@
+"""Another workspace as sync reads it: a folder somebody works in, a backup, or a backup in one file. It is never written to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace
+from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.store import Store
+from pumpdeck_fleet.store.artifacts import ArtifactStore
+from pumpdeck_fleet.store.copying import copy_store
+from pumpdeck_packaging.backup import BackupFolder, unpack
+
+PEOPLES_FILES = ("fleet.toml", "policies.toml", "makers/*.toml", "pipelines/*.toml")
+"""What people write: a difference is theirs to settle."""
+_FILE_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSide:
+    """What sync needs of the other workspace. `store` is a copy of its store at one moment; `root` holds the other folders.
+
+    `files` are the files that people write, by path. `workspace` is set when people work in that very folder.
+    """
+
+    root: Path
+    store: Store
+    artifacts: ArtifactStore
+    digests: tuple[str, ...]
+    files: Mapping[str, bytes]
+    workspace: Path | None = None
+
+    @property
+    def trust(self) -> Path:
+        return self.root / "trust"
+
+
+@contextmanager
+def open_other(workspace: Workspace, path: Path) -> Iterator[OtherSide]:
+    """The other workspace at `path`, as long as the block lasts.
+
+    Raises:
+        NotFoundError: neither a workspace nor a backup is there. DamagedError: the backup is cut or altered.
+        ConflictError: a newer Pumpdeck made its store.
+    """
+    with tempfile.TemporaryDirectory(prefix=".sync-", dir=workspace.root) as name:
+        place = Path(name)
+        if (path / FLEET_FILE).is_file():
+            yield from _open_folder(workspace, path.resolve(), place)
+        elif path.is_dir():
+            yield from _open_backup(workspace, path, place)
+        elif path.is_file():
+            unpack(path, place / "unpacked")
+            yield from _open_backup(workspace, place / "unpacked", place)
+        else:
+            raise NotFoundError("neither a workspace nor a backup is there", str(path))
+
+
+def peoples_files(root: Path) -> dict[str, bytes]:
+    """The files that people write in a workspace, by path."""
+    fs = RealFileSystem()
+    paths = sorted(path for pattern in PEOPLES_FILES for path in root.glob(pattern) if path.is_file())
+    return {path.relative_to(root).as_posix(): fs.read_bytes(path, _FILE_MAX_BYTES) for path in paths}
+
+
+def _open_folder(workspace: Workspace, root: Path, place: Path) -> Iterator[OtherSide]:
+    if not (root / STORE_FILE).is_file():
+        raise NotFoundError("is a workspace without a store", str(root))
+    copy_store(root / STORE_FILE, place / STORE_FILE)
+    artifacts = root / "artifacts"
+    digests = tuple(sorted(path.name for path in artifacts.glob("sha256/*/*") if len(path.name) == 64))
+    with Store.open(place / STORE_FILE, workspace.clock) as store:
+        yield OtherSide(root, store, ArtifactStore(artifacts, workspace.fs), digests, peoples_files(root), root)
+
+
+def _open_backup(workspace: Workspace, folder: Path, place: Path) -> Iterator[OtherSide]:
+    backup = BackupFolder(folder)
+    listed = backup.read()
+    backup.verify(listed, lambda _bytes: None)
+    root = place / "root"
+    wanted = [path for path in listed.files if not path.startswith("artifacts/")]
+    backup.copy_out(listed, root, wanted)
+    digests = tuple(sorted(one.digest for path, one in listed.files.items() if path.startswith("artifacts/")))
+    with Store.open(root / STORE_FILE, workspace.clock) as store:
+        yield OtherSide(root, store, ArtifactStore(backup.objects, workspace.fs), digests, peoples_files(root))
