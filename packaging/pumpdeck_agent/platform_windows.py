@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,12 @@ class FileLocks:
 def become(command: list[str]) -> NoReturn:
     """End with a defect: no agent on Windows stands in slots, so there is nothing to become."""
     raise SystemExit(f"cannot become {command[:1]} on Windows")
+
+
+def kill_group(leader: int) -> None:
+    """End a process; Windows knows no groups to end at once."""
+    with contextlib.suppress(OSError):
+        os.kill(leader, signal.SIGTERM)
 
 
 def is_clock_synced() -> bool:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pumpdeck_agent.platform_here import run_in_fork
+from pumpdeck_agent.platform_here import kill_group, run_in_fork
 from pumpdeck_agent.settle import SettleRequest, settle
 from pumpdeck_agent.trial import TrialRunner
 from pumpdeck_fleet.core import canonical
@@ -137,8 +136,7 @@ def _start_and_kill(case: _Case, after_s: float) -> None:
     """Start the agent as a console would, and kill everything of it at that moment."""
     process = _launch(case)
     time.sleep(after_s)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process.pid)
     process.communicate()
 
 
@@ -159,8 +157,7 @@ def _talk(case: _Case) -> Iterator[RpcClient]:
     finally:
         sink.close()
         source.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()
 
 
