@@ -244,7 +244,8 @@ def init(options: argparse.Namespace) -> int:
         raise NotFoundError("no such file", str(error.filename)) from error
     parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
     identity = create_device(platform.fs, options.root, parsed, trusted_root)
-    _say({"device": parsed.device, "site": parsed.site, "key_id": identity.key_id, "public_key": identity.public_pem})
+    keys = {"key_id": identity.key_id, "public_key": identity.public_pem, "age_key": identity.age_key}
+    _say({"device": parsed.device, "site": parsed.site, **keys})
     return 0
 
 

@@ -100,6 +100,14 @@ class Layout:
         return self.root / "device.pub"
 
     @cached_property
+    def age_key(self) -> Path:
+        return self.root / "device.age"
+
+    @cached_property
+    def age_public(self) -> Path:
+        return self.root / "device.age.pub"
+
+    @cached_property
     def trust_root(self) -> Path:
         return self.root / "trust" / "root.json"
 

@@ -35,21 +35,32 @@ def process_state(channels: Iterable[Channel], rows: TelemetryFrame) -> ProcessS
     return ProcessState.STEADY if abs(after - before) <= _STEADY_WITHIN else ProcessState.CHANGING
 
 
-def trip_after(channels: Iterable[Channel], rows: TelemetryFrame, before: int | None) -> int | None:
-    """When the pump tripped, as far as its rows tell: from running to standing within half a minute, and standing since.
+class TripWatch:
+    """Sees a trip in the rows of one pump: from running to standing within half a minute, and standing since.
 
-    `before` is what was known before these rows; it stands until the pump runs again.
+    Knows the newest speed between calls, so that the same rows in any portions give the same answer.
     """
-    found = _speed_shares(channels, rows)
-    if found is None or not len(found[1]):
-        return before
-    at_ms, share = found
-    running, standing = share > _RUNNING_ABOVE, share < _STOPPED_BELOW
-    if running[-1]:
-        return None
-    sudden = running[:-1] & standing[1:] & (np.diff(at_ms) <= _SUDDEN_MS)
-    stops = np.flatnonzero(sudden)
-    return int(at_ms[stops[-1] + 1]) if len(stops) else before
+
+    def __init__(self, channels: Iterable[Channel], tail: TelemetryFrame) -> None:
+        self._channels = tuple(channels)
+        self._newest: tuple[Int64, Float32] = (np.empty(0, np.int64), np.empty(0, np.float32))
+        self.take(tail, None)
+
+    def take(self, rows: TelemetryFrame, before: int | None) -> int | None:
+        """When the pump tripped, in ms; `before` is what was known, which stands until the pump runs again."""
+        found = _speed_shares(self._channels, rows)
+        if found is None or not len(found[1]):
+            return before
+        at_ms = np.concatenate([self._newest[0], found[0]])
+        share = np.concatenate([self._newest[1], found[1]])
+        self._newest = (at_ms[-1:], share[-1:])
+        running, standing = share > _RUNNING_ABOVE, share < _STOPPED_BELOW
+        # Only what came since the pump last ran counts.
+        since = int(np.flatnonzero(running)[-1]) if running.any() else -1
+        if since < 0:
+            return before
+        is_sudden = since + 1 < len(share) and standing[since + 1] and at_ms[since + 1] - at_ms[since] <= _SUDDEN_MS
+        return int(at_ms[since + 1]) if is_sudden else None
 
 
 def _speed_shares(channels: Iterable[Channel], rows: TelemetryFrame) -> tuple[Int64, Float32] | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.loaded import LoadedPump
 from pumpdeck_agent.outbox import Outgoing
-from pumpdeck_agent.process_state import process_state, trip_after
+from pumpdeck_agent.process_state import TripWatch, process_state
 from pumpdeck_agent.pump_record import RECORD_FORMAT, ProcessState, PumpFigures, PumpRecord
 from pumpdeck_agent.return_items import chunk_item, close_record, sketch_item
 from pumpdeck_agent.runtime import RowCall
@@ -31,7 +31,7 @@ from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
 from pumpdeck_fleet.numeric.columns import encode_chunk
 from pumpdeck_fleet.numeric.detectors import has_votes
 from pumpdeck_fleet.numeric.features import WindowMean
-from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16, concatenate, empty_frame
+from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16, empty_frame
 from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
 
 NOTICE_FORMAT = 1
@@ -83,7 +83,7 @@ class PumpScoring:
         self._sketch = empty_sketch(pump.edges)
         self._rows = OpenSegment()
         self._scores = OpenSegment()
-        self._newest = empty_frame(pump.spec.channels)
+        self._trips = TripWatch(pump.entry.channels, empty_frame(()))
         # The same pump under a candidate that is scored beside this package, if there is one.
         self.shadow: ShadowPump | None = None
         self._outgoing: list[Outgoing] = []
@@ -107,7 +107,7 @@ class PumpScoring:
         scoring._window = _window_of(pump, record.blobs["window"])
         scoring._rows = OpenSegment(record.blobs.get("rows", b""))
         scoring._scores = OpenSegment(record.blobs.get("scores", b""))
-        scoring._newest = scoring._rows.tail().take(slice(-1, None))
+        scoring._trips = TripWatch(pump.entry.channels, scoring._rows.tail())
         if record.figures.package_sha256 == sha256:
             scoring._tracker = AlarmTracker.from_bytes(pump.block, pump.settings, record.blobs["alarm"])
             if record.blobs["sketch"]:
@@ -280,10 +280,8 @@ class PumpScoring:
 
     def _refresh(self, trace: AlarmTrace, frame: TelemetryFrame) -> None:
         score = float(trace.score[-1])
-        channels = self._pump.entry.channels
-        process = process_state(channels, self._rows.tail())
-        tripped_ms = trip_after(channels, concatenate([self._newest, frame]), self.figures.tripped_ms)
-        self._newest = frame.take(slice(-1, None))
+        process = process_state(self._pump.entry.channels, self._rows.tail())
+        tripped_ms = self._trips.take(frame, self.figures.tripped_ms)
         self.figures = replace(
             self.figures,
             scored_rows=self.figures.scored_rows + len(frame),

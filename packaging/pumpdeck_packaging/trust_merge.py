@@ -24,7 +24,16 @@ from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.trust_rules import released_package
 from pumpdeck_packaging.verify import VerifiedSite
 
+PENDING_NAME = "pending.json"
+_PENDING_MAX_BYTES = 64 * 1024 * 1024
 _TIMESTAMP = f"{TIMESTAMP}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """`trust/<site>/pending.json`: assignments signed once that stand in no newest metadata; for the console alone."""
+
+    assignments: tuple[Assignment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +94,20 @@ def _merge(pair: _Pair, fs: FileSystem, now_ms: int) -> SiteMerge:
     if ours.version == theirs.version and ours.data != theirs.data:
         advice = "two release keys signed at once: release the packages again with: pumpdeck package build"
         conflicts.append(MergeConflict("release", f"{site} version {ours.version}", "the one here", "another one", advice))
-    before = _assignments(pair.here, held)
     _check_roots(pair)
     is_newer = found.forms[TIMESTAMP].version > held.forms[TIMESTAMP].version
+    known, _ = _union(site, _assignments(pair.here, held), _read_pending(pair.mine, fs))
+    told = _assignments(pair.other, found)
+    wanted, clashes = _union(site, known, told)
+    standing = told if is_newer else _assignments(pair.here, held)
+    lacking = {device: one for device, one in wanted.items() if standing.get(device) != one}
+    # Kept until it is signed: the newer metadata takes the place of the one that knew of it.
+    _write_pending(pair.mine, fs, lacking)
     if is_newer or theirs.version > ours.version:
         _take(pair.mine, pair.other, found, fs, with_timestamp=is_newer)
-    now = pair.here.verified(now_ms)
-    wanted, clashes = _union(site, before, _assignments(pair.other, found))
-    standing, released = _assignments(pair.here, now), pair.here.newest_release(now)[1]
+    released = pair.here.newest_release(pair.here.verified(now_ms))[1]
     to_sign = []
-    for device, assignment in sorted(wanted.items()):
-        if standing.get(device) == assignment:
-            continue
+    for device, assignment in sorted(lacking.items()):
         try:
             released_package(released, device, assignment.package_sha256)
         except TrustError as error:
@@ -105,6 +116,23 @@ def _merge(pair: _Pair, fs: FileSystem, now_ms: int) -> SiteMerge:
         else:
             to_sign.append(assignment)
     return SiteMerge(site, is_newer=is_newer, to_sign=tuple(to_sign), conflicts=(*conflicts, *clashes))
+
+
+def _read_pending(folder: Path, fs: FileSystem) -> dict[str, Assignment]:
+    try:
+        data = fs.read_bytes(folder / PENDING_NAME, _PENDING_MAX_BYTES)
+    except FileNotFoundError:
+        return {}
+    listed = canonical.decode(Pending, data, str(folder / PENDING_NAME), max_bytes=_PENDING_MAX_BYTES)
+    return {one.device: one for one in listed.assignments}
+
+
+def _write_pending(folder: Path, fs: FileSystem, lacking: Mapping[str, Assignment]) -> None:
+    if lacking:
+        listed = Pending(tuple(one for _, one in sorted(lacking.items())))
+        replace_file(fs, folder / PENDING_NAME, canonical.encode(listed))
+    elif fs.exists(folder / PENDING_NAME):
+        fs.unlink(folder / PENDING_NAME)
 
 
 def _check_roots(pair: _Pair) -> None:

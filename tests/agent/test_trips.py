@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pumpdeck_agent.process_state import trip_after
+from pumpdeck_agent.process_state import TripWatch
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.trips import TRIP_HOLD_MS, clear_trip, set_trip
@@ -39,13 +39,28 @@ def rows_with(speeds: list[float], step_s: int = 10, start_ms: int = NOW_MS) -> 
     ids=["sudden", "ramp", "rows too far apart", "always stopped", "runs again", "the newest stop", "a gap"],
 )
 def test_a_trip_is_told_from_a_stop(speeds: list[float], step_s: int, tripped_at: int | None) -> None:
-    found = trip_after(CHANNELS, rows_with(speeds, step_s), None)
+    found = trip_after(rows_with(speeds, step_s))
     assert found == (None if tripped_at is None else NOW_MS + 1000 * step_s * tripped_at)
 
 
+def trip_after(rows: TelemetryFrame, before: int | None = None) -> int | None:
+    return TripWatch(CHANNELS, rows.take(slice(0, 0))).take(rows, before)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_rows_in_any_portions_give_the_same_answer(step: int) -> None:
+    chance = np.random.default_rng(step)
+    for _ in range(40):
+        rows = rows_with(chance.choice([3000.0, 0.0, 500.0, float("nan")], 30).tolist())
+        watch, found = TripWatch(CHANNELS, rows.take(slice(0, 0))), None
+        for start in range(0, 30, step):
+            found = watch.take(rows.take(slice(start, start + step)), found)
+        assert found == trip_after(rows)
+
+
 def test_a_trip_stands_over_later_rows_until_the_pump_runs() -> None:
-    assert trip_after(CHANNELS, rows_with([0, 0, 0]), 17) == 17
-    assert trip_after(CHANNELS, rows_with([0, 0, 2900]), 17) is None
+    assert trip_after(rows_with([0, 0, 0]), 17) == 17
+    assert trip_after(rows_with([0, 0, 2900]), 17) is None
 
 
 class Scene:

@@ -179,7 +179,7 @@ class PumpRows:
     def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
         features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
         full = has_full_window(counts)
-        first = int(full.argmax())
+        first = int(full.argmax()) if len(full) else 0
         # As a rule only the first rows lack a full window: then nothing is copied.
         chosen = slice(first, None) if full[first:].all() else full
         return frame.at_ms[chosen], features[chosen]

@@ -281,19 +281,23 @@ def _site_rows(plan: BundlePlan) -> list[dict[str, object]]:
 
 @bundle.command("intake")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--allow-plain", is_flag=True, help="Take returns that are not encrypted although their site demands it.")
+@key_options
 @json_option
 @click.pass_obj
-def intake(session: Session, folder: Path, as_json: bool) -> int:
+def intake(session: Session, folder: Path, allow_plain: bool, as_json: bool) -> int:
     """Take in what devices put on the stick in FOLDER: receipts, alarms, sketches, scores, segments.
 
     FOLDER may also be the file in which a device answered to a bundle that came by mail. Everything is verified against the
-    device's key. Sticks may come in any order and more than once.
+    device's key, and decrypted with this workspace's recipient key (trust recipient). Sticks may come in any order and more
+    than once.
     Ends with 3 when something was refused.
     """
     from pumpdeck_console.operations.bundles import intake_bundle  # deferred: TUF
 
     with ProgressLine() as progress:
-        report = intake_bundle(session.workspace(), folder=str(folder), on_progress=progress)
+        workspace = session.workspace()
+        report = intake_bundle(workspace, folder=str(folder), allow_plain=allow_plain, on_progress=progress)
     rows = [
         {
             "device": one.device,

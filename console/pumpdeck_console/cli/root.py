@@ -37,6 +37,7 @@ COMMANDS = {
         "Take what waits on devices: receipts, alarms, sketches, scores, segments.",
     ),
     "bundle": (f"{_CLI}.bundles:bundle", "Carry packages out and returns back on a stick."),
+    "trip": (f"{_CLI}.trips:trip", "Prepare a trip to devices, and take in what was done on it."),
     "backup": (f"{_CLI}.backups:backup", "Write everything of the workspace into TO, and read it all back."),
     "restore": (f"{_CLI}.backups:restore", "Make a new workspace from the backup in FROM."),
     "sync": (f"{_CLI}.syncing:sync", "Take in what another workspace, or a backup of one, knows."),

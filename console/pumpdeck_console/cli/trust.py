@@ -19,9 +19,9 @@ from pumpdeck_console.cli.output import (
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.params import key_options
+from pumpdeck_console.cli.params import key_options, new_passphrase
+from pumpdeck_console.cli.recipients import recipient
 from pumpdeck_console.cli.session import Session
-from pumpdeck_fleet.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.trust_view import RoleKey
@@ -91,6 +91,9 @@ def trust() -> None:
     """Found the trust of sites, change who may sign, or show how it stands."""
 
 
+trust.add_command(recipient)
+
+
 @trust.command("init")
 @click.option(
     "--root-keys",
@@ -107,10 +110,13 @@ def trust() -> None:
     help="Where this computer keeps its targets, release, deploy and ssh keys.",
 )
 @click.option("--key-folder", default="", help="Folder for key files and public halves; remembered in settings.toml.")
+@click.option("--plain-returns", is_flag=True, help="What devices of new sites put on sticks is not encrypted.")
 @key_options
 @json_option
 @click.pass_obj
-def init(session: Session, root_folder: Path, store: str, key_folder: str, as_json: bool) -> None:
+def init(
+    session: Session, root_folder: Path, store: str, key_folder: str, plain_returns: bool, as_json: bool
+) -> None:
     """Make keys where they are missing and found the trust repository of every site that has none.
 
     Passphrases are asked for, never given as arguments. Repeating changes nothing.
@@ -127,8 +133,9 @@ def init(session: Session, root_folder: Path, store: str, key_folder: str, as_js
         store=source,
         key_folder=key_folder,
         root_passphrases=("", "", "") if insecure or has_root else _root_passphrases(),
-        passphrase=_new_passphrase("this computer's keys") if source is Source.PROTECTED_FILE else "",
+        passphrase=new_passphrase("this computer's keys") if source is Source.PROTECTED_FILE else "",
         insecure_storage=insecure,
+        plain_returns=plain_returns,
     )
     report = init_trust(session.workspace(), request)
     write_object(
@@ -233,7 +240,7 @@ def new_key(session: Session, role: str, store: str, path: Path | None, as_json:
     source = Source.KEYRING
     if store == "file" or role == "root":
         source = Source.PLAIN_FILE if session.insecure_storage else Source.PROTECTED_FILE
-    passphrase = _new_passphrase(f"the new {role} key") if source is Source.PROTECTED_FILE else ""
+    passphrase = new_passphrase(f"the new {role} key") if source is Source.PROTECTED_FILE else ""
     made = make_key(session.workspace(), NewKeyRequest(role, source, passphrase, path))
     told = {"key_id": made.key_id, "name": made.name, "where": made.where, "public_file": made.public_file}
     write_object(told, as_json=as_json)
@@ -262,12 +269,5 @@ def root(session: Session, site: str, output: Path | None) -> None:
 
 
 def _root_passphrases() -> tuple[str, str, str]:
-    first, second, third = (_new_passphrase(f"root key {number}, for person {number}") for number in (1, 2, 3))
+    first, second, third = (new_passphrase(f"root key {number}, for person {number}") for number in (1, 2, 3))
     return first, second, third
-
-
-def _new_passphrase(what: str) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("needs a person to type a passphrase", what, hint="run it in a terminal")
-    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, confirmation_prompt=True, err=True)
-    return answer

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential_packages import stored_digests
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.operations.rollouts import RolloutReport, report_of
 from pumpdeck_console.operations.trust_contact import SiteNews, news_of, tell_device
@@ -99,6 +100,7 @@ def _tick_once(workspace: Workspace, assigner: SiteAssigner, on_progress: Progre
             assigner=assigner,
             on_progress=on_progress,
             concurrency=workspace.policies.transport.concurrency,
+            stored_digest=stored_digests(workspace),
         )
         report = deliver_due(delivery)
     # Receipts that came in just now may let a wave pass at once.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential_packages import seal_for, without_key
 from pumpdeck_console.operations.releasing import propose_release
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
@@ -17,7 +18,7 @@ from pumpdeck_fleet.store.models import PackagePump, PackageRow
 from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
-from pumpdeck_packaging.trust_repository import PackageRelease
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 
 _OPSET = 13
@@ -71,8 +72,10 @@ def build_packages(
         RefusedError: no device can have a package. TrustError: the release key is not one of the site's.
     """
     wanted = wanted_devices(workspace, query=query, models=models or {})
-    left_out = tuple(LeftOut(one.device.id, one.lacking) for one in wanted if one.lacking)
-    chosen = [one for one in wanted if not one.lacking]
+    keyless = without_key(workspace, [one.device for one in wanted])
+    lacking = {one.device.id: one.lacking or keyless.get(one.device.id, "") for one in wanted}
+    left_out = tuple(LeftOut(device, reason) for device, reason in lacking.items() if reason)
+    chosen = [one for one in wanted if not lacking[one.device.id]]
     if not chosen:
         why = "; ".join(sorted({one.reason for one in left_out})[:3]) or "the query selects no device"
         raise RefusedError("no device can have a package", "package", found=why)
@@ -191,7 +194,11 @@ def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice
     for _, package in built:
         workspace.artifacts.put(package.data)
     releases = [
-        PackageRelease(package, {version.model: version.number for version in one.versions.values()})
+        PackageRelease(
+            package,
+            {version.model: version.number for version in one.versions.values()},
+            seal_for(workspace, one.device, package),
+        )
         for one, package in built
     ]
     signer = workspace.signing_key("release", site).signer

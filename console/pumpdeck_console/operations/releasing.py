@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.store.models import PackagePump, PackageRow
 from pumpdeck_packaging.bundle_layout import RELEASE
 from pumpdeck_packaging.package_reader import read_package
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_packaging.trust_proposal import (
     Proposal,
     check_time,
@@ -23,7 +24,6 @@ from pumpdeck_packaging.trust_proposal import (
     open_site,
     sign_proposal,
 )
-from pumpdeck_packaging.trust_repository import PackageRelease
 
 PENDING_FOLDER = "pending"
 

@@ -182,7 +182,10 @@ def why(workspace: Workspace, *, device: str) -> Why:
     for rollout in list_rollouts(workspace):
         excluded = {entry.device for entry in rollout.plan.excluded}
         if found.id in rollout.tasks or found.id in excluded:
-            return Why(found.id, rollout.id, active, rollout.why(found.id))
+            blocking, home = rollout.why(found.id), workspace.store.rollouts.homes().get(rollout.id)
+            if home and blocking:
+                blocking = (f"workspace {home} drives this rollout; here it stands as at the last sync", *blocking)
+            return Why(found.id, rollout.id, active, blocking)
     reasons = ["it is in no rollout yet; plan one with: pumpdeck rollout plan"]
     if found.id in workspace.store.devices.retired():
         reasons = ["it is retired; a device in its place is enrolled as a new one"]

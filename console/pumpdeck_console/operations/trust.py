@@ -20,10 +20,12 @@ from pumpdeck_console.key_making import (
     site_keys,
 )
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.recipients import founding_returns
 from pumpdeck_console.wiring import SETTINGS_FILE, Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_packaging.returns_policy import ReturnsPolicy
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey
 from pumpdeck_packaging.site_keys import SiteSigners
 from pumpdeck_packaging.trust_repository import SiteTrustStatus
@@ -36,7 +38,8 @@ KEY_NAMES = (*WORKING_KEYS, SSH_KEY)
 class TrustRequest:
     """How keys are made. `root_folder` takes the three root key files; `key_folder` those of this computer ("" keeps its place).
 
-    `store` is where working keys go; passphrases are empty only with `insecure_storage`.
+    `store` is where working keys go; passphrases are empty only with `insecure_storage`. `plain_returns`: what devices of new
+    sites put on sticks stays readable by anybody.
     """
 
     root_folder: Path
@@ -45,6 +48,7 @@ class TrustRequest:
     root_passphrases: tuple[str, str, str] = ("", "", "")
     passphrase: str = ""
     insecure_storage: bool = False
+    plain_returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def init_trust(workspace: Workspace, request: TrustRequest) -> TrustReport:
     root = _root_keys(workspace, request, made) if lacking else ()
     working = _working_keys(workspace, request, made)
     for site in lacking:
-        _found_site(workspace, site, root, working)
+        _found_site(workspace, site, root, working, _returns(workspace, request, made))
     warnings = sorted({workspace.credentials.find(name).warning for name in KEY_NAMES} - {""})
     folders = (str(request.root_folder), str(workspace.key_folder))
     return TrustReport(tuple(lacking), already, tuple(made), *folders, tuple(warnings))
@@ -161,15 +165,25 @@ def _working_keys(workspace: Workspace, request: TrustRequest, made: list[str]) 
     return {name: workspace.credentials.find(name) for name in names}
 
 
+def _returns(workspace: Workspace, request: TrustRequest, made: list[str]) -> ReturnsPolicy:
+    if request.plain_returns:
+        return ReturnsPolicy(plain=True)
+    return founding_returns(workspace, request.store, request.passphrase, made)
+
+
 def _found_site(
-    workspace: Workspace, site: str, root: Sequence[Ed25519Signer], working: Mapping[str, FoundKey]
+    workspace: Workspace,
+    site: str,
+    root: Sequence[Ed25519Signer],
+    working: Mapping[str, FoundKey],
+    returns: ReturnsPolicy,
 ) -> None:
     public = {name: PublicKey(key.signer.key_id, key.public_pem) for name, key in working.items()}
     keys = site_keys([key.public for key in root], public["targets"], public["release"], public["deploy"])
     signers = SiteSigners(
         tuple(root), working["targets"].signer, (working["release"].signer,), working["deploy"].signer
     )
-    root_metadata = workspace.trust(site).create(keys, signers)
+    root_metadata = workspace.trust(site).create(keys, signers, returns)
     people = {key.public.key_id: f"root-{number}" for number, key in enumerate(root, 1)}
     people |= {public[role].key_id: f"{workspace.person}, {role}" for role in WORKING_KEYS}
     holders = with_names(Holders(), people, workspace.clock.now_ms())

@@ -95,6 +95,8 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("trust", _trust),
         ("keys", _keys),
         ("couriers", _couriers),
+        ("recipients", _recipients),
+        ("disk", _disk),
         ("restore", _restore),
         ("conflicts", _conflicts),
         ("audit chain", _audit),
@@ -207,6 +209,31 @@ def _keys(workspace: Workspace) -> Finding:
     if "plain file" in found.values():
         return Finding("keys", "warn", words, "a plain file has no passphrase: who copies it can sign")
     return Finding("keys", "ok", words)
+
+
+def _recipients(workspace: Workspace) -> Finding:
+    from pumpdeck_console.operations.recipients import list_recipients  # deferred: TUF
+
+    rows = list_recipients(workspace).rows
+    plain = sorted({row.site for row in rows if row.plain})
+    closed = sorted({row.site for row in rows} - {row.site for row in rows if row.is_mine} - set(plain))
+    if plain:
+        words = f"returns on sticks of {len(plain)} sites lie open: {', '.join(plain[:3])}"
+        return Finding("recipients", "warn", words, "pumpdeck trust recipient add NAME KEY")
+    if closed:
+        words = f"this workspace cannot read the returns of {len(closed)} sites: {', '.join(closed[:3])}"
+        return Finding("recipients", "warn", words, "pumpdeck trust recipient list says who can")
+    return Finding("recipients", "ok", f"returns of {len({row.site for row in rows})} sites are encrypted")
+
+
+def _disk(workspace: Workspace) -> Finding:
+    from pumpdeck_console.disk_encryption import DiskState, disk_report  # deferred: only doctor asks
+
+    report = disk_report(workspace.root)
+    words = f"{report.state}: {report.how}"
+    if report.state is DiskState.ENCRYPTED:
+        return Finding("disk", "ok", words)
+    return Finding("disk", "warn", words, "a lost laptop gives away what the workspace holds; keep it on an encrypted disk")
 
 
 def _store(workspace: Workspace) -> Finding:

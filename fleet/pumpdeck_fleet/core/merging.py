@@ -158,6 +158,7 @@ JOINS: Mapping[str, Join] = {
     "alias_move": _least(),
     "package": _least("created_ms", "body"),
     "rollout": _join_rollout,
+    "device_age_key": _most("at_ms", "age_key"),
     "device_key": _join_device_key,
     "device_trust": _most("at_ms", "version", "root", "site", "how"),
     "status": _most("status_ms", "status"),

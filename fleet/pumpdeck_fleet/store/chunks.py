@@ -261,11 +261,18 @@ class ChunkTable:
         rows = self._sql.rows(f"SELECT place, digest FROM chunk WHERE {_TOUCHES}", _bounds(series, start_ms, end_ms))
         return [(place % PLACES * HOUR_MS, digest.hex()) for place, digest in rows]
 
-    def chunk_at(self, pump: str, start_ms: int) -> TelemetryFrame:
-        """The rows of the chunk that `chunk_digests` names by this start."""
+    def frames_at(self, pump: str, starts_ms: Sequence[int]) -> Iterator[TelemetryFrame]:
+        """The rows of chunks that `chunk_digests` names by these starts, in order; many chunks to a frame."""
         series = self._series.find(pump)
-        assert series is not None
-        return self._read(series, start_ms // HOUR_MS)
+        parts: list[TelemetryFrame] = []
+        for start_ms in starts_ms if series is not None else ():
+            assert series is not None
+            parts.append(self._read(series, start_ms // HOUR_MS))
+            if sum(map(len, parts)) >= MAX_ROWS:
+                yield _joined(parts, None)
+                parts = []
+        if parts:
+            yield _joined(parts, None)
 
     def rollup(self, pump: str, start_ms: int, end_ms: int) -> HourRollup:
         """Hourly figures of the hours that start in [start_ms, end_ms) and have values."""

@@ -108,6 +108,14 @@ def derive(store: Store) -> None:
     )
 
 
+def renumber(store: Store) -> None:
+    """Give every model version the number that its names say now; packages and aliases follow."""
+    side = store.side()
+    (table,) = (one for one in TABLES if one.name == "version")
+    for key, row in list(table.rows(side)):
+        table.write(side, key, row)
+
+
 def claims_of(rollouts: Iterable[Rollout]) -> Iterator[TaskClaim]:
     """Every started task, as far as two may compete for one device."""
     for rollout in rollouts:
@@ -236,8 +244,7 @@ def _take_rows(done: StoreMerge, mine: Store, theirs: Store, scope: Scope, kind:
         held = dict(here.chunk_digests(pump, scope.since_ms, _FOREVER_MS))
         lacking = [start for start, digest in there.chunk_digests(pump, scope.since_ms, _FOREVER_MS) if held.get(start) != digest]
         against = 0
-        for start_ms in lacking:
-            frame = there.chunk_at(pump, start_ms)
+        for frame in there.frames_at(pump, lacking):
             old = here.frame(pump, int(frame.at_ms[0]), int(frame.at_ms[-1]) + 1)
             against += contradictions(old, frame)
             counts = here.join(pump, frame)

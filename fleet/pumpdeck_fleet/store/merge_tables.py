@@ -324,6 +324,7 @@ TABLES: tuple[Table, ...] = (
         ("device", "key_id"),
         ("public_pem", "host_key", "enrolled_ms", "ended_ms", "ended"),
     ),
+    Table("device_age_key", "device_age_key", ("device",), ("age_key", "at_ms")),
     Table("device_trust", "device_trust", ("device",), ("site", "version", "root", "at_ms", "how")),
     Table("status", "device", ("device",), ("status", "status_ms"), where="status IS NOT NULL"),
     Table("receipt", "receipt", ("device", "key_id", "counter"), ("received_ms", "body", "envelope")),

@@ -30,6 +30,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, "merging", schema.MERGING),
     Migration(5, "keys of devices", schema.DEVICE_KEYS),
     Migration(6, "requests for new models", schema.RETRAINING),
+    Migration(7, "age keys of devices", schema.DEVICE_AGE_KEYS),
 )
 
 

@@ -118,6 +118,11 @@ MERGING: tuple[str, ...] = (
         digest TEXT PRIMARY KEY, found_ms INTEGER NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
 )
 
+# To whom confidential packages are encrypted.
+DEVICE_AGE_KEYS: tuple[str, ...] = (
+    "CREATE TABLE device_age_key (device TEXT PRIMARY KEY, age_key TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+)
+
 # A device's keys one after the other, so that a replaced device begins its counters anew and old receipts stay provable.
 DEVICE_KEYS: tuple[str, ...] = (
     """CREATE TABLE device_key (

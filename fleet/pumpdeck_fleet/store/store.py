@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.store import facts, migrations
+from pumpdeck_fleet.store.age_keys import AgeKeyTable
 from pumpdeck_fleet.store.audit_table import AuditTable, PersonTable
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.devices import DeviceTable
@@ -51,6 +52,7 @@ class Store:
         self.audit = AuditTable(sql, clock, self.workspace)
         self.persons = PersonTable(sql, new_hex, self.workspace)
         self.devices = DeviceTable(sql)
+        self.age_keys = AgeKeyTable(sql)
         self.receipts = ReceiptTable(sql, clock)
         self.alarms = AlarmTable(sql)
         self.sketches = SketchTable(sql, clock)

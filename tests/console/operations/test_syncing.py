@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pumpdeck_console.operations import rollouts as rollout_operations
+from pumpdeck_console.operations import syncing
 from pumpdeck_console.operations.backups import backup
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
 from pumpdeck_console.operations.other_side import peoples_files
@@ -201,3 +202,63 @@ def test_what_is_no_workspace_is_said_so(fleet: CourierFleet, tmp_path: Path) ->
     (tmp_path / "a.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(DamagedError):
         sync(fleet.workspace, folder=str(tmp_path / "a.tar"))
+
+
+@pytest.mark.parametrize("cut", ["_merge_sites", "_merge_stores", "_sign_again", "_take_returns", "_start_approved"])
+@pytest.mark.parametrize("is_after", [False, True])
+def test_a_sync_that_was_cut_is_simply_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str, is_after: bool
+) -> None:
+    """Ctrl-C or a kill between any two steps: nothing acknowledged is lost, and the next run ends where one run would have."""
+    fleet = courier_fleet(tmp_path / "fleet", devices_per_site=2)
+    fleet.release(1)
+    devices = tuple(device.id for device in fleet.devices if device.site == "gannet")
+    other = laptop(fleet, "two")
+    started(fleet.workspace, fleet, devices[:1])
+    export_bundle(fleet.workspace, query="site:gannet", to=str(fleet.stick().folder))
+    rollout_operations.abort(other, rollout_id=started(other, fleet, devices[1:]), reason="this uses up the number")
+    rollout = started(other, fleet, devices[1:])
+    for name in ("theirs", "again"):
+        export_bundle(other, query="site:gannet", to=str(fleet.stick(name).folder))
+    signed = [fleet.workspace.trust("gannet").assignment(devices[0]), other.trust("gannet").assignment(devices[1])]
+    step = getattr(syncing, cut)
+
+    def interrupted(*words: object, **more: object) -> None:
+        if is_after:
+            step(*words, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(syncing, cut, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sync(fleet.workspace, folder=str(other.root))
+    fleet.workspace.store.audit.verify()
+    result = sync(fleet.workspace, folder=str(other.root))
+    assert not result.report.refused and not result.unsigned
+    assert set(fleet.workspace.store.rollouts.live_tasks()) == set(devices)
+    assert rollout in fleet.workspace.store.rollouts.states()
+    assert [fleet.workspace.trust("gannet").assignment(device) for device in devices] == signed
+    assert not sync(fleet.workspace, folder=str(other.root)).report.is_news
+
+
+def test_two_laptops_that_signed_for_one_site_lose_no_assignment(tmp_path: Path) -> None:
+    fleet = courier_fleet(tmp_path / "fleet", devices_per_site=2)
+    fleet.release(1)
+    first, second = (device.id for device in fleet.devices if device.site == "gannet")
+    other = laptop(fleet, "two")
+    mine = started(fleet.workspace, fleet, (first,))
+    export_bundle(fleet.workspace, to=str(fleet.stick().folder))
+    theirs = started(other, fleet, (second,))
+    export_bundle(other, to=str(fleet.stick("theirs").folder))
+    result = sync(fleet.workspace, folder=str(other.root))
+    assert result.unsigned == () and not result.report.conflicts
+    sync(other, folder=str(fleet.workspace.root))
+    for workspace in (fleet.workspace, other):
+        trust = workspace.trust("gannet")
+        assert {trust.assignment(first) is None, trust.assignment(second) is None} == {False}
+    for device, stick in ((first, fleet.stick()), (second, fleet.stick("theirs"))):
+        fleet.visit(device, stick)
+        intake_bundle(fleet.workspace, folder=str(stick.folder))
+    sync(other, folder=str(fleet.workspace.root))
+    assert fleet.workspace.store.rollouts.load(mine).tasks[first].state is TaskState.COMMITTED
+    assert other.store.rollouts.load(theirs).tasks[second].state is TaskState.COMMITTED
