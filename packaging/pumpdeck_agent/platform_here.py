@@ -9,6 +9,7 @@ if sys.platform == "win32":
         FileLocks,
         become,
         is_clock_synced,
+        kill_group,
         limit_this_process,
         resident_mb,
         run_in_fork,
@@ -19,10 +20,11 @@ else:
         FileLocks,
         become,
         is_clock_synced,
+        kill_group,
         limit_this_process,
         resident_mb,
         run_in_fork,
         user_ids,
     )
 
-__all__ = ["FileLocks", "become", "is_clock_synced", "limit_this_process", "resident_mb", "run_in_fork", "user_ids"]
+__all__ = ["FileLocks", "become", "is_clock_synced", "kill_group", "limit_this_process", "resident_mb", "run_in_fork", "user_ids"]

@@ -54,6 +54,12 @@ def become(command: list[str]) -> NoReturn:
     os.execv(command[0], command)
 
 
+def kill_group(leader: int) -> None:
+    """End a process that leads a group, and everything it started, at once (SIGKILL); nothing when they are gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def is_clock_synced() -> bool:
     """True only when the kernel says that its clock is disciplined by a time source."""
     import ctypes

@@ -45,6 +45,11 @@ def become(command: list[str]) -> NoReturn:
     raise SystemExit(f"cannot become {command[:1]} on Windows")
 
 
+def kill_group(leader: int) -> None:
+    """Nothing: Windows knows no groups to end at once, and no agent there starts any."""
+    del leader
+
+
 def is_clock_synced() -> bool:
     """Unknown here, so no."""
     return False

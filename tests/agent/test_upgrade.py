@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import platform
 import sys
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pumpdeck_agent import AGENT_VERSION
+from pumpdeck_agent.libraries import unpack_libraries
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, ReplayError, TrustError
+from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError, ReplayError, TrustError
+from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_packaging.agent_desk import AgentContent
+from pumpdeck_packaging.agent_wheels import WheelSet, WheelTarget, collect_wheels, wheel_bytes
 from pumpdeck_packaging.signing import generate_key
+from pumpdeck_packaging.wheel_index import Wheel, WheelIndex, this_target
 from support.agent_upgrades import DIES, ENDS, HANGS, RAISES, UpgradeBench, breaks_in, other_agent, process_lines
 from support.devices import NOW_MS, package, quiet_rows
 from support.sshd import wait_for
@@ -163,3 +171,51 @@ def test_an_agent_that_cannot_serve_gives_way_while_scoring_goes_on(tmp_path: Pa
         bench.spool("late.csv", {"P-101A": quiet_rows(5, 1)}, NOW_MS + 60_000 * np.arange(5))
         assert wait_for(lambda: not list((bench.root / "spool" / "in").iterdir()), 30)
     assert bench.stand()["outcome"] == "rolled_back"
+
+
+def small_wheels(folder: Path, text: bytes) -> WheelSet:
+    """A set with one tiny library; the big ones are found behind it."""
+
+    def fetch(arguments: Sequence[str]) -> None:
+        where = Path(arguments[list(arguments).index("--dest") + 1])
+        with zipfile.ZipFile(where / "extra-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("extra/__init__.py", text)
+            wheel.writestr("extra-1.0.data/scripts/tool", b"not unpacked")
+
+    target = WheelTarget.parse(this_target(platform.machine(), sys.version_info[:2]))
+    return collect_wheels(folder, target, {"extra": "1.0"}, fetch)
+
+
+def test_an_agent_with_other_libraries_brings_them_and_needs_no_rights(tmp_path: Path) -> None:
+    old, new = small_wheels(tmp_path / "old", b"old = 1"), small_wheels(tmp_path / "new", b"new = 1")
+    bench = UpgradeBench(tmp_path, wheels=old)
+    assert bench.stand()["libraries"] == old.sha256
+    files = bench.release(NEWER, {old.target.name: new.sha256})
+    bench.push(NEWER)
+    with pytest.raises(NotFoundError):
+        bench.upgrade(files)
+    bench.push((new.folder / "wheels.json").read_bytes())
+    with pytest.raises(NotFoundError):
+        bench.upgrade(files)
+    for wheel in new.wheels:
+        bench.push(wheel_bytes(new.folder, wheel))
+    assert bench.upgrade(files)["phase"] == "PROBATION"
+    assert bench.hello() == "0.2.0"
+    stand = bench.stand()
+    assert (stand["outcome"], stand["libraries"]) == ("committed", new.sha256)
+    folder = bench.root / "agent" / "libraries" / new.sha256
+    assert [path.name for path in folder.iterdir()] == ["extra"]
+    assert (folder / "extra" / "__init__.py").read_bytes() == b"new = 1"
+
+
+def test_a_wheel_that_reaches_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    """A path with `..` in a wheel; nothing of it is written."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as wheel:
+        wheel.writestr("../outside.py", b"1")
+    data = buffer.getvalue()
+    index = WheelIndex(1, "x86_64-cp311", (Wheel("a", "1", "a-1.whl", "a.whl", len(data), canonical.digest(data)),))
+    with pytest.raises(FormatError, match="outside"):
+        unpack_libraries(RealFileSystem(), tmp_path / "libraries", index, lambda _wheel: data)
+    assert not (tmp_path / "outside.py").exists()
+    assert not (tmp_path / "libraries").exists()

@@ -19,6 +19,7 @@ from pumpdeck_fleet.core.rpc import Op
 from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
 from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
 from pumpdeck_packaging.agent_release import agent_bytes, agent_version
+from pumpdeck_packaging.agent_wheels import WheelSet
 from pumpdeck_packaging.signing import verify_dsse
 from pumpdeck_sample.drills.agents import DIES, ENDS, HANGS, RAISES, breaks_in, other_agent
 from support.devices import NOW_MS, Bench
@@ -28,7 +29,7 @@ __all__ = ["DIES", "ENDS", "HANGS", "RAISES", "UpgradeBench", "breaks_in", "othe
 class UpgradeBench(Bench):
     """The bench with the agent of this checkout settled in slot a."""
 
-    def __init__(self, folder: Path, confirm_s: float = 6.0) -> None:
+    def __init__(self, folder: Path, confirm_s: float = 6.0, wheels: WheelSet | None = None) -> None:
         super().__init__(folder)
         self.folder = folder
         self.environment = {"PATH": os.environ["PATH"], "PUMPDECK_AGENT_CONFIRM_S": str(confirm_s)}
@@ -38,6 +39,7 @@ class UpgradeBench(Bench):
         archive.parent.mkdir()
         archive.write_bytes(self.first)
         words = ["settle", "--root", str(self.root), "--sha256", canonical.digest(self.first)]
+        words += ["--wheels", str(wheels.folder), "--wheels-sha256", wheels.sha256] if wheels else []
         subprocess.run([sys.executable, "-s", str(archive), *words], check=True, capture_output=True, env=self.environment)
 
     @property
@@ -86,9 +88,9 @@ class UpgradeBench(Bench):
         """The version that answers."""
         return str(self.ask(Op.HELLO, {"console": "test", "workspace": "test"})[0]["agent"])
 
-    def release(self, data: bytes) -> dict[str, bytes]:
+    def release(self, data: bytes, wheels: Mapping[str, str] | None = None) -> dict[str, bytes]:
         """Release an agent for the site; the files for an `upgrade` request."""
-        content = AgentContent(agent_version(data), canonical.digest(data), len(data))
+        content = AgentContent(agent_version(data), canonical.digest(data), len(data), wheels or {})
         self.desk.release(content, self.site.keys.release)
         return dict(self.desk.files())
 

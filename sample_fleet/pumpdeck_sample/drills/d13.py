@@ -8,7 +8,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pumpdeck_agent.platform_here import run_in_fork
+from pumpdeck_agent.platform_here import kill_group, run_in_fork
 from pumpdeck_agent.settle import SettleRequest, settle
 from pumpdeck_agent.trial import TrialRunner
 from pumpdeck_fleet.core import canonical
@@ -65,7 +64,7 @@ def drill_agent_upgrades(folder: Path, pool: TrialRunner, kills: int, seed: int 
     figures["steps"] = steps = _upgrade_in_fork(case, None)
     every = max(1, steps // max(1, kills // 2))
     # The first step of all and the last ones are where records change: they are always among them.
-    moments = sorted({*range(0, steps, every), *range(max(0, steps - 8), steps)})
+    moments = sorted({*range(0, steps, every), *range(max(0, steps - min(8, kills)), steps)})
     for at in moments:
         case.begin()
         _upgrade_in_fork(case, at)
@@ -137,8 +136,7 @@ def _start_and_kill(case: _Case, after_s: float) -> None:
     """Start the agent as a console would, and kill everything of it at that moment."""
     process = _launch(case)
     time.sleep(after_s)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process.pid)
     process.communicate()
 
 
@@ -159,8 +157,7 @@ def _talk(case: _Case) -> Iterator[RpcClient]:
     finally:
         sink.close()
         source.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()
 
 

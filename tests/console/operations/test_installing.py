@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import json
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,31 @@ def test_an_upgrade_over_ssh_and_one_that_goes_back(site: tuple[Workspace, Sshd,
     channel = workspace.connect(device)
     assert channel.call("hello", {"console": "t", "workspace": "t"})[0]["agent"] == "0.2.0" != AGENT_VERSION
     channel.close()
+
+
+@no_sshd
+def test_the_command_line_shows_the_plan_asks_for_both_fingerprints_and_enrols(site: tuple[Workspace, Sshd, Path]) -> None:
+    workspace, server, root = site
+    device = workspace.fleet.devices[0]
+    base = [sys.executable, "-m", "pumpdeck_console.main", "-w", str(workspace.root), "devices"]
+    words = [*base, "enrol", device.id, "--install", "--agent-root", str(root), "--insecure-storage"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*words, *more], capture_output=True, text=True, check=False, timeout=120)
+
+    shown = run("--dry-run", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert [row["step"] for row in json.loads(shown.stdout)][:3] == ["user", "folder", "agent"]
+    assert words_of(workspace, device) in shown.stderr
+    assert not root.exists()
+    refused = run("--yes", "--host-key", server.host_key, "--root-words", "acid " * 12)
+    assert (refused.returncode, root.exists()) == (3, False)
+    assert run("--yes", "--host-key", server.host_key).returncode == 2
+    done = run("--yes", "--host-key", server.host_key, "--root-words", words_of(workspace, device), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["device"] == device.id
+    plan = subprocess.run([*base, "upgrade", "--plan", "--json"], capture_output=True, text=True, check=False, timeout=60)
+    assert "no agent was released" in json.loads(plan.stdout)[0]["note"]
 
 
 LOOK = DeviceLook("ada", "sudo", False, True, "aarch64", "/usr/bin/python3", "3.11", False, 10**6, False, False, "")
