@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState
 from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
@@ -265,3 +267,13 @@ def test_two_laptops_that_signed_for_one_site_lose_no_assignment(tmp_path: Path)
     sync(other, folder=str(fleet.workspace.root))
     assert fleet.workspace.store.rollouts.load(mine).tasks[first].state is TaskState.COMMITTED
     assert other.store.rollouts.load(theirs).tasks[second].state is TaskState.COMMITTED
+
+
+def test_an_assignment_is_signed_again_with_every_word_it_had() -> None:
+    assignment = Assignment(1, "gannet-d1", "a" * 64, 7, 8, 9, "t-1", None, True, 3600, "a token")
+    request = syncing._request(assignment)
+    again = dataclasses.asdict(request) | dataclasses.asdict(request.terms)
+    fields = {field.name for field in dataclasses.fields(Assignment)} - {"format"}
+    assert {name: again[name] for name in fields} == {
+        name: value for name, value in dataclasses.asdict(assignment).items() if name in fields
+    }
