@@ -33,6 +33,17 @@ class TransportPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """How many people must sign a release: 2 at the sites named (four eyes), 1 elsewhere. The signed metadata is what binds."""
+
+    four_eyes: tuple[str, ...] = ()
+
+    def release_signers(self, site: str) -> int:
+        """How many people this site asks for."""
+        return 2 if site in self.four_eyes or "*" in self.four_eyes else 1
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """`policies.toml`."""
 
@@ -40,6 +51,7 @@ class Policies:
     health: HealthRules = field(default_factory=HealthRules)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     transport: TransportPolicy = field(default_factory=TransportPolicy)
+    trust: TrustPolicy = field(default_factory=TrustPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -156,6 +157,30 @@ class Credentials:
             return key
         tried = "; ".join(answers) or "no place has it"
         raise NotFoundError("no private key", name, expected=_short(wanted), found=tried, hint=self._hint(name))
+
+    def other_names(self, role: str) -> tuple[str, ...]:
+        """Names of further keys of a role that were made on this computer, `release-2` and so on, the newest first."""
+        given = {name for name in self._places.key_files if name.startswith(f"{role}-")}
+        here = self._fs.listdir(self._places.folder) if self._fs.exists(self._places.folder) else []
+        kept = {name.removesuffix(".pub") for name in here if re.fullmatch(rf"{re.escape(role)}-[0-9]{{1,3}}\.pub", name)}
+        return tuple(sorted(given | kept, key=lambda name: (len(name), name), reverse=True))
+
+    def public_ids(self) -> dict[str, str]:
+        """Names by key id of the keys whose public halves lie in the key folder; no private key is opened."""
+        here = self._fs.listdir(self._places.folder) if self._fs.exists(self._places.folder) else []
+        found = {}
+        for name in sorted(here):
+            if name.endswith(".pub"):
+                for key_id in self._expected(name.removesuffix(".pub"), ()):
+                    found[key_id] = name.removesuffix(".pub")
+        return found
+
+    def new_name(self, role: str) -> str:
+        """The name that the next key of a role gets here: the role itself while there is none."""
+        if not self._fs.exists(self._public_path(role)) and not self._fs.exists(self._private_path(role)):
+            return role
+        numbers = [int(name.rpartition("-")[2]) for name in self.other_names(role) if name.rpartition("-")[2].isdecimal()]
+        return f"{role}-{max(numbers, default=1) + 1}"
 
     def login(self, name: str = "ssh") -> FoundLogin:
         """What SSH logs in to devices with.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,8 @@ from pumpdeck_fleet.core.ports import FileSystem, RpcChannel
 
 if TYPE_CHECKING:
     from pumpdeck_console.config import Policies, Settings
-    from pumpdeck_console.credentials import AskPassphrase, Credentials, FoundKey
+    from pumpdeck_console.credentials import AskPassphrase, Credentials, FoundKey, KeyPlaces
+    from pumpdeck_console.recipient_keys import RecipientKeys
     from pumpdeck_fleet.core.inventory import Device, Fleet
     from pumpdeck_fleet.store import Store
     from pumpdeck_fleet.store.artifacts import ArtifactStore
@@ -51,6 +53,11 @@ class KeyOptions:
     key_files: Mapping[str, Path] = field(default_factory=dict)
     insecure_storage: bool = False
     ask_passphrase: AskPassphrase | None = None
+
+
+def this_clock() -> Clock:
+    """The clock of this computer, for what needs no workspace."""
+    return SystemClock()
 
 
 def open_workspace(
@@ -154,7 +161,7 @@ class Workspace:
 
     def forget_settings(self) -> None:
         """Read `settings.toml` again at the next use, and what follows from it."""
-        for name in ("settings", "key_folder", "credentials", "person", "connect"):
+        for name in ("settings", "key_folder", "key_places", "credentials", "recipient_keys", "person", "connect"):
             self.__dict__.pop(name, None)
 
     def forget_fleet(self) -> None:
@@ -165,16 +172,29 @@ class Workspace:
     @cached_property
     def credentials(self) -> Credentials:
         """Finds private keys; asks for a passphrase only when somebody sits there."""
-        from pumpdeck_console.credentials import Credentials, KeyPlaces  # deferred: cryptography
+        from pumpdeck_console.credentials import Credentials  # deferred: cryptography
 
-        places = KeyPlaces(
+        return Credentials(self.key_places, self.fs, os.environ, self.keys.ask_passphrase)
+
+    @cached_property
+    def recipient_keys(self) -> RecipientKeys:
+        """Finds the private keys that open encrypted returns."""
+        from pumpdeck_console.recipient_keys import RecipientKeys  # deferred: cryptography
+
+        return RecipientKeys(self.key_places, self.fs, os.environ, self.keys.ask_passphrase)
+
+    @cached_property
+    def key_places(self) -> KeyPlaces:
+        """Where private keys are looked for."""
+        from pumpdeck_console.credentials import KeyPlaces  # deferred: cryptography
+
+        return KeyPlaces(
             folder=self.key_folder,
             owner=self.store.lives.key_owner,
             key_files=self.keys.key_files,
             insecure_storage=self.keys.insecure_storage or self.settings.keys.insecure_storage,
             workspace=self.root,
         )
-        return Credentials(places, self.fs, os.environ, self.keys.ask_passphrase)
 
     def trust(self, site: str) -> SiteTrust:
         """The trust repository of a site, founded or not."""
@@ -201,6 +221,17 @@ class Workspace:
             TrustError: the key found is not one of the role's.
         """
         wanted = {key.key_id for key in self.trust(site).status().keys if key.role == role}
+        return self.find_key(role, wanted)
+
+    def find_key(self, role: str, wanted: Collection[str]) -> FoundKey:
+        """One of these keys, under the name of the role or, while keys change, `<role>-2` and so on.
+
+        Raises:
+            As `Credentials.find`.
+        """
+        for name in self.credentials.other_names(role):
+            with suppress(NotFoundError):
+                return self.credentials.find(name, wanted)
         return self.credentials.find(role, wanted)
 
     @cached_property

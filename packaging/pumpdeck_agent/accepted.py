@@ -40,10 +40,12 @@ class Accepted:
             TrustError: root or floor are gone: without them an old stick could not be told from a new one.
         """
         try:
-            root = self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES)
+            root = self._sealed_root() or self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES)
+            canonical.parse_json(root, "root.json", max_bytes=_ROOT_MAX_BYTES)
             floor = self._floor()
         except (OSError, PumpdeckError) as error:
-            raise TrustError("the trust folder is damaged", self._config.device, hint="enrol the device again") from error
+            hint = "enrol the device again; it goes on scoring meanwhile"
+            raise TrustError("the trust folder is damaged", self._config.device, hint=hint) from error
         return TrustState(self._config.device, self._config.site, root, self._kept(), floor, self._config.min_seq)
 
     def save(self, verified: VerifiedAssignment | VerifiedMetadata) -> None:
@@ -51,6 +53,13 @@ class Accepted:
         self.save_floor(verified.floor)
         kept = _Kept({name: data.decode("utf-8") for name, data in verified.keep.items()})
         replace_file(self._fs, self._layout.trust_kept, canonical.encode(kept))
+        if self._sealed_root() is None:
+            # Enrolled before roots had a sealed copy, or it was damaged: what has just been verified against is the true one.
+            self.save_root(self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES))
+
+    def save_root(self, root: bytes) -> None:
+        """The root of enrolment, once more and sealed: a flipped bit in either copy is noticed and put right."""
+        replace_file(self._fs, self._layout.trust_root_copy, seal(root))
 
     def save_news(self, before: TrustState, verified: VerifiedAssignment | VerifiedMetadata) -> bool:
         """Accept what changes nothing but the metadata; False when even that is what it was: flash is not written for nothing."""
@@ -64,9 +73,13 @@ class Accepted:
         replace_file(self._fs, self._layout.trust_floor, seal(encode_floor(floor)))
 
     def tidy(self) -> None:
-        """Remove what a cut left beside the two files."""
-        for path in (self._layout.trust_floor, self._layout.trust_kept):
+        """Remove what a cut left beside the files, and put a root right that the disk damaged."""
+        layout = self._layout
+        for path in (layout.trust_floor, layout.trust_kept, layout.trust_root, layout.trust_root_copy):
             self._fs.unlink(path.with_name(path.name + ".part"))
+        sealed = self._sealed_root()
+        if sealed is not None and self._plain_root() != sealed:
+            replace_file(self._fs, layout.trust_root, sealed)
 
     def root_version(self) -> int:
         """The version of the newest root that was accepted; 0 when nothing can be read."""
@@ -76,6 +89,18 @@ class Accepted:
             return 1
         except TrustError:
             return 0
+
+    def _sealed_root(self) -> bytes | None:
+        try:
+            return unseal(self._fs.read_bytes(self._layout.trust_root_copy, _ROOT_MAX_BYTES + 128), "root.sealed")
+        except (OSError, PumpdeckError):
+            return None
+
+    def _plain_root(self) -> bytes | None:
+        try:
+            return self._fs.read_bytes(self._layout.trust_root, _ROOT_MAX_BYTES)
+        except (OSError, PumpdeckError):
+            return None
 
     def _floor(self) -> TrustFloor:
         data = self._fs.read_bytes(self._layout.trust_floor, FLOOR_MAX_BYTES)

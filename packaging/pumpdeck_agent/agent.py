@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pumpdeck_agent import AGENT_VERSION
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import make_age_key
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
 from pumpdeck_agent.installer import Installation, Installer, InstallParts
 from pumpdeck_agent.outbox import Outbox
@@ -85,6 +86,7 @@ class Agent:
             "site": self.config.site,
             "key_id": self.pen.signer.key_id,
             "public_key": self.pen.signer.public_pem,
+            "age_key": make_age_key(self.platform.fs, self.layout),
             "supported": list(SUPPORTED_VERSIONS),
             "pumps": [pump.tag for pump in self.config.pumps],
             "root_version": Accepted(self.platform.fs, self.layout, self.config).root_version(),

@@ -63,6 +63,15 @@ class Api:
             "/acknowledge": ("POST", self._acknowledge),
         }
 
+    def admit(self, head: Head) -> Response | None:
+        """The refusal of a request for which no body needs to be read: no token, no such path, not its method or type."""
+        try:
+            self._check(head)
+        except HttpError as error:
+            self._answered[error.status] += 1
+            return refusal(error.status, error.what, **error.headers)
+        return None
+
     def answer(self, head: Head, body: bytes) -> Response:
         """The response to a request; never raises."""
         response = self._try(head, body)
@@ -72,14 +81,9 @@ class Api:
     def _try(self, head: Head, body: bytes) -> Response:
         try:
             self._check(head)
-            method, route = self._routes[head.path]
-            if head.method != method and not (head.method == "HEAD" and method == "GET"):
-                return refusal(405, f"{head.path} takes {method}.", Allow=method)
-            if method == "POST" and head.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                return refusal(415, "Send JSON with Content-Type: application/json.")
-            return route(body)
+            return self._routes[head.path][1](body)
         except HttpError as error:
-            return refusal(error.status, error.what)
+            return refusal(error.status, error.what, **error.headers)
         except UsageError as error:
             return refusal(400, error.sentence())
         except NotFoundError as error:
@@ -99,6 +103,11 @@ class Api:
             raise HttpError(421, "Without a token only requests to localhost are answered.")
         if head.path not in self._routes:
             raise HttpError(404, f"There is nothing here; ask for {', '.join(self._routes)}.")
+        method = self._routes[head.path][0]
+        if head.method != method and not (head.method == "HEAD" and method == "GET"):
+            raise HttpError(405, f"{head.path} takes {method}.", Allow=method)
+        if method == "POST" and head.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HttpError(415, "Send JSON with Content-Type: application/json.")
 
     def _score(self, body: bytes) -> Response:
         if self._scorer.loaded is None:

@@ -15,7 +15,8 @@ from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.site_alarms import Acknowledgement, AlarmBoard, load_alarms, request_acknowledge
 from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state_files import StateFiles
-from pumpdeck_agent.status import device_status
+from pumpdeck_agent.status import device_status, pump_figures
+from pumpdeck_agent.trips import clear_trip, read_trips, set_trip, standing_trip
 from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
@@ -211,6 +212,26 @@ def veto(options: argparse.Namespace) -> int:
     return 0
 
 
+def trip(options: argparse.Namespace) -> int:
+    """Say that a pump is tripped, or that it is not any more."""
+    platform = this_platform()
+    layout = Layout(options.root)
+    pump = read_config(platform.fs, layout).pump(options.pump)
+    if pump is None:
+        raise NotFoundError("is not a pump of this device", options.pump)
+    now_ms = platform.clock.now_ms()
+    if options.clear:
+        clear_trip(platform.fs, layout, pump.tag, now_ms)
+    elif options.reason.strip():
+        set_trip(platform.fs, layout, pump.tag, Veto(options.reason, now_ms + round(options.hours * HOUR_MS)))
+    else:
+        raise UsageError("a trip needs a reason", pump.tag, hint="or end it with --clear")
+    seen = pump_figures(platform.fs, layout, read_config(platform.fs, layout)).get(pump.tag)
+    standing = standing_trip(seen, read_trips(platform.fs, layout).get(pump.tag.lower()), now_ms)
+    _say({"pump": pump.tag, "trip": standing})
+    return 0
+
+
 def init(options: argparse.Namespace) -> int:
     """Enrol: make the root folder and print what the console must know."""
     from pumpdeck_agent.enrol import create_device
@@ -223,7 +244,8 @@ def init(options: argparse.Namespace) -> int:
         raise NotFoundError("no such file", str(error.filename)) from error
     parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
     identity = create_device(platform.fs, options.root, parsed, trusted_root)
-    _say({"device": parsed.device, "site": parsed.site, "key_id": identity.key_id, "public_key": identity.public_pem})
+    keys = {"key_id": identity.key_id, "public_key": identity.public_pem, "age_key": identity.age_key}
+    _say({"device": parsed.device, "site": parsed.site, **keys})
     return 0
 
 
@@ -236,4 +258,30 @@ def tuf_client(options: argparse.Namespace) -> int:
     except PumpdeckError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    return 0
+
+
+def enrol(options: argparse.Namespace) -> int:
+    """Enrol from a stick: a person compares the words of the root with a sheet of paper first."""
+    from pumpdeck_agent.enrol_stick import EnrolPlace, enrol_from
+    from pumpdeck_fleet.core.words import check_words
+    from pumpdeck_packaging.bundle_stick import real_stick
+
+    def agrees(site: str, words: str) -> bool:
+        sys.stderr.write(f"Root of {site}: {words}\n")
+        if options.root_words:
+            check_words(words, options.root_words, f"root of {site}")
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError("needs a person who compares the words", "root", hint="give them with --root-words")
+        sys.stderr.write("Are these the words on your sheet of paper? Type yes: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() == "yes"
+
+    platform = this_platform()
+    host_keys = tuple(sorted(options.host_keys.glob("ssh_host_*_key.pub")))
+    place = EnrolPlace(platform.fs, options.root, platform.clock.now_ms(), host_keys)
+    done = enrol_from(real_stick(options.folder.absolute()), place, options.device, agrees)
+    sys.stderr.write(f"Key of {done.device}: {done.key_words}\nThe console will show the same words.\n")
+    _say(done)
     return 0

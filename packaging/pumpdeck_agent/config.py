@@ -100,6 +100,14 @@ class Layout:
         return self.root / "device.pub"
 
     @cached_property
+    def age_key(self) -> Path:
+        return self.root / "device.age"
+
+    @cached_property
+    def age_public(self) -> Path:
+        return self.root / "device.age.pub"
+
+    @cached_property
     def trust_root(self) -> Path:
         return self.root / "trust" / "root.json"
 
@@ -150,6 +158,10 @@ class Layout:
     @cached_property
     def veto(self) -> Path:
         return self.root / "veto.json"
+
+    @cached_property
+    def trips(self) -> Path:
+        return self.root / "trips.json"
 
     @cached_property
     def alarms(self) -> Path:

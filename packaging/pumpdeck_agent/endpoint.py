@@ -25,6 +25,8 @@ from pumpdeck_agent.http_wire import (
 from pumpdeck_fleet.core.errors import UnreachableError
 
 Answer = Callable[[Head, bytes], Response]
+Admit = Callable[[Head], Response | None]
+"""The refusal of a request by its head alone, before a byte of its body is read; None: go on."""
 
 _PIECE_BYTES = 16 * 1024
 _END = b"\r\n\r\n"
@@ -32,7 +34,9 @@ _END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class EndpointLimits:
-    """How long and how many. `request_s`: for a whole request, from its first byte to its last; `idle_s`: between two."""
+    """How long and how many. `request_s`: for a whole request, from its first byte to its last, and for the first byte of a
+    connection; `idle_s`: between two requests.
+    """
 
     connections: int = 8
     request_s: float = 5.0
@@ -42,8 +46,11 @@ class EndpointLimits:
 class Endpoint:
     """Listens from `start` to `close`; requests are answered in threads of their own."""
 
-    def __init__(self, host: str, port: int, answer: Answer, limits: EndpointLimits | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, answer: Answer, limits: EndpointLimits | None = None, admit: Admit = lambda _: None
+    ) -> None:
         self._answer = answer
+        self._admit = admit
         self._limits = limits or EndpointLimits()
         self._free = threading.BoundedSemaphore(self._limits.connections)
         self._open: set[socket.socket] = set()
@@ -110,9 +117,10 @@ class Endpoint:
         try:
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                rest = b""
+                rest, idle_s = b"", self._limits.request_s
                 while not self._closing:
-                    keeps_open, rest = self._one(connection, rest)
+                    keeps_open, rest = self._one(connection, rest, idle_s)
+                    idle_s = self._limits.idle_s
                     if not keeps_open:
                         return
         except OSError:
@@ -122,16 +130,20 @@ class Endpoint:
             self._open.discard(connection)
             self._free.release()
 
-    def _one(self, connection: socket.socket, rest: bytes) -> tuple[bool, bytes]:
+    def _one(self, connection: socket.socket, rest: bytes, idle_s: float) -> tuple[bool, bytes]:
         """Read and answer one request. Returns whether another may follow, and what of it was read already."""
-        reader = _Reader(connection, rest, self._limits)
+        reader = _Reader(connection, rest, self._limits.request_s, idle_s)
         has_body = True
         try:
             head = reader.head()
             if head is None:
                 return False, b""
             has_body = head.method != "HEAD"
-            response, keeps_open = self._answer(head, reader.body(head.body_bytes)), head.keeps_open
+            refused = self._admit(head)
+            if refused is not None:
+                response, keeps_open = refused, head.keeps_open and not head.body_bytes
+            else:
+                response, keeps_open = self._answer(head, reader.body(head.body_bytes)), head.keeps_open
         except HttpError as error:
             response, keeps_open = refusal(error.status, error.what), False
         connection.settimeout(self._limits.request_s)
@@ -150,12 +162,12 @@ class Endpoint:
 
 
 class _Reader:
-    def __init__(self, connection: socket.socket, rest: bytes, limits: EndpointLimits) -> None:
+    def __init__(self, connection: socket.socket, rest: bytes, request_s: float, idle_s: float) -> None:
         self._connection = connection
-        self._limits = limits
+        self._request_s = request_s
         self.rest = rest
         self._has_begun = bool(rest)
-        self._deadline = time.monotonic() + (limits.request_s if rest else limits.idle_s)
+        self._deadline = time.monotonic() + (request_s if rest else idle_s)
 
     def head(self) -> Head | None:
         """The head of the next request; None when there is none."""
@@ -195,6 +207,6 @@ class _Reader:
             raise
         if piece and not self._has_begun:
             self._has_begun = True
-            self._deadline = time.monotonic() + self._limits.request_s
+            self._deadline = time.monotonic() + self._request_s
         self.rest += piece
         return bool(piece)

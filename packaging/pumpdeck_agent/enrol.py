@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import make_age_key
 from pumpdeck_agent.config import AgentConfig, Layout
 from pumpdeck_agent.receipts import Returned
 from pumpdeck_agent.state import fresh_state
@@ -20,10 +21,11 @@ from pumpdeck_packaging.trust_floor import TrustFloor
 
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
-    """The public half of the device key: what the console must know to believe this device's receipts."""
+    """The public half of the device key: what the console must know to believe this device's receipts; and of its age key."""
 
     public_pem: str
     key_id: str
+    age_key: str = ""
 
 
 def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root: bytes) -> DeviceIdentity:
@@ -42,10 +44,13 @@ def create_device(fs: FileSystem, root: Path, config: AgentConfig, trusted_root:
     key = generate_key()
     replace_file(fs, layout.device_key, key.private_pem())
     replace_file(fs, layout.device_public, key.public_pem.encode("ascii"))
+    age_key = make_age_key(fs, layout)
     replace_file(fs, layout.trust_root, trusted_root)
-    Accepted(fs, layout, config).save_floor(TrustFloor())
+    accepted = Accepted(fs, layout, config)
+    accepted.save_root(trusted_root)
+    accepted.save_floor(TrustFloor())
     replace_file(fs, layout.returned, canonical.encode(Returned(0)))
     StateFiles(fs, layout).save(fresh_state(config.min_seq))
     # Last: a folder without it is not a device, so a cut enrolment is simply begun again.
     replace_file(fs, layout.config, canonical.encode(config))
-    return DeviceIdentity(key.public_pem, key.key_id)
+    return DeviceIdentity(key.public_pem, key.key_id, age_key)

@@ -37,9 +37,10 @@ _REASONS = {
 class HttpError(PumpdeckError):
     """A request that is answered with this status and a sentence."""
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
         self.status = status
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ def encode_response(response: Response, *, keeps_open: bool, has_body: bool = Tr
 
 def refusal(status: int, sentence: str, **headers: str) -> Response:
     """An error as JSON with one sentence for people."""
-    return Response(status, canonical.encode({"error": sentence}) + b"\n", headers=headers)
+    # Half a surrogate pair may stand in JSON, and so in a name that a sentence repeats, but not in UTF-8.
+    text = sentence.encode("utf-8", "replace").decode("utf-8")
+    return Response(status, canonical.encode({"error": text}) + b"\n", headers=headers)
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:

@@ -11,33 +11,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pumpdeck_agent.accepted import Accepted
-from pumpdeck_agent.return_items import close_open_segments
+from pumpdeck_agent.age_key import open_word
+from pumpdeck_agent.return_readers import learn_readers, readers_of, write_return
 from pumpdeck_agent.stick_page import VisitWords, page
 from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+from pumpdeck_packaging.age_box import sealed_bytes_max
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, package_file
 from pumpdeck_packaging.bundle_kept import KEPT_MAX_BYTES, DeviceName, verify_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 from pumpdeck_packaging.bundle_reader import BundleReader
-from pumpdeck_packaging.bundle_returns import MAX_ITEMS, write_page, write_return
+from pumpdeck_packaging.bundle_returns import write_page
 from pumpdeck_packaging.bundle_stick import Stick, stick_errors
 from pumpdeck_packaging.verify import verify_assignment, verify_site
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
 
-RETURN_MAX_BYTES = 48 * 1024 * 1024
-_SPARE_BYTES = 1024 * 1024
-
-
 @dataclass(frozen=True, slots=True)
 class StickVisit:
     """What came of it. `outcome` is a receipt's, `waits` while staged, `none` without an assignment, or `refused`.
 
     `returned` counts the items on the stick now, -1 when no whole return was written; `problem` says why. `note` says why a
-    console's word on an earlier return was passed over.
+    console's word on an earlier return was passed over. `readers` are the names of those who can read the return; none: anybody.
     """
 
     device: str
@@ -50,6 +48,7 @@ class StickVisit:
     problem: str
     exit_code: int
     note: str = ""
+    readers: tuple[str, ...] = ()
 
 
 def install_from(agent: Agent, stick: Stick) -> StickVisit:
@@ -75,6 +74,7 @@ def _take(agent: Agent, stick: Stick) -> StickVisit:
             elif files := reader.metadata(agent.config.site):
                 agent.assign(files)
             visit = _let_go(agent, reader, visit)
+            learn_readers(agent, reader)
     except PumpdeckError as error:
         visit = replace(visit, outcome="refused", reason=error.sentence(), exit_code=error.exit_code)
     return visit
@@ -100,18 +100,18 @@ def _bring_package(agent: Agent, reader: BundleReader, files: dict[str, bytes]) 
     state = Accepted(platform.fs, agent.layout, config).load()
     now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
     package = verify_assignment(state, files, now_ms=now_ms, clock_synced=synced).package
-    data = reader.read(package_file(config.site, package.sha256), package.bytes)
+    data = reader.read(package_file(config.site, package.stored_sha256), package.bytes)
     pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     hashes = b"".join(bytes.fromhex(digest_of(piece)) for piece in pieces)
     with platform.locks.hold(agent.layout.install_lock, agent.limits.lock_wait_s):
         incoming = agent.installer.incoming
-        missing = incoming.missing(package.sha256, len(data), hashes)
+        missing = incoming.missing(package.stored_sha256, len(data), hashes)
         if missing.complete:
             return
         for first, count in missing.runs:
             for index in range(first, first + count):
-                incoming.write_chunk(package.sha256, index, pieces[index])
-        incoming.seal(package.sha256, len(data))
+                incoming.write_chunk(package.stored_sha256, index, pieces[index])
+        incoming.seal(package.stored_sha256, len(data))
 
 
 def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit:
@@ -125,7 +125,9 @@ def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit
         now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
         site = verify_site(state, reader.metadata(config.site), now_ms=now_ms, clock_synced=synced)
         name = DeviceName(config.site, config.device)
-        agent.ack(verify_kept(reader.read(path, KEPT_MAX_BYTES), name, site, agent.pen.signer.public))
+        word = reader.read(path, sealed_bytes_max(KEPT_MAX_BYTES))
+        word = open_word(platform.fs, agent.layout, word, "kept word", KEPT_MAX_BYTES)
+        agent.ack(verify_kept(word, name, site, agent.pen.signer.public))
     except PumpdeckError as error:
         return replace(visit, note=error.sentence())
     return visit
@@ -147,16 +149,11 @@ def _give(agent: Agent, stick: Stick, visit: StickVisit) -> StickVisit:
 
 
 def _write_return(agent: Agent, stick: Stick, visit: StickVisit) -> StickVisit:
-    with agent.platform.locks.hold(agent.layout.install_lock, agent.limits.lock_wait_s):
-        close_open_segments(agent.platform, agent.layout, agent.config, agent.limits, agent.outbox)
-        room = min(RETURN_MAX_BYTES, max(stick.fs.free_bytes(stick.folder) - _SPARE_BYTES, 1))
-        items, _ = agent.outbox.take(room, MAX_ITEMS)
-        listed = tuple(item for item, _ in items)
-        envelope = agent.pen.sign_index(agent.config.device, agent.platform.clock.now_ms(), listed)
-    write_return(stick, agent.config.device, envelope, items)
-    return replace(visit, returned=len(items), returned_bytes=sum(item.bytes for item in listed))
+    readers = readers_of(agent)
+    items = write_return(agent, stick, readers)
+    return replace(visit, returned=len(items), returned_bytes=sum(item.bytes for item in items), readers=tuple(readers))
 
 
 def _words(visit: StickVisit, *, is_done: bool) -> VisitWords:
     counts = (visit.returned, visit.returned_bytes)
-    return VisitWords(visit.outcome, visit.reason, visit.active, *counts, is_done, visit.problem)
+    return VisitWords(visit.outcome, visit.reason, visit.active, *counts, is_done, visit.problem, visit.readers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
+from pumpdeck_agent.age_key import unseal_incoming
 from pumpdeck_agent.conditions import check_format, check_token, why_refused
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
@@ -84,7 +85,7 @@ class Installer:
     def ready(self, wanted: str = "") -> DeviceState:
         """The device state after whatever a cut left behind was put right; receipts that are due are in the outbox.
 
-        `wanted` is a package whose pushed bytes are kept even if it failed here before.
+        `wanted` is a package whose pushed bytes are kept even if it failed or was given up here before.
 
         Raises:
             RefusedError: a newer agent wrote the state; nothing changed.
@@ -111,11 +112,10 @@ class Installer:
             TrustError: the assignment is not to be believed, or its downgrade word was used before; nothing changed.
             NotFoundError: the package was not pushed yet; nothing changed.
         """
-        before = self._accepted.load()
-        verified = self._verified(files, before)
+        before, verified = self._verified(files)
         assignment = verified.assignment
         digest = assignment.package_sha256
-        state = self.ready(digest if assignment.retry else "")
+        state = self.ready(digest)
         receipt = state.receipt_for(assignment.task, assignment.seq) if verified.repeated else None
         # Once committed, but lost since to a damaged disk: the same word brings it back.
         was_lost = receipt is not None and receipt.active_sha256 == digest != state.active_sha256
@@ -125,22 +125,26 @@ class Installer:
             return Installation(state, receipt)
         used = check_token(state, verified)
         refusal = "" if digest == state.active_sha256 else why_refused(self._parts.config, state, verified)
-        if not refusal and not self.is_installed(digest) and not self.incoming.has(digest):
+        is_wanted = not refusal and not self.is_installed(digest)
+        if is_wanted:
+            unseal_incoming(self._fs, self._layout, self.incoming, verified.package)
+        if is_wanted and not self.incoming.has(digest):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
         if verified.repeated and self._is_staged(state, assignment):
             # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.
-            self._accepted.save(verified)
+            self._accepted.save_news(before, verified)
             return self._proceed(state)
         state = self._accept(state, verified, used)
         if refusal:
             return self._end(state, assignment, Outcome.REFUSED, refusal)
         return self._carry_out(state, verified)
 
-    def _verified(self, files: Mapping[str, bytes], before: TrustState) -> VerifiedAssignment:
+    def _verified(self, files: Mapping[str, bytes]) -> tuple[TrustState, VerifiedAssignment]:
         platform = self._parts.platform
         now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
         try:
-            return verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
+            before = self._accepted.load()
+            return before, verify_assignment(before, files, now_ms=now_ms, clock_synced=synced)
         except PumpdeckError:
             # Whoever asks, and whatever for: a device that was cut is put right first.
             self.ready()
@@ -275,7 +279,6 @@ class Installer:
         words = f"gave up after {state.attempt.moves} state records without an end; what ran goes on, a new assignment is needed"
         receipt = self._parts.receipts.write(state, task, Outcome.FAILED_INCONSISTENT, words)
         state = self._settle(self._save(moves.give_up(state, receipt)))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         return Installation(state, receipt)
 
@@ -293,7 +296,6 @@ class Installer:
         receipt = self._parts.receipts.write(state, candidate, outcome, report.reason, evidence)
         state = moves.commit(state, receipt) if report.passed else moves.roll_back(state, receipt)
         state = self._settle(self._save(state))
-        forget_shadow(self._fs, self._layout)
         self._tidy(state)
         if report.passed:
             self.incoming.clear()
@@ -356,8 +358,10 @@ class Installer:
     def _tidy(self, state: DeviceState, wanted: str = "") -> None:
         """Remove what an install that came to its end, or a cut, left lying: also half-unpacked folders and pushed bytes."""
         self._collect_garbage(state)
+        if state.phase is not Phase.SHADOW:
+            forget_shadow(self._fs, self._layout)
         # The staged package's bytes stay until its trial: its copy in the store may turn out damaged.
-        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed} - {wanted})
+        self.incoming.forget({state.active_sha256, state.previous_sha256, *state.failed, *state.given_up} - {wanted})
 
     def _collect_garbage(self, state: DeviceState) -> None:
         """Remove from the store what is not active, previous or staged."""

@@ -20,7 +20,7 @@ if sys.argv[1:2] == ["serve"]:
     # Only what comes before the first import of hashlib can keep OpenSSL out of the process that stays for months.
     use_own_hashes()
 
-from pumpdeck_agent import AGENT_VERSION, commands
+from pumpdeck_agent import AGENT_VERSION, commands, stick_commands
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import EXIT_INTERRUPTED, PumpdeckError
 
@@ -65,6 +65,13 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trusted-root", type=Path, required=True, help="the site's root metadata (1.root.json)")
 
 
+def _enrol_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="folder", type=Path, required=True, metavar="DIR", help="the folder with the forms")
+    parser.add_argument("--device", default="", help="which form, when there are several")
+    parser.add_argument("--root-words", default="", help="the twelve words of the site's root on paper; else you are asked")
+    parser.add_argument("--host-keys", type=Path, default=Path("/etc/ssh"), metavar="DIR", help="where SSH host keys lie")
+
+
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every-s", type=float, default=0.5, help="how often the spool is looked at (default 0.5)")
     parser.add_argument("--once", action="store_true", help="score what waits, then end")
@@ -107,6 +114,13 @@ def _tuf_client_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trusted_root", type=Path, nargs="?", help="for init: the first root")
 
 
+def _trip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pump", help="the pump's tag")
+    parser.add_argument("reason", nargs="?", default="", help="what tripped it")
+    parser.add_argument("--hours", type=float, default=8.0, help="for how long at most (default 8)")
+    parser.add_argument("--clear", action="store_true", help="it is not tripped, or was looked at")
+
+
 _SUBCOMMANDS = (
     ("rpc", "Talk to a console: RPC frames on standard input and output.", commands.rpc, _no_options),
     ("serve", "Score what arrives in the spool, until stopped.", commands.serve, _serve_options),
@@ -118,10 +132,29 @@ _SUBCOMMANDS = (
         commands.install_from,
         _stick_options,
     ),
+    (
+        "find-bundle",
+        "Print which folder of a mounted stick holds a bundle.",
+        stick_commands.find_bundle,
+        stick_commands.find_options,
+    ),
+    (
+        "stick-arrived",
+        "Mount a stick that was plugged in, take it in when it is ours, unmount it.",
+        stick_commands.stick_arrived,
+        stick_commands.arrived_options,
+    ),
+    (
+        "stick-units",
+        "Write the udev rule and the systemd unit that call stick-arrived.",
+        stick_commands.stick_units,
+        stick_commands.units_options,
+    ),
     ("resume", "Put right what a cut left behind; try a package that waits.", commands.resume, _no_options),
     ("facts", "Print what this computer is: processor, runtime, TPM, containers, clock.", commands.facts, _no_options),
     ("alarms", "Print the alarms that stand.", commands.alarms, _no_options),
     ("acknowledge", "Say that an alarm was seen: it is not repeated.", commands.acknowledge, _acknowledge_options),
+    ("trip", "Say that a pump is tripped, or not any more: no trial on its device meanwhile.", commands.trip, _trip_options),
     ("veto", "Forbid trials on this device, or allow them again.", commands.veto, _veto_options),
     (
         "tuf-client",
@@ -131,6 +164,7 @@ _SUBCOMMANDS = (
     ),
     ("check", "Say whether this agent works on this device; change nothing.", commands.check, _no_options),
     ("settle", "Put this archive into the device's first slot.", commands.settle, _settle_options),
+    ("enrol", "Become the device that a form on a stick describes.", commands.enrol, _enrol_options),
     ("init", "Make this folder a device: keys, trust, folders.", commands.init, _init_options),
 )
 

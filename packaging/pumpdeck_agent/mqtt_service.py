@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 
 from pumpdeck_agent.alarm_outputs import Output
@@ -52,8 +53,11 @@ class SiteMqtt:
         settings = self._settings
         if not settings.host:
             return
+        if not settings.ca_file and "ssl" not in sys.modules:
+            # As in light_hashes: paho is written for the absence of TLS, and its libraries take most of what MQTT costs.
+            sys.modules["ssl"] = None  # type: ignore[assignment]
         try:
-            # Deferred: 5 MB that a device without a broker does not spend.
+            # Deferred: what a device without a broker does not spend.
             from pumpdeck_agent.mqtt_link import MqttLink
         except ImportError as error:
             raise RefusedError("needs paho-mqtt, which is not installed", "serve.json.mqtt", hint="install it") from error

@@ -1,14 +1,20 @@
 """The outbox: what a device has to say, kept until the console acknowledged it, within bounds.
 
 Drop policy of a full outbox: raw segments go first, oldest first, then scores, sketches, pinned segments (rows around an alarm),
-retrain requests. Receipts and alarms are never dropped. A file holds one JSON line (ReturnItem) and then the item's bytes; its
-name is `<order>-<kind>-<sha256>`, with `-pinned` behind it where it is.
+retrain requests. Receipts and alarms are never dropped. The same goes on a disk that is full before the outbox is.
+
+A file holds one JSON line (ReturnItem) and then the item's bytes; its name is `<order>-<kind>-<sha256>`, with `-pinned` behind it
+where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import errno
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from pumpdeck_agent.config import AgentLimits, Layout
 from pumpdeck_fleet.core import canonical
@@ -28,6 +34,11 @@ _PINNED = "-pinned"
 # Of a pinned segment: after what says that something happened, before what describes ordinary days.
 _PINNED_RANK = _RANK[ReturnKind.RETRAIN_REQUEST] + 0.5
 _NEVER_DROPPED = (ReturnKind.RECEIPT, ReturnKind.ALARM)
+# Beside the item itself: the line in front of it. Where that is not enough, more is given up at the next try.
+_ROOM_BYTES = 1024
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +106,7 @@ class Outbox:
                 continue
             here.add(digest)
             order += 1
-            self._write(order, digest, item)
-            written = True
+            written |= self._write_with_room(order, digest, item)
         if written:
             self._fs.fsync_dir(self._folder)
             self._supersede([item for item in items if item.kind is ReturnKind.SKETCH])
@@ -119,6 +129,19 @@ class Outbox:
             taken.append(loaded)
             total += len(loaded[1])
         return taken, False
+
+    def each(self, max_bytes: int, max_items: int, around_bytes: int = 0) -> Iterator[tuple[ReturnItem, bytes]]:
+        """What `take` gives, one item in memory at a time. `around_bytes`: what each item needs beside its own bytes."""
+        total = count = 0
+        for entry in sorted(self._entries(), key=lambda entry: (entry.rank, entry.order)):
+            loaded = self._load(entry)
+            if loaded is None:
+                continue
+            total += len(loaded[1]) + around_bytes
+            count += 1
+            if count > max_items or (count > 1 and total > max_bytes):
+                return
+            yield loaded
 
     def pin(self, pump: str, from_ms: int) -> int:
         """Pin the pump's segments that hold rows from `from_ms` on, and are here already. Returns how many became so."""
@@ -144,6 +167,30 @@ class Outbox:
         for entry in found:
             self._fs.unlink(self._folder / entry.name)
         return len(found)
+
+    def make_room(self, wanted_bytes: int, rank: float = 0.0) -> int:
+        """On a full disk: give up items of that worth or less, the least and oldest first, until so much is free. How many went.
+
+        Receipts and alarms stay.
+        """
+        freed = dropped = 0
+        for entry in self._droppable(self._entries()):
+            if freed >= wanted_bytes + _ROOM_BYTES or entry.rank < rank:
+                break
+            freed += self._size(entry)
+            self._fs.unlink(self._folder / entry.name)
+            dropped += 1
+        if dropped:
+            # The figure itself needs room; a wrong one is better than no room.
+            with contextlib.suppress(OSError):
+                self._count_dropped(dropped)
+        return dropped
+
+    def tidy(self) -> None:
+        """Remove what a cut left half-written. Only where nobody else can be writing."""
+        for name in self._fs.listdir(self._folder):
+            if name.endswith(".part"):
+                self._fs.unlink(self._folder / name)
 
     def has_any(self, digests: Collection[str]) -> bool:
         """True when at least one of these waits here."""
@@ -171,13 +218,31 @@ class Outbox:
         line = canonical.encode(ReturnItem(item.kind, digest, len(item.data), item.pump, item.start_ms))
         name = f"{order:012d}-{item.kind.value}-{digest}{_PINNED if item.is_pinned else ''}"
         part = self._folder / f"{name}.part"
-        handle = self._fs.open_write(part)
         try:
-            handle.write(line + b"\n" + item.data)
-            handle.fsync()
-        finally:
-            handle.close()
+            handle = self._fs.open_write(part)
+            try:
+                handle.write(line + b"\n" + item.data)
+                handle.fsync()
+            finally:
+                handle.close()
+        except OSError:
+            # On a full disk half an item would only be in the way.
+            with contextlib.suppress(OSError):
+                self._fs.unlink(part)
+            raise
         self._fs.rename(part, self._folder / name)
+
+    def _write_with_room(self, order: int, digest: str, item: Outgoing) -> bool:
+        """On a full disk what is worth no more gives way; an item for which nothing can is given up itself, an alarm never."""
+        try:
+            with_room(partial(self._write, order, digest, item), partial(self.make_room, len(item.data), _rank_of(item)))
+        except OSError as error:
+            if error.errno not in _FULL or item.kind in _NEVER_DROPPED:
+                raise
+            with contextlib.suppress(OSError):
+                self._count_dropped(1)
+            return False
+        return True
 
     def _entries(self) -> list[_Entry]:
         entries = []
@@ -216,16 +281,19 @@ class Outbox:
         entries = self._entries()
         sizes = {entry.name: self._size(entry) for entry in entries}
         total, count = sum(sizes.values()), len(entries)
-        droppable = [entry for entry in entries if entry.kind not in _NEVER_DROPPED]
-        droppable.sort(key=lambda entry: (-entry.rank, entry.order))
         dropped = 0
-        for entry in droppable:
+        for entry in self._droppable(entries):
             if total <= self._limits.outbox_max_bytes and count <= self._limits.outbox_max_items:
                 break
             self._fs.unlink(self._folder / entry.name)
             total, count, dropped = total - sizes[entry.name], count - 1, dropped + 1
         if dropped:
             self._count_dropped(dropped)
+
+    def _droppable(self, entries: Sequence[_Entry]) -> list[_Entry]:
+        """What may go, in the order in which it goes."""
+        found = [entry for entry in entries if entry.kind not in _NEVER_DROPPED]
+        return sorted(found, key=lambda entry: (-entry.rank, entry.order))
 
     def _unpin_oldest(self) -> None:
         """Keep what is pinned within its quota: the oldest are ordinary segments again."""
@@ -244,6 +312,20 @@ class Outbox:
 
     def _count_dropped(self, more: int) -> None:
         replace_file(self._fs, self._folder / _DROPPED_NAME, str(self._dropped() + more).encode("ascii"))
+
+
+def with_room(work: Callable[[], Result], make_room: Callable[[], int]) -> Result:
+    """Do the work; while the disk is full and `make_room` finds something to give up, do it again. Raises: OSError."""
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno not in _FULL or not make_room():
+                raise
+
+
+def _rank_of(item: Outgoing) -> float:
+    return _PINNED_RANK if item.is_pinned else _RANK[item.kind]
 
 
 def _edges(sketch: bytes) -> bytes:

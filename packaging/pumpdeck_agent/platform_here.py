@@ -12,6 +12,7 @@ if sys.platform == "win32":
         limit_this_process,
         resident_mb,
         run_in_fork,
+        user_ids,
     )
 else:
     from pumpdeck_agent.platform_posix import (
@@ -21,6 +22,7 @@ else:
         limit_this_process,
         resident_mb,
         run_in_fork,
+        user_ids,
     )
 
-__all__ = ["FileLocks", "become", "is_clock_synced", "limit_this_process", "resident_mb", "run_in_fork"]
+__all__ = ["FileLocks", "become", "is_clock_synced", "limit_this_process", "resident_mb", "run_in_fork", "user_ids"]

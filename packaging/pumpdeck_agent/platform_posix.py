@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import resource
 import select
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from pumpdeck_fleet.core.errors import BusyError
+from pumpdeck_fleet.core.errors import BusyError, NotFoundError
 
 _STEP_S = 0.02
 _TIME_ERROR = 5
@@ -129,3 +130,16 @@ def _status_kb(field: str) -> int:
     except OSError:
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if field == "VmHWM" else 0
+
+
+def user_ids(user: str) -> tuple[int, int]:
+    """User and group number of a user.
+
+    Raises:
+        NotFoundError: there is no such user.
+    """
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError as error:
+        raise NotFoundError("no such user", user, hint="name the user that the agent runs as") from error
+    return found.pw_uid, found.pw_gid

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from pumpdeck_fleet.core.errors import BusyError
+from pumpdeck_fleet.core.errors import BusyError, UsageError
 
 _STEP_S = 0.02
 
@@ -64,3 +64,12 @@ def run_in_fork(work: Callable[[], bytes], wall_s: float, max_bytes: int) -> tup
 def resident_mb() -> float:
     """Not measured here."""
     return 0.0
+
+
+def user_ids(user: str) -> tuple[int, int]:
+    """Windows has no such numbers.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("cannot change the user on this system", "--user", found=user)

@@ -30,6 +30,7 @@ class ProcessState(enum.StrEnum):
     STEADY = "steady"
     STOPPED = "stopped"
     CHANGING = "changing"
+    TRIPPED = "tripped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class PumpFigures:
     """The figures of one pump. `last_file`: digest of the last spool file whose rows are in here.
 
     `open_start_ms`: time of the first row that is not in the outbox yet. `pin_*_ms`: rows in between are pinned.
+    `tripped_ms`: when the pump came to a sudden stop after which it has not run; None when it did not.
     """
 
     format: int
@@ -55,6 +57,7 @@ class PumpFigures:
     is_sketch_sent: bool = False
     pin_from_ms: int | None = None
     pin_to_ms: int | None = None
+    tripped_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pumpdeck_agent.config import AgentLimits
 from pumpdeck_agent.loaded import LoadedPump
 from pumpdeck_agent.outbox import Outgoing
-from pumpdeck_agent.process_state import process_state
+from pumpdeck_agent.process_state import TripWatch, process_state
 from pumpdeck_agent.pump_record import RECORD_FORMAT, ProcessState, PumpFigures, PumpRecord
 from pumpdeck_agent.return_items import chunk_item, close_record, sketch_item
 from pumpdeck_agent.runtime import RowCall
 from pumpdeck_agent.segments import OpenSegment
+from pumpdeck_agent.shadow import ShadowPump
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -30,7 +31,7 @@ from pumpdeck_fleet.numeric.alarm import AlarmTrace, AlarmTracker
 from pumpdeck_fleet.numeric.columns import encode_chunk
 from pumpdeck_fleet.numeric.detectors import has_votes
 from pumpdeck_fleet.numeric.features import WindowMean
-from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16
+from pumpdeck_fleet.numeric.frame import Float32, Int64, TelemetryFrame, UInt16, empty_frame
 from pumpdeck_fleet.numeric.sketch import decode_sketch, empty_sketch, encode_sketch, make_sketch, merge
 
 NOTICE_FORMAT = 1
@@ -82,6 +83,9 @@ class PumpScoring:
         self._sketch = empty_sketch(pump.edges)
         self._rows = OpenSegment()
         self._scores = OpenSegment()
+        self._trips = TripWatch(pump.entry.channels, empty_frame(()))
+        # The same pump under a candidate that is scored beside this package, if there is one.
+        self.shadow: ShadowPump | None = None
         self._outgoing: list[Outgoing] = []
         self._buffer: list[_Pushed] = []
         self._changes: list[AlarmNotice] = []
@@ -103,6 +107,7 @@ class PumpScoring:
         scoring._window = _window_of(pump, record.blobs["window"])
         scoring._rows = OpenSegment(record.blobs.get("rows", b""))
         scoring._scores = OpenSegment(record.blobs.get("scores", b""))
+        scoring._trips = TripWatch(pump.entry.channels, scoring._rows.tail())
         if record.figures.package_sha256 == sha256:
             scoring._tracker = AlarmTracker.from_bytes(pump.block, pump.settings, record.blobs["alarm"])
             if record.blobs["sketch"]:
@@ -251,6 +256,8 @@ class PumpScoring:
 
     def _keep(self, frame: TelemetryFrame, values: Float32, trace: AlarmTrace) -> None:
         self._sketch_rows(frame.at_ms, values)
+        if self.shadow is not None:
+            self.shadow.observe(frame, trace)
         self._rows.add(frame)
         self._scores.add(self._scores_frame(trace))
         self._refresh(trace, frame)
@@ -274,6 +281,7 @@ class PumpScoring:
     def _refresh(self, trace: AlarmTrace, frame: TelemetryFrame) -> None:
         score = float(trace.score[-1])
         process = process_state(self._pump.entry.channels, self._rows.tail())
+        tripped_ms = self._trips.take(frame, self.figures.tripped_ms)
         self.figures = replace(
             self.figures,
             scored_rows=self.figures.scored_rows + len(frame),
@@ -283,6 +291,7 @@ class PumpScoring:
             drift_index=self._tracker.drift_index,
             # Just after a segment was closed there are too few rows to say anything new.
             process=self.figures.process if process is ProcessState.UNKNOWN else process,
+            tripped_ms=tripped_ms,
         )
 
     def _put_aside_late(self, frame: TelemetryFrame) -> int:

@@ -64,9 +64,16 @@ class Pen:
 
     def sign_index(self, device: str, at_ms: int, items: tuple[ReturnItem, ...]) -> bytes:
         """The envelope of an index over these items; its counter is above that of every index before."""
-        counter = self._next_counter(at_ms)
-        index = ReturnIndex(RETURN_FORMAT, device, counter, at_ms, items)
-        return sign_dsse(canonical.encode(index), RETURN_PAYLOAD_TYPE, self.signer)
+        return self.next_index(device, at_ms, items)[1]
+
+    def next_index(self, device: str, at_ms: int, items: tuple[ReturnItem, ...]) -> tuple[ReturnIndex, bytes]:
+        """As `sign_index`, with the index itself."""
+        index = ReturnIndex(RETURN_FORMAT, device, self._next_counter(at_ms), at_ms, items)
+        return index, self.sign(canonical.encode(index), RETURN_PAYLOAD_TYPE)
+
+    def sign(self, payload: bytes, payload_type: str) -> bytes:
+        """The envelope (DSSE) of any word of this device."""
+        return sign_dsse(payload, payload_type, self.signer)
 
     def _next_counter(self, at_ms: int) -> int:
         try:

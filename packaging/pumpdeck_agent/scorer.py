@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.loaded import LoadedPackage, LoadedPump, load_package
-from pumpdeck_agent.outbox import Outbox, OutboxCounts, Outgoing
+from pumpdeck_agent.outbox import Outbox, OutboxCounts, Outgoing, with_room
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.pump_record import PumpFigures, PumpRecord, read_record, write_record
 from pumpdeck_agent.pump_scoring import FrameResult, PumpScoring, RowResult
 from pumpdeck_agent.return_items import finish_close
 from pumpdeck_agent.runtime import ModelCache
+from pumpdeck_agent.shadow import ShadowWatch
 from pumpdeck_agent.spool import Spool, SpoolFile
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, PumpdeckError
@@ -30,6 +32,8 @@ UNSAVED_MAX_ROWS = 4096
 # So many rows of one pump are a reason to save at once: each takes 1 kB until then.
 _SAVE_ROWS = 256
 CHANGES_MAX = 1000
+
+Announce = Callable[[list[AlarmNotice]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,21 @@ class Scorer:
         self._outbox = Outbox(platform.fs, layout, limits)
         self._states = StateFiles(platform.fs, layout)
         self._package: LoadedPackage | None = None
+        self._shadow = ShadowWatch(platform.fs, layout, limits)
         # Live state by tag, with the digest of the record it was saved as: when the file differs, somebody else went on.
         self._live: dict[str, tuple[str, PumpScoring]] = {}
         self._unsaved: dict[str, list[LiveRow]] = {}
         self._dropped_rows = 0
         self._changes: list[AlarmNotice] = []
         self._turn = threading.RLock()
+        self._announce: Announce | None = None
+
+    def announce_by(self, announce: Announce) -> None:
+        """What rows of a file raise or clear is told to this before anything is saved: a slow disk must not delay an alarm.
+
+        It may be told twice, when the save fails and the rows are scored again.
+        """
+        self._announce = announce
 
     def score_spool(self, max_files: int = 1_000_000) -> ScoreCounts:
         """Score the files that wait, oldest name first. Without an active package they wait on, within the spool's limit.
@@ -202,6 +215,10 @@ class Scorer:
         with self._turn:
             self._outbox.add(items)
 
+    def tidy_outbox(self) -> None:
+        """Remove what a cut left half-written in the outbox; the caller holds the locks of all who write there."""
+        self._outbox.tidy()
+
     def outbox_counts(self) -> OutboxCounts:
         """How full the outbox is."""
         return self._outbox.counts()
@@ -263,6 +280,8 @@ class Scorer:
             results.append(scoring.score(frame, file.digest))
             self._note_changes(scoring)
             touched.append(scoring)
+        if self._announce is not None and self._changes:
+            self._announce(self.take_changes())
         self._save(touched)
         for tag in file.frames:
             self._unsaved.pop(tag, None)
@@ -271,11 +290,16 @@ class Scorer:
     def _save(self, touched: list[PumpScoring]) -> None:
         """The one order that loses and repeats nothing: outbox first, then the records."""
         self._outbox.add([item for scoring in touched for item in scoring.take_outgoing()])
+        # Before the records: a row that is in one was seen by the shadow too, or never will be.
+        self._shadow.save()
         for scoring in touched:
             for from_ms in scoring.take_pins():
                 self._outbox.pin(scoring.figures.tag, from_ms)
             tag = scoring.figures.tag.lower()
-            digest = write_record(self._fs, self._layout.pump_state(tag), scoring.record())
+            path, record = self._layout.pump_state(tag), scoring.record()
+            size = sum(map(len, record.blobs.values()))
+            # Without its record no row counts as scored and no file leaves the spool: raw rows give way to it.
+            digest = with_room(partial(write_record, self._fs, path, record), partial(self._outbox.make_room, size))
             self._live[tag] = (digest, scoring)
 
     @contextlib.contextmanager
@@ -285,6 +309,7 @@ class Scorer:
             yield
         except BaseException:
             self._live.clear()
+            self._shadow.forget_memory()
             raise
 
     def _restore(self, package: LoadedPackage, tag: str) -> PumpScoring | None:
@@ -310,6 +335,7 @@ class Scorer:
             # A record whose parts do not fit each other is worth as much as none.
             scoring = PumpScoring.restore(device, sha256, pump, self._limits, None)
         scoring.owe(owed)
+        scoring.shadow = self._shadow.pump(tag)
         self._note_changes(scoring)
         last_ms = scoring.last_ms
         for row in self._unsaved.get(tag, ()):
@@ -327,4 +353,7 @@ class Scorer:
         elif self._package is None or self._package.sha256 != state.active.sha256:
             folder = self._layout.package(state.active.sha256)
             self._package = load_package(self._fs, folder, state.active.manifest, self._models)
+        self._shadow.follow(state, self._package)
+        for tag, (_, scoring) in self._live.items():
+            scoring.shadow = self._shadow.pump(tag)
         return self._package

@@ -27,6 +27,7 @@ from pumpdeck_agent.retrain import RetrainDesk
 from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.serve_settings import ServeSettings, read_settings, read_token
+from pumpdeck_agent.shadow_file import wants_a_word
 from pumpdeck_agent.slots import SlotFiles
 from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
@@ -57,6 +58,7 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     # What a cut left behind is put right before the first row is scored.
     if is_once:
         _resume(root)
+        _attempt(lambda: _tidy_outbox(platform, layout, scorer))
         failure = _attempt(scorer.score_spool)
         _say(failure)
         return failure.exit_code if isinstance(failure, PumpdeckError) else int(failure is not None)
@@ -66,6 +68,7 @@ def serve_spool(root: Path, platform: Platform, *, every_s: float, is_once: bool
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), lambda *_: service.stop())
     _resume(root)
+    _attempt(lambda: _tidy_outbox(platform, layout, scorer))
     service.run(token, every_s)
     if service.successor:
         # The same process goes on as the agent that shall run now: nobody need be there to start it.
@@ -92,6 +95,7 @@ class Service:
         self._mqtt = SiteMqtt(settings.mqtt, self._config, world, self._waking.set, _talk)
         outputs = make_outputs(*world, settings.alarms) + self._mqtt.outputs()
         self._watch = SiteWatch(*world, self._config, settings.alarms, Announcer(outputs, _talk))
+        scorer.announce_by(self._watch.announce)
         self._saved_at = self._resumed_at = self._looked_at = self._asked_at = time.monotonic()
         self._said = ""
         self._has_backlog = False
@@ -134,6 +138,7 @@ class Service:
         if failure is not None:
             # Nothing is taken from the spool now, and the data logger goes on writing.
             _attempt(self._scorer.shrink_spool)
+        # What files raised was said before they were saved; these came by HTTP.
         changes = self._scorer.take_changes()
         # Said first, saved second: a disk that hangs must not keep an alarm from the site.
         failure = _attempt(lambda: self._watch.tick(changes)) or failure
@@ -158,7 +163,7 @@ class Service:
         world = self._platform, self._layout
         api = Api(self._scorer, self._desk, world, ApiSettings(token, self._waking.set, self._mqtt.figures))
         try:
-            endpoint = Endpoint(where.host, where.port, api.answer)
+            endpoint = Endpoint(where.host, where.port, api.answer, admit=api.admit)
         except PumpdeckError as error:
             self._report(error)
             return None
@@ -211,12 +216,20 @@ def _talk(text: str) -> None:
     sys.stderr.flush()
 
 
+def _tidy_outbox(platform: Platform, layout: Layout, scorer: Scorer) -> None:
+    """Once, before anything is scored: with both locks held nobody is writing an item."""
+    with platform.locks.hold(layout.install_lock, 1.0), platform.locks.hold(layout.score_lock, 1.0):
+        scorer.tidy_outbox()
+
+
 def _can_resume(platform: Platform, layout: Layout) -> bool:
     state = StateFiles(platform.fs, layout).load()
     if state is None or state.phase is Phase.TRIAL:
         return state is None
-    config = read_config(platform.fs, layout)
-    return state.phase is Phase.STAGED and not why_wait(platform.fs, layout, config, platform.clock.now_ms())
+    is_held = bool(why_wait(platform.fs, layout, read_config(platform.fs, layout), platform.clock.now_ms()))
+    if state.phase is Phase.SHADOW:
+        return is_held or wants_a_word(platform.fs, layout, state)
+    return state.phase is Phase.STAGED and not is_held
 
 
 def _resume(root: Path) -> None:

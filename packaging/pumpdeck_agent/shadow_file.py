@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pumpdeck_agent.config import Layout
+from pumpdeck_agent.state import DeviceState, Phase
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, PumpdeckError
 from pumpdeck_fleet.core.files import replace_file
@@ -66,18 +67,19 @@ class ShadowStanding:
     pumps: tuple[str, ...] = ()
     sketches: Mapping[str, ShadowSketch] = field(default_factory=dict)
 
-    def seconds(self) -> int:
-        """Seconds of rows that every pump with rows has behind it; pumps that sent none do not hold up the others."""
-        return min((sketch.seconds for sketch in self.sketches.values()), default=0)
+    @property
+    def watched_s(self) -> float:
+        """For how long every pump with rows was watched; pumps that sent none do not hold up the others."""
+        return min((sketch.watched_ms for sketch in self.sketches.values()), default=0) / 1000
 
     def is_done(self, shadow_s: int) -> bool:
         """True when each pump that sends rows was watched long enough."""
-        return bool(self.sketches) and self.seconds() >= shadow_s
+        return bool(self.sketches) and self.watched_s >= shadow_s
 
     def words(self, shadow_s: int) -> str:
         """For people: how far it is."""
         silent = len(self.pumps) - len(self.sketches)
-        words = f"shadow scoring: {self.seconds() / _HOUR_S:.1f} of {shadow_s / _HOUR_S:.1f} hours"
+        words = f"shadow scoring: {self.watched_s / _HOUR_S:.1f} of {shadow_s / _HOUR_S:.1f} hours"
         return f"{words}, {silent} pumps without rows" if silent > 0 and self.sketches else words
 
 
@@ -92,6 +94,14 @@ def read_standing(fs: FileSystem, layout: Layout, package_sha256: str) -> Shadow
         if record is not None:
             found[record.figures.tag] = record.figures.sketch
     return ShadowStanding(start.problem, start.pumps, found)
+
+
+def wants_a_word(fs: FileSystem, layout: Layout, state: DeviceState) -> bool:
+    """True when shadow scoring of this device came to an end that the installer has to look at."""
+    if state.phase is not Phase.SHADOW or state.candidate is None:
+        return False
+    standing = read_standing(fs, layout, state.candidate.package.sha256)
+    return bool(standing.problem) or standing.is_done(state.candidate.shadow_s)
 
 
 def read_start(fs: FileSystem, layout: Layout, package_sha256: str) -> ShadowStart | None:

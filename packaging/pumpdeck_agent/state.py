@@ -13,7 +13,7 @@ from typing import Any
 from pumpdeck_agent.sealed import seal, unseal
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import FormatError, IllegalMoveError
-from pumpdeck_fleet.core.receipts import Receipt, SelfTest
+from pumpdeck_fleet.core.receipts import Outcome, Receipt, SelfTest
 
 STATE_FORMAT = 2
 OLDEST_FORMAT = 1
@@ -135,6 +135,13 @@ class DeviceState:
     def token_use(self, digest: str) -> UsedToken | None:
         """The use of that downgrade word; None when it was not used."""
         return next((used for used in self.tokens if used.digest == digest), None)
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Packages whose assignments were given up lately."""
+        staged = self.candidate.package.sha256 if self.candidate else ""
+        over = (r.package_sha256 for r in self.receipts if r.outcome is Outcome.FAILED_INCONSISTENT)
+        return frozenset(over) - {staged}
 
     @property
     def packages_in_use(self) -> frozenset[str]:

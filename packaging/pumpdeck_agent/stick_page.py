@@ -26,7 +26,7 @@ _STORIES = {
 class VisitWords:
     """What the page tells: how the installing ended and what was put on the stick. `is_done`: the stick may go.
 
-    `problem` says why nothing goes back to the office.
+    `problem` says why nothing goes back to the office, `readers` who can read what does (none: anybody).
     """
 
     outcome: str
@@ -36,6 +36,7 @@ class VisitWords:
     returned_bytes: int
     is_done: bool
     problem: str = ""
+    readers: tuple[str, ...] = ()
 
 
 def page(agent: Agent, words: VisitWords) -> str:
@@ -52,7 +53,8 @@ def page(agent: Agent, words: VisitWords) -> str:
         last = "Leave the stick in: the device is still writing what goes back to the office."
     else:
         size = f"{words.returned_bytes / 1e6:.1f} MB"
-        last = f"You may pull the stick. Take it back to the office: {words.returned} things ({size}) are on it."
+        whose = f", readable by {', '.join(words.readers)} alone" if words.readers else ""
+        last = f"You may pull the stick. Take it back to the office: {words.returned} things ({size}) are on it{whose}."
     lines = (
         f"{agent.config.device} at {agent.config.site}, pumps {pumps}, {format_ms(platform.clock.now_ms())}{clock}",
         f"{story}{why}"[:_LINE_MAX],

@@ -38,11 +38,17 @@ class SiteWatch:
         self._board = AlarmBoard(load_alarms(platform.fs, layout), round(settings.repeat_s * 1000))
         self._announcer = announcer
         self._beat_ms: int | None = None
+        self._is_saved = True
 
     def begin(self, figures: dict[str, PumpFigures]) -> None:
         """Once, after a start: what changed meanwhile, and the first heartbeat."""
         self._say(self._board.reconcile(figures, self._platform.clock.now_ms()))
         self.tick(())
+
+    def announce(self, changes: Iterable[AlarmNotice]) -> None:
+        """Tell the site now; the board is saved with the next `tick`. Touches no disk."""
+        now_ms = self._platform.clock.now_ms()
+        self._pass_on(self._board.change(changes, now_ms))
 
     def tick(self, changes: Iterable[AlarmNotice]) -> None:
         """One pass. Raises: OSError: the disk did not take the board; everything was announced."""
@@ -63,8 +69,13 @@ class SiteWatch:
         self._announcer.close()
 
     def _say(self, said: list[Announcement]) -> None:
+        self._pass_on(said)
+        if not self._is_saved:
+            save_alarms(self._platform.fs, self._layout, self._board)
+            self._is_saved = True
+
+    def _pass_on(self, said: list[Announcement]) -> None:
         now_ms, standing = self._platform.clock.now_ms(), self._board.standing()
         for announcement in said:
             self._announcer.say(Standing(self._device, now_ms, standing, announcement))
-        if said:
-            save_alarms(self._platform.fs, self._layout, self._board)
+            self._is_saved = False

@@ -30,7 +30,7 @@ from pumpdeck_packaging.wheel_index import (
     parse_index,
 )
 
-LIBRARIES = ("cffi", "cryptography", "flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf", "pycparser")
+LIBRARIES = ("cffi", "cryptography", "flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf", "pycparser", "pyrage")
 ARCHITECTURES = ("aarch64", "x86_64")
 # glibc 2.28 is that of Debian 10 and RHEL 8: nothing older has a Python that runs the agent.
 _GLIBC = range(17, 29)

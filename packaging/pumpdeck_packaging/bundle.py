@@ -97,20 +97,32 @@ def write_bundle(
     with stick_errors(stick.folder):
         stick.fs.unlink(stick.folder / INDEX_NAME)
         stick.fs.fsync_dir(stick.folder)
-        for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
-            stick.fs.mkdir(folder)
         _remove_unlisted(stick, index)
-        lacking = _lacking(stick, parts, on_progress)
-        _check_room(stick, lacking)
-        _write_all(stick, lacking, on_progress, workers)
-        for path in sorted(_folders(index), reverse=True):
-            stick.fs.fsync_dir(place_of(stick.folder, path))
-        stick.fs.fsync_dir(stick.folder)
+        lacking, already = write_parts(stick, parts, on_progress=on_progress, workers=workers)
     before_index()
     with stick_errors(stick.folder):
         write_proven(stick, stick.folder / INDEX_NAME, data, INDEX_NAME)
         stick.fs.fsync_dir(stick.folder)
-    return WriteReport(bundle, len(lacking), sum(part.size for part in lacking), len(parts) - len(lacking))
+    return WriteReport(bundle, len(lacking), sum(part.size for part in lacking), already)
+
+
+def write_parts(
+    stick: Stick, parts: Sequence[BundlePart], *, on_progress: Progress, workers: int = 1
+) -> tuple[list[BundlePart], int]:
+    """Bring these files onto the stick, folders synced; those that were written, and how many lay there already, whole.
+
+    Raises:
+        StickFailedError, RefusedError. OSError: use inside `stick_errors`.
+    """
+    for folder in sorted({place_of(stick.folder, part.path).parent for part in parts}):
+        stick.fs.mkdir(folder)
+    lacking = _lacking(stick, parts, on_progress)
+    _check_room(stick, lacking)
+    _write_all(stick, lacking, on_progress, workers)
+    for path in sorted(_folders(parts), reverse=True):
+        stick.fs.fsync_dir(place_of(stick.folder, path))
+    stick.fs.fsync_dir(stick.folder)
+    return lacking, len(parts) - len(lacking)
 
 
 def bytes_on_stick(parts: Iterable[BundlePart]) -> int:
@@ -199,12 +211,10 @@ def _remove_unlisted(stick: Stick, index: BundleIndex) -> None:
                     stick.fs.unlink(top / site / part / name)
 
 
-def _folders(index: BundleIndex) -> set[str]:
-    found = {SITES}
-    for path in index.files:
-        _, site, part, _ = path.split("/")
-        found |= {f"{SITES}/{site}", f"{SITES}/{site}/{part}"}
-    return found
+def _folders(parts: Iterable[BundlePart]) -> set[str]:
+    """Every folder above one of the parts, but for the bundle's own."""
+    split = [part.path.split("/")[:-1] for part in parts]
+    return {"/".join(names[:count]) for names in split for count in range(1, len(names) + 1)}
 
 
 __all__ = [
@@ -215,4 +225,5 @@ __all__ = [
     "bytes_part",
     "claim",
     "write_bundle",
+    "write_parts",
 ]

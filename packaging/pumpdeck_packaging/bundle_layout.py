@@ -15,6 +15,7 @@ ASSIGNMENT_NAME = "assign.json"
 RELEASE_PATHS = "models/*/*"
 DEPLOY_PATHS = "assign/*"
 DEPLOY_SLOTS = 64
+SEALED_SUFFIX = ".tar.xz.age"
 
 METADATA_MAX_BYTES = {
     ROOT: 64 * 1024,
@@ -59,6 +60,11 @@ def parse_metadata_name(name: str) -> MetadataName:
 def package_path(device: str, sha256: str) -> str:
     """The target path of a device's package."""
     return f"models/{device}/{sha256}.tar.xz"
+
+
+def sealed_path(device: str, sha256: str) -> str:
+    """The target path of a package that is encrypted to its device; `sha256` is of the package inside."""
+    return f"models/{device}/{sha256}{SEALED_SUFFIX}"
 
 
 def assignment_path(device: str) -> str:

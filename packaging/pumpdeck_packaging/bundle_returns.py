@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TooLargeError
@@ -25,25 +24,40 @@ def return_folder(folder: Path, device: str) -> Path:
     return folder / RETURNS / check_name(device, "device")
 
 
-def write_return(stick: Stick, device: str, envelope: bytes, items: Sequence[tuple[ReturnItem, bytes]]) -> None:
-    """Put a return on the stick; the one before counts until `return.json` is replaced, and its items are removed after that.
+class ReturnWriter:
+    """Writes a return file by file: the one before counts until `finish`, and what it does not share goes after that.
 
-    Raises:
-        StickFailedError: the stick gives back other bytes.
-        OSError: use inside `stick_errors`.
+    OSError passes through: use inside `stick_errors`.
     """
-    folder = _make_folder(stick, device)
-    here = set(stick.fs.listdir(folder))
-    for item, data in items:
-        if item.digest not in here or not _is_there(stick, folder / item.digest, data):
-            write_proven(stick, folder / item.digest, data, item.digest)
-    stick.fs.fsync_dir(folder)
-    write_proven(stick, folder / RETURN_NAME, envelope, RETURN_NAME)
-    stick.fs.fsync_dir(folder)
-    kept = {RETURN_NAME, PAGE_NAME, *(item.digest for item, _ in items)}
-    for name in sorted(here - kept):
-        if _is_item_name(name.removesuffix(".part")):
-            stick.fs.unlink(folder / name)
+
+    def __init__(self, stick: Stick, device: str) -> None:
+        self._stick = stick
+        self._folder = _make_folder(stick, device)
+        self._here = set(stick.fs.listdir(self._folder))
+        self._kept = {RETURN_NAME, PAGE_NAME}
+
+    def put(self, name: str, data: bytes) -> None:
+        """One file, named by its digest; one that is there already, whole, stays.
+
+        Raises:
+            StickFailedError: the stick gives back other bytes.
+        """
+        self._kept.add(name)
+        if name not in self._here or not _is_there(self._stick, self._folder / name, data):
+            write_proven(self._stick, self._folder / name, data, name)
+
+    def finish(self, envelope: bytes) -> None:
+        """Let the files count, and remove those of the return before.
+
+        Raises:
+            StickFailedError: the stick gives back other bytes.
+        """
+        self._stick.fs.fsync_dir(self._folder)
+        write_proven(self._stick, self._folder / RETURN_NAME, envelope, RETURN_NAME)
+        self._stick.fs.fsync_dir(self._folder)
+        for name in sorted(self._here - self._kept):
+            if _is_item_name(name.removesuffix(".part")):
+                self._stick.fs.unlink(self._folder / name)
 
 
 def write_page(stick: Stick, device: str, text: str) -> None:
@@ -85,10 +99,20 @@ def read_item(fs: FileSystem, folder: Path, device: str, item: ReturnItem) -> by
     which = f"{item.kind} {item.digest[:12]} of {device}"
     if not 0 <= item.bytes <= ITEM_MAX_BYTES:
         raise TooLargeError("is too large", which, expected=f"at most {ITEM_MAX_BYTES} bytes", found=item.bytes)
-    path = return_folder(folder, device) / check_digest(item.digest, "return item")
+    return read_named(fs, folder, device, item.digest, item.bytes)
+
+
+def read_named(fs: FileSystem, folder: Path, device: str, digest: str, max_bytes: int) -> bytes:
+    """A file of a return by the digest that is its name; whether it holds these bytes is for the caller to see.
+
+    Raises:
+        NotFoundError, DamagedError: it is gone, or longer than it may be.
+    """
+    path = return_folder(folder, device) / check_digest(digest, "return item")
     try:
-        return fs.read_bytes(path, item.bytes)
+        return fs.read_bytes(path, max_bytes)
     except FileNotFoundError as error:
+        which = f"{digest[:12]} of {device}"
         raise NotFoundError("is gone from the stick", which, hint="take the stick to the device again") from error
 
 

@@ -127,6 +127,7 @@ class TarBundle:
         self._free = min(free_bytes, ANSWER_MAX_BYTES)
         self._members = read_members(source, root.name)
         self._written: dict[str, bytes] = {}
+        self._made: set[str] = set()
 
     @property
     def written(self) -> Mapping[str, bytes]:
@@ -171,7 +172,7 @@ class TarBundle:
 
     def exists(self, path: Path) -> bool:
         name = self._name(path)
-        return not name or name in self._members or name in self._written or bool(self._inside(name))
+        return not name or name in self._made or name in self._members or name in self._written or bool(self._inside(name))
 
     def size(self, path: Path) -> int:
         name = self._name(path)
@@ -184,13 +185,13 @@ class TarBundle:
     def listdir(self, path: Path) -> list[str]:
         name = self._name(path)
         found = self._inside(name)
-        if not found and name not in ("", SITES, RETURNS):
+        if not found and name and name not in self._made:
             raise FileNotFoundError(2, "no such folder in the tar", name)
         return sorted(found)
 
     def mkdir(self, path: Path) -> None:
         """Folders are no members of a tar; they are where files are."""
-        self._name(path)
+        self._made.add(self._name(path))
 
     def rename(self, source: Path, target: Path) -> None:
         self._written[self._name(target)] = self._written.pop(self._name(source))

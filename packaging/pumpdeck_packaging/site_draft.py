@@ -18,6 +18,7 @@ from pumpdeck_packaging.bundle_layout import (
     TIMESTAMP,
     metadata_name,
 )
+from pumpdeck_packaging.returns_policy import ReturnsPolicy
 from pumpdeck_packaging.site_keys import (
     SigningTime,
     SiteKeys,
@@ -27,6 +28,7 @@ from pumpdeck_packaging.site_keys import (
     sign_role,
     snapshot_of,
     targets_of,
+    targets_with,
     timestamp_of,
 )
 
@@ -34,8 +36,10 @@ from pumpdeck_packaging.site_keys import (
 class Draft:
     """Metadata files signed at one moment, not written yet."""
 
-    def __init__(self, when: SigningTime, slot: int) -> None:
+    def __init__(self, when: SigningTime, slot: int, returns: ReturnsPolicy | None = None) -> None:
+        """`returns` goes into every targets metadata that this draft signs."""
         self.when = when
+        self._returns = returns
         self.files: dict[str, bytes] = {}
         self.lower: dict[str, tuple[int, bytes]] = {}
         self.root_version = 1
@@ -51,7 +55,11 @@ class Draft:
         self.files[metadata_name(ROOT, root_version)] = sign_role(
             root_of(keys, root_version, self.when), signers.root
         )
-        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when), [signers.targets])
+        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when, self._returns), [signers.targets])
+
+    def add_returns(self, targets: Targets, version: int, returns: ReturnsPolicy, signer: Signer) -> None:
+        """Sign the same targets role with other words on returns."""
+        self._add_lower(TARGETS, version, targets_with(targets, version, self.when, returns), [signer])
 
     def add_release(self, version: int, targets: Mapping[str, TargetFile], signers: Sequence[Signer]) -> None:
         """Sign the release role."""

@@ -25,22 +25,29 @@ from pumpdeck_packaging.bundle_layout import (
     RELEASE,
     ROOT,
     TARGETS,
-    assignment_path,
     metadata_name,
-    package_path,
 )
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.metadata_form import parse_form
-from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.provenance import sign_provenance
+from pumpdeck_packaging.release_entries import (
+    PackageRelease,
+    assignment_target,
+    new_packages,
+    package_paths,
+    sealed_in,
+    with_new,
+)
+from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
+from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys, leaf_of
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
-from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change
-from pumpdeck_packaging.trust_rules import PackageWords, keys_of_role, parse_slots, released_package
+from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change, draft_of_returns
+from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import ASSIGNMENT_FORMAT, TrustState, VerifiedSite, verify_site
 
 Lock = Callable[[Path], AbstractContextManager[None]]
@@ -54,19 +61,6 @@ class TrustSettings:
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     keep_packages: int = 2
     least_version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PackageRelease:
-    """A package to release for the device it was built for, with its models' version numbers in this workspace."""
-
-    package: BuiltPackage
-    versions: Mapping[str, int]
-
-    @property
-    def device(self) -> str:
-        """The device the package was built for."""
-        return self.package.manifest.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +127,10 @@ class SiteTrust:
         """True once the site was founded."""
         return self._files.exists
 
-    def create(self, keys: SiteKeys, signers: SiteSigners) -> bytes:
+    def create(self, keys: SiteKeys, signers: SiteSigners, returns: ReturnsPolicy | None = None) -> bytes:
         """Found the site: all roles, nothing released, nothing assigned. Returns the root that devices are enrolled with.
+
+        `returns` says who may read what devices put on sticks; None says nothing, and they stay plain.
 
         Raises:
             ConflictError: it was founded before.
@@ -145,7 +141,7 @@ class SiteTrust:
         with self._lock(self._folder):
             if self.exists:
                 raise ConflictError("has a trust repository already", self.site)
-            draft = Draft(self._now(), slot_of(keys, signers.deploy))
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), returns)
             draft.add_top(keys, signers, 1, 1)
             draft.add_release(1, {}, signers.release)
             draft.publish({}, signers.deploy, draft.next_version(0))
@@ -165,7 +161,7 @@ class SiteTrust:
         base = self.base()
         if author.key_id not in base.site.trusted.targets.get_delegated_role(RELEASE).keyids:
             raise TrustError("is not a release key of this site", f"{self.site} key {author.key_id[:12]}")
-        new = _new_packages(packages, base.released)
+        new = new_packages(packages, base.released)
         if not new:
             return None
         when, version = self._now(base.site), base.release.version + 1
@@ -184,7 +180,7 @@ class SiteTrust:
         with self._lock(self._folder):
             base = self.base()
             self._check_signers(base.site, RELEASE, signers)
-            new = _new_packages(packages, base.released)
+            new = new_packages(packages, base.released)
             if not new:
                 return base.release.version
             version = base.release.version + 1
@@ -225,7 +221,7 @@ class SiteTrust:
             targets = dict(deploy.targets)
             for assignment in new:
                 data = canonical.encode(assignment)
-                target = _assignment_target(assignment, data)
+                target = assignment_target(assignment, data)
                 self._files.write_assignment(target, data)
                 targets[target.path] = target
             draft.publish(targets, signer, version)
@@ -245,7 +241,8 @@ class SiteTrust:
         with self._lock(self._folder):
             site = self._verified()
             form, released = self._files.newest_release(site)
-            draft = Draft(self._now(), slot_of(keys, signers.deploy))
+            # Who may read returns outlives every key.
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), parse_policy(site.forms[TARGETS]))
             draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
             draft.add_release(form.version + 1, released.targets, signers.release)
             deploy = site.trusted.delegated(DEPLOY)
@@ -253,6 +250,37 @@ class SiteTrust:
             self._check(draft)
             self._files.write(draft.files)
             return draft.files[metadata_name(ROOT, draft.root_version)]
+
+    def sealed_package(self, device: str, sha256: str) -> SealedPackage | None:
+        """The ciphertext that was released for a package of this device; None when it travels as it is."""
+        return self.sealed_packages().get((device, sha256))
+
+    def sealed_packages(self) -> dict[tuple[str, str], SealedPackage]:
+        """(device, package inside) -> its ciphertext, for every released package that travels encrypted."""
+        return sealed_in(self._files.newest_release(self._verified())[1])
+
+    def returns_policy(self) -> ReturnsPolicy | None:
+        """What this site says of returns on sticks; None when it says nothing."""
+        return parse_policy(self._verified().forms[TARGETS])
+
+    def set_returns(self, returns: ReturnsPolicy, targets: Signer, deploy: Signer) -> int:
+        """Sign who may read returns from now on; gives the targets version. Saying the same again signs nothing.
+
+        Raises:
+            TrustError: not keys of these roles, or nobody could read; nothing is written then.
+        """
+        check_policy(returns, self.site)
+        with self._lock(self._folder):
+            base = self.base()
+            version = base.site.forms[TARGETS].version
+            if parse_policy(base.site.forms[TARGETS]) == returns:
+                return version
+            self._check_signers(base.site, DEPLOY, [deploy])
+            draft = draft_of_returns(base, returns, self._now(base.site), (targets, deploy))
+            self._check(draft, {base.release.name: base.release.data})
+            self._files.write(draft.files)
+            self._files.prune(base.site, base.site.trusted.delegated(DEPLOY).targets)
+            return version + 1
 
     def base(self) -> SiteBase:
         """What a change of keys or a release by several people starts from, verified.
@@ -357,6 +385,10 @@ class SiteTrust:
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
 
+    def release_threshold(self) -> int:
+        """How many people must sign a release of this site."""
+        return self._verified().trusted.targets.get_delegated_role(RELEASE).threshold
+
     def deploy_keys(self) -> dict[str, str]:
         """Key id -> PEM of the deploy role: who may sign for this site in the field."""
         targets = self._verified().trusted.targets
@@ -393,13 +425,13 @@ class SiteTrust:
     def _verified(self) -> VerifiedSite:
         return self._files.verified(self._clock.now_ms())
 
-    def _check(self, draft: Draft) -> None:
+    def _check(self, draft: Draft, also: Mapping[str, bytes] | None = None) -> None:
         """Verify a draft of all roles like a device would, from the root it knows, before anything is written."""
         before = dict(self._files.current_files()) if self.exists else {}
         roots = {name: data for name, data in before.items() if name.endswith(f".{ROOT}.json")}
         first = metadata_name(ROOT, 1)
         state = TrustState("console", self.site, roots.get(first) or draft.files[first])
-        verify_site(state, {**roots, **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
+        verify_site(state, {**roots, **(also or {}), **draft.files}, now_ms=draft.when.now_ms, clock_synced=True)
 
     def _highest(self, site: VerifiedSite) -> int:
         return max(self._settings.least_version, *(site.forms[role].version for role in FIELD_ROLES))
@@ -430,7 +462,7 @@ class SiteTrust:
         return SigningTime(self.site, now_ms, self._settings.lifetimes)
 
     def _with_new(self, base: SiteBase, new: Sequence[PackageRelease], version: int) -> dict[str, TargetFile]:
-        entries = {**base.released, **{target.path: target for target in (_target(one, version) for one in new)}}
+        entries = with_new(base.released, new, version)
         return self._without_old(entries, base.site.trusted.delegated(DEPLOY))
 
     def _without_old(self, entries: Mapping[str, TargetFile], deploy: Targets) -> dict[str, TargetFile]:
@@ -443,21 +475,10 @@ class SiteTrust:
             newest = sorted(packages, key=lambda target: (-int(target.custom["release"]), target.path))
             kept.update({target.path: target for target in newest[: self._settings.keep_packages]})
             current = self._files.assignment(device, deploy)
-            path = package_path(device, current.package_sha256) if current else ""
-            if path in entries:
-                kept[path] = entries[path]
+            for path in package_paths(device, current.package_sha256) if current else ():
+                if path in entries:
+                    kept[path] = entries[path]
         return kept
-
-
-def _new_packages(packages: Sequence[PackageRelease], released: Mapping[str, TargetFile]) -> list[PackageRelease]:
-    return [one for one in packages if package_path(one.device, one.package.sha256) not in released]
-
-
-def _target(one: PackageRelease, version: int) -> TargetFile:
-    words = PackageWords(version, one.package.unpacked_bytes, dict(sorted(one.versions.items())))
-    path = package_path(check_name(one.device, "device"), one.package.sha256)
-    custom = {"custom": canonical.to_plain(words)}
-    return TargetFile(len(one.package.data), {"sha256": one.package.sha256}, path, custom)
 
 
 def _assignment(request: AssignmentRequest, current: Assignment | None, version: int, now_ms: int) -> Assignment:
@@ -482,12 +503,6 @@ def _assignment(request: AssignmentRequest, current: Assignment | None, version:
         shadow_s=request.terms.shadow_s,
         token=request.token,
     )
-
-
-def _assignment_target(assignment: Assignment, data: bytes) -> TargetFile:
-    path = assignment_path(assignment.device)
-    hashes = {"sha256": canonical.digest(data)}
-    return TargetFile(len(data), hashes, path, {"custom": {"seq": assignment.seq}})
 
 
 def _key_statuses(site: VerifiedSite) -> tuple[KeyStatus, ...]:

@@ -14,6 +14,7 @@ from tuf.api.metadata import Role, Root, Snapshot, Targets
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import FormatError, TrustError
+from pumpdeck_fleet.core.ids import check_digest
 from pumpdeck_packaging.bundle_layout import (
     DEPLOY,
     DEPLOY_PATHS,
@@ -25,6 +26,7 @@ from pumpdeck_packaging.bundle_layout import (
     TARGETS,
     TIMESTAMP,
     package_path,
+    sealed_path,
 )
 from pumpdeck_packaging.manifest import PACKAGE_MAX_BYTES, UNPACKED_MAX_BYTES
 from pumpdeck_packaging.metadata_form import MetadataForm
@@ -43,6 +45,16 @@ class PackageWords:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedWords:
+    """Custom data of a package that is encrypted to its device: the same, and to which key."""
+
+    release: int
+    unpacked_bytes: int
+    versions: Mapping[str, int]
+    age_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssignmentWords:
     """Custom data of an assignment target."""
 
@@ -51,12 +63,21 @@ class AssignmentWords:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedPackage:
-    """A package that the release role signed for one device."""
+    """A package that the release role signed for one device.
+
+    `sealed` is the digest of its ciphertext where it is encrypted, else empty; `bytes` is the length of what travels.
+    """
 
     path: str
     sha256: str
     bytes: int
     words: PackageWords
+    sealed: str = ""
+
+    @property
+    def stored_sha256(self) -> str:
+        """The digest of what travels."""
+        return self.sealed or self.sha256
 
 
 def check_root(root: Root, name: str) -> None:
@@ -156,6 +177,8 @@ def released_package(release: Targets, device: str, sha256: str) -> ReleasedPack
         TrustError: not released for this device, or its entry contradicts its name.
         FormatError: its custom data has another form.
     """
+    if sealed_path(device, sha256) in release.targets:
+        return _sealed_package(release, device, sha256)
     path = package_path(device, sha256)
     target = release.targets.get(path)
     if target is None:
@@ -166,6 +189,20 @@ def released_package(release: Targets, device: str, sha256: str) -> ReleasedPack
     if not 0 < words.unpacked_bytes <= UNPACKED_MAX_BYTES or not 0 < target.length <= PACKAGE_MAX_BYTES:
         raise TrustError("has an impossible size", path, found=f"{target.length} / {words.unpacked_bytes}")
     return ReleasedPackage(path, sha256, target.length, words)
+
+
+def _sealed_package(release: Targets, device: str, sha256: str) -> ReleasedPackage:
+    path = sealed_path(device, sha256)
+    target = release.targets[path]
+    if set(target.hashes) != {"sha256"}:
+        raise TrustError("has other digests than one", path, expected="sha256")
+    sealed = check_digest(target.hashes["sha256"], path)
+    words = canonical.from_plain(SealedWords, target.custom, f"{path}.custom")
+    fits = 0 < words.unpacked_bytes <= UNPACKED_MAX_BYTES and 0 < target.length <= PACKAGE_MAX_BYTES
+    if not fits or sealed == sha256:
+        raise TrustError("has an impossible size or digest", path, found=f"{target.length} / {words.unpacked_bytes}")
+    plain = PackageWords(words.release, words.unpacked_bytes, words.versions)
+    return ReleasedPackage(path, sha256, target.length, plain, sealed)
 
 
 def _check_role(role_name: str, role: Role, keys: Mapping[str, Key], name: str) -> None:

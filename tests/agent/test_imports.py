@@ -20,6 +20,7 @@ SIGNING = OURS | {"tuf", "securesystemslib", "cryptography", "urllib3", "_cffi_b
 BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "brotli", "zstandard", "OpenSSL", "idna"}
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
+    "age_box",
     "agent_trust",
     "bundle_index",
     "bundle_kept",
@@ -31,9 +32,12 @@ PACKAGING_PARTS = {
     "bundle_tar",
     "bundle_tar_writer",
     "downgrade",
+    "enrolment",
     "manifest",
     "metadata_form",
     "package_reader",
+    "returns_policy",
+    "sealed_package",
     "signing",
     "trust_floor",
     "trust_rules",
@@ -42,7 +46,10 @@ PACKAGING_PARTS = {
     "verify",
     "wheel_index",
 }
-HEAVY = {"tuf", "securesystemslib", "cryptography", "urllib3"}
+HEAVY = {"tuf", "securesystemslib", "cryptography", "urllib3", "pyrage"}
+# Loaded by the short-lived child when it encrypts or decrypts, and by nothing else.
+SEALING = {"pyrage"}
+SEALING_PARTS = {"sealed_return"}
 
 REPORT = """
 import sys
@@ -107,6 +114,20 @@ def test_the_agent_uses_only_the_agreed_parts_of_the_other_packages(scoring: set
             assert parts[1] in FLEET_PARTS, name
         if parts[0] == "pumpdeck_packaging" and len(parts) > 1:
             assert parts[1] in PACKAGING_PARTS, name
+
+
+def test_a_return_to_recipients_loads_age_in_the_child_and_nothing_else_new() -> None:
+    plain = loaded("import pumpdeck_agent.install_from")
+    assert tops(plain) & SEALING == set()
+    statement = (
+        "import pumpdeck_agent.install_from, pumpdeck_packaging.sealed_return\n"
+        "from pumpdeck_packaging.age_box import encrypt, generate_identity\n"
+        "encrypt(b'x', [generate_identity().public], 'x')"
+    )
+    sealed = loaded(statement)
+    assert tops(sealed) - tops(plain) == SEALING
+    ours = {name.split(".")[1] for name in sealed - plain if name.startswith("pumpdeck_packaging.")}
+    assert ours == SEALING_PARTS
 
 
 def test_a_conversation_needs_neither_numpy_nor_a_runtime() -> None:

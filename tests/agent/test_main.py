@@ -46,7 +46,7 @@ def test_init_makes_a_device_once(tmp_path: Path) -> None:
     done = run("init", "--root", folder, "--config", config, "--trusted-root", root)
     assert done.returncode == 0
     said = json.loads(done.stdout)
-    assert sorted(said) == ["device", "key_id", "public_key", "site"]
+    assert sorted(said) == ["age_key", "device", "key_id", "public_key", "site"]
     assert (folder / "device.pub").read_text(encoding="ascii") == said["public_key"]
     if sys.platform != "win32":
         assert (folder / "device.key").stat().st_mode & 0o777 == 0o600

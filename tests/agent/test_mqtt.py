@@ -122,7 +122,7 @@ def test_rows_become_scores_and_an_alarm_goes_out_is_repeated_acknowledged_and_c
         assert wait_for(lambda: site.words()[-1] == "acknowledged", 20)
         site.rows(30, rows[30:])
         assert wait_for(lambda: site.words()[-1] == "cleared", 20)
-        assert figures(bench)["scored_rows"] == 60
+        assert wait_for(lambda: figures(bench)["scored_rows"] == 60, 20)
     beats = [value["word"] for topic, value, _ in site.heard if topic == "gannet/d1/heartbeat"]
     assert set(beats[:-1]) == {"heartbeat"}
     with Site(broker) as late:

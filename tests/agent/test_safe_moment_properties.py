@@ -1,4 +1,4 @@
-"""Whatever a console and the site do in whatever order: no trial begins while a veto is in force or a pump changes speed."""
+"""In whatever order a console and the site act: no trial begins while a veto is in force or a pump trips or changes speed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pumpdeck_agent.runtime import ModelCache
 from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.status import why_wait
 from pumpdeck_agent.trial import TrialReport, TrialRequest
-from pumpdeck_agent.veto import lift_veto, set_veto
+from pumpdeck_agent.trips import clear_trip, set_trip
+from pumpdeck_agent.veto import lift_veto, read_veto, set_veto
 from pumpdeck_fleet.core.device_status import Veto
 from pumpdeck_fleet.transports.rpc_client import push_blob
 from support.devices import NOW_MS, Bench, ScriptedRunner, package, quiet_rows
 
 PACKAGES = [package(shift=shift) for shift in (0.0, 0.5, 0.9)]
 STEPS = 40
+PROCESS = ("swinging", "steady", "stopping")
+TRIPS = ("trip", "clear")
 
 
 class Watching(ScriptedRunner):
@@ -32,9 +35,16 @@ class Watching(ScriptedRunner):
 
     def run(self, request: TrialRequest) -> TrialReport:
         bench = self.bench
-        reason = why_wait(bench.fs, bench.agent().layout, bench.config, bench.clock.now_ms())
+        layout, now_ms = bench.agent().layout, bench.clock.now_ms()
+        reason = why_wait(bench.fs, layout, bench.config, now_ms)
         if reason:
             self.wrong.append(reason)
+        # Asked of the facts as well, past the function that the installer asks.
+        if read_veto(bench.fs, layout, now_ms) is not None:
+            self.wrong.append("vetoed")
+        for pump in bench.status()["pumps"].values():
+            if pump.get("process") in ("tripped", "changing") and now_ms - pump.get("last_row_ms", now_ms) < 1_800_000:
+                self.wrong.append("tripped or changing")
         return super().run(request)
 
 
@@ -48,11 +58,15 @@ def test_no_trial_begins_at_an_unsafe_moment(tmp_path: Path, seed: int) -> None:
     scorer = Scorer(bench.platform, layout, bench.config, bench.limits, ModelCache())
     waits = 0
     for step in range(STEPS):
-        act = chance.choice(("veto", "lift", "later", "assign", "assign", "resume", "swinging", "steady"))
+        act = chance.choice(("veto", "lift", "later", "assign", "assign", "resume", *PROCESS, *TRIPS))
         if act == "veto":
             set_veto(bench.fs, layout, Veto("welding", chance.choice((0, bench.clock.now_ms() + 60_000))))
         elif act == "lift":
             lift_veto(bench.fs, layout)
+        elif act == "trip":
+            set_trip(bench.fs, layout, "P-101B", Veto("motor protection", bench.clock.now_ms() + 600_000))
+        elif act == "clear":
+            clear_trip(bench.fs, layout, chance.choice(("P-101A", "P-101B")), bench.clock.now_ms())
         elif act == "later":
             bench.clock.advance(chance.choice((1_000, 120_000)))
         elif act == "assign":
@@ -68,7 +82,9 @@ def test_no_trial_begins_at_an_unsafe_moment(tmp_path: Path, seed: int) -> None:
             rows = quiet_rows(16, step)
             if act == "swinging":
                 rows[8:, 3] -= np.float32(2000)
-            bench.spool(f"{step:04d}.csv", {"P-101A": rows}, bench.clock.now_ms() - 60_000 * np.arange(16)[::-1])
+            elif act == "stopping":
+                rows[2:, 3] = np.float32(0)
+            bench.spool(f"{step:04d}.csv", {"P-101A": rows}, bench.clock.now_ms() - 20_000 * np.arange(16)[::-1])
             scorer.score_spool()
         staged = bench.status().get("staged")
         assert staged is None or staged["waits_for"], "a package that waits says why"
@@ -86,4 +102,4 @@ def test_the_watcher_itself_notices(tmp_path: Path) -> None:
     files = bench.assign(PACKAGES[0])
     push_blob(bench.channel(), PACKAGES[0].sha256, PACKAGES[0].data)
     agent.assign(files)
-    assert watching.wrong == ["local veto: welding"]
+    assert watching.wrong == ["local veto: welding", "vetoed"]

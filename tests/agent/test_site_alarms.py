@@ -9,11 +9,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pumpdeck_agent.alarm_outputs import Announcer, FileOutput, HookOutput, Standing, SyslogOutput, sentence
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.pump_record import PumpFigures
+from pumpdeck_agent.runtime import ModelCache
+from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.serve_settings import AlarmSettings
 from pumpdeck_agent.site_alarms import (
     Acknowledgement,
@@ -31,7 +34,8 @@ from pumpdeck_agent.watch import SiteWatch, make_outputs
 from pumpdeck_fleet.core.errors import FormatError, NotFoundError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.receipts import AlarmNotice
-from support.devices import NOW_MS, Bench
+from support.devices import NOW_MS, Bench, package, quiet_rows
+from support.forgetful_disk import ForgetfulDisk
 from support.sshd import wait_for
 
 REPEAT_MS = 300_000
@@ -261,3 +265,34 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for wrong in ({"repeat_s": 0.0}, {"heartbeat_s": 0.0}, {"syslog": "nowhere"}):
         with pytest.raises(FormatError):
             AlarmSettings(**wrong)
+
+
+def test_an_alarm_out_of_a_file_is_announced_before_anything_is_written(tmp_path: Path) -> None:
+    """A disk whose syncs take seconds delays what is kept, never what the site must know."""
+    disk = ForgetfulDisk()
+    bench = Bench(tmp_path, fs=disk, root=Path("/device"))
+    bench.install(package())
+    rows = quiet_rows(30, 1)
+    rows[20:, 2] += np.float32(30)
+    bench.spool("rows.csv", {TAG: rows}, NOW_MS + 60_000 * np.arange(30))
+    agent = bench.agent()
+    scorer = Scorer(bench.platform, agent.layout, agent.config, bench.limits, ModelCache())
+    told: list[tuple[int, list[bool]]] = []
+    scorer.announce_by(lambda changes: told.append((disk.steps, [one.raised for one in changes])))
+    before = disk.steps
+    assert scorer.score_spool().alarms == 1
+    assert told == [(before, [True])]
+    assert disk.steps > before
+    assert scorer.take_changes() == []
+
+
+def test_what_was_announced_before_it_was_saved_is_saved_with_the_next_pass(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    layout = Layout(bench.root)
+    watch = made_watch(bench, layout, AlarmSettings(file=""))
+    watch.announce([notice(10, True)])
+    assert load_alarms(bench.fs, layout) == {}
+    watch.tick(())
+    assert load_alarms(bench.fs, layout)[TAG].state is AlarmState.RAISED
+    watch.announce([notice(10, True)])
+    watch.close()

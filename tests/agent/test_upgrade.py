@@ -13,7 +13,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, ReplayError, TrustError
 from pumpdeck_packaging.agent_desk import AgentContent
 from pumpdeck_packaging.signing import generate_key
-from support.agent_upgrades import DIES, ENDS, HANGS, RAISES, UpgradeBench, other_agent, process_lines
+from support.agent_upgrades import DIES, ENDS, HANGS, RAISES, UpgradeBench, breaks_in, other_agent, process_lines
 from support.devices import NOW_MS, package, quiet_rows
 from support.sshd import wait_for
 
@@ -73,9 +73,7 @@ def test_an_agent_that_fails_its_check_never_runs(bench: UpgradeBench, name: str
 @pytest.mark.parametrize("code", [RAISES, HANGS, ENDS, DIES], ids=["raises", "hangs", "ends", "dies"])
 def test_an_agent_that_breaks_only_once_it_is_the_agent_gives_way_to_the_old_one(tmp_path: Path, code: bytes) -> None:
     bench = UpgradeBench(tmp_path, confirm_s=2.0)
-    inside = b"\n".join(b"    " + line for line in code.splitlines())
-    prefix = b"import sys\nif 'rpc' in sys.argv:\n" + inside + b"\n"
-    broken = other_agent("0.2.0", prefix={"pumpdeck_agent/commands.py": prefix})
+    broken = breaks_in("rpc", code, "0.2.0")
     files = bench.release(broken)
     bench.push(broken)
     assert bench.upgrade(files)["phase"] == "PROBATION"

@@ -15,11 +15,14 @@ from pumpdeck_agent.install_from import StickVisit, install_from
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError, UnreachableError
 from pumpdeck_fleet.core.receipts import RETURN_PAYLOAD_TYPE, ReturnIndex
+from pumpdeck_packaging.age_box import generate_identity
 from pumpdeck_packaging.bundle import BundlePart
 from pumpdeck_packaging.bundle_reader import BundleReader
 from pumpdeck_packaging.bundle_returns import read_envelope, read_item
 from pumpdeck_packaging.bundle_stick import StickFailedError
 from pumpdeck_packaging.package_reader import load_folder
+from pumpdeck_packaging.returns_policy import ReturnsPolicy
+from pumpdeck_packaging.sealed_return import OpenedReturn
 from pumpdeck_packaging.signing import verify_dsse
 from support.devices import Bench, package
 from support.forgetful_disk import ForgetfulDisk, Loss
@@ -112,10 +115,14 @@ def test_a_pull_while_a_newer_bundle_replaces_an_older_one(tmp_path: Path, loss:
 
 
 class Visit:
-    """A device that runs the first package; the stick brings the second."""
+    """A device that runs the first package; the stick brings the second. `is_sealed`: what goes back is encrypted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_sealed: bool = False) -> None:
         self.bench = Bench(folder, fs=ForgetfulDisk(), root=Path("/device"))
+        self.office = generate_identity() if is_sealed else None
+        if self.office:
+            keys = self.bench.site.keys
+            self.bench.site.trust.set_returns(ReturnsPolicy({"office": self.office.public}), keys.targets, keys.laptops[0])
         self.bench.install(FIRST, "task-1")
         self.bundle = empty_disk()
         export_to(stick_on(self.bundle, FOLDER), parts_for(self.bench.assign(SECOND, "task-2"), SECOND))
@@ -150,16 +157,30 @@ class Visit:
         except (NotFoundError, FileNotFoundError):
             return None
         keys = {self.bench.identity.key_id: self.bench.identity.public_pem}
+        read = partial(read_item, disk, FOLDER, self.bench.device)
+        if self.office:
+            opened = OpenedReturn(stick_on(disk, FOLDER), envelope, self.bench.device, keys, [self.office])
+            envelope, read = opened.envelope, opened.read_item
         payload = verify_dsse(envelope, RETURN_PAYLOAD_TYPE, keys, 1 << 20)
         index = canonical.decode(ReturnIndex, payload, "return", max_bytes=1 << 20)
         for item in index.items:
-            assert canonical.digest(read_item(disk, FOLDER, self.bench.device, item)) == item.digest
+            assert canonical.digest(read(item)) == item.digest
         return index
 
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     return Visit(tmp_path_factory.mktemp("site"))
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_stick_pulled_at_any_step_of_an_encrypted_return(sealed_drill: Visit, loss: Loss) -> None:
+    test_a_stick_pulled_at_any_step_at_the_device(sealed_drill, loss)
+
+
+@pytest.fixture(scope="module")
+def sealed_drill(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    return Visit(tmp_path_factory.mktemp("sealed"), is_sealed=True)
 
 
 @pytest.mark.parametrize("loss", list(Loss))

@@ -12,7 +12,7 @@ from typing import Any
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.transports.rpc_client import RpcClient
 
-COMPILED = ("numpy", "onnxruntime", "cryptography", "_cffi_backend", "cffi", "google", "flatbuffers", "packaging")
+COMPILED = ("numpy", "onnxruntime", "cryptography", "_cffi_backend", "cffi", "google", "flatbuffers", "packaging", "pyrage")
 
 
 def link_libraries(folder: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,33 +20,10 @@ from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
 from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
 from pumpdeck_packaging.agent_release import agent_bytes, agent_version
 from pumpdeck_packaging.signing import verify_dsse
+from pumpdeck_sample.drills.agents import DIES, ENDS, HANGS, RAISES, breaks_in, other_agent
 from support.devices import NOW_MS, Bench
 
-RAISES = b"raise RuntimeError('broken on purpose')\n"
-HANGS = b"import time\ntime.sleep(600)\n"
-ENDS = b"import sys\nsys.exit(0)\n"
-DIES = b"import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
-
-
-def other_agent(version: str, members: Mapping[str, bytes] | None = None, prefix: Mapping[str, bytes] | None = None) -> bytes:
-    """This agent under another version, with some members replaced, or with code before them (`prefix`)."""
-    data = agent_bytes()
-    old = agent_version(data)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
-        for entry in source.infolist():
-            content = source.read(entry)
-            if entry.filename == "pumpdeck_agent/__init__.py":
-                content = content.replace(f'"{old}"'.encode(), f'"{version}"'.encode())
-            content = (members or {}).get(entry.filename, content)
-            target.writestr(entry, _with_prefix(content, (prefix or {}).get(entry.filename, b"")))
-    return b"#!/usr/bin/env python3\n" + buffer.getvalue()
-
-
-def _with_prefix(content: bytes, prefix: bytes) -> bytes:
-    mark = b"from __future__ import annotations\n"
-    return content.replace(mark, mark + prefix, 1) if prefix else content
-
+__all__ = ["DIES", "ENDS", "HANGS", "RAISES", "UpgradeBench", "breaks_in", "other_agent", "process_lines"]
 
 class UpgradeBench(Bench):
     """The bench with the agent of this checkout settled in slot a."""

@@ -53,7 +53,7 @@ class Broker:
         self._process = subprocess.Popen([program, "-c", str(self._config)], stderr=log, stdout=log)
         log.close()
         deadline = time.monotonic() + START_S
-        while b"mosquitto version" not in (self.folder / "log").read_bytes().rpartition(b"terminating")[2]:
+        while b" running" not in (self.folder / "log").read_bytes().rpartition(b"terminating")[2]:
             assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, "mosquitto did not start"
             time.sleep(0.02)

@@ -12,6 +12,7 @@ from pumpdeck_agent.enrol import create_device
 from pumpdeck_agent.install_from import StickVisit, install_from
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_console.credentials import Source
+from pumpdeck_console.operations.confidential_packages import seal_for
 from pumpdeck_console.operations.trust import TrustRequest, init_trust
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core.clock import FixedClock
@@ -83,9 +84,9 @@ class CourierFleet:
                 sizes = (len(built.data), built.unpacked_bytes)
                 store.packages.put(PackageRow(built.sha256, device.id, device.site, *sizes, NOW_MS + number, rows))
         for device in self.devices:
-            signer = self.workspace.signing_key("release", device.site).signer
+            built, signer = self.packages[device.id], self.workspace.signing_key("release", device.site).signer
             self.workspace.trust(device.site).release(
-                [PackageRelease(self.packages[device.id], {MODEL: number})], [signer]
+                [PackageRelease(built, {MODEL: number}, seal_for(self.workspace, device, built))], [signer]
             )
 
     def start(self, number: int = 1, policy: RolloutPolicy = POLICY) -> Rollout:
@@ -104,16 +105,30 @@ class CourierFleet:
         return self.workspace.store.rollouts.load(name or sorted(self.workspace.store.rollouts.states())[-1])
 
 
-def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS, links: tuple[Link, ...] = ()) -> CourierFleet:
-    """Two sites with a released package for each device; nothing is assigned yet. Couriers reach them unless `links` says so."""
+def courier_fleet(
+    folder: Path,
+    devices_per_site: int = 1,
+    now_ms: int = NOW_MS,
+    links: tuple[Link, ...] = (),
+    *,
+    is_plain: bool = True,
+    is_confidential: bool = False,
+) -> CourierFleet:
+    """Two sites with a released package for each device; nothing is assigned yet. Couriers reach them unless `links` says so.
+
+    `is_plain`: what devices return on sticks is not encrypted. `is_confidential`: packages are.
+    """
     fleet = courier_sites(small_fleet(2, devices_per_site), *links)
+    classes = {name: dataclasses.replace(one, confidential=is_confidential) for name, one in fleet.device_classes.items()}
+    fleet = dataclasses.replace(fleet, device_classes=classes)
     clock = FixedClock(now_ms)
     small_workspace(folder / "workspace", clock, fleet).close()
     workspace = open_workspace(folder / "workspace", clock=clock)
     keys = folder / "keys"
-    init_trust(
-        workspace, TrustRequest(keys / "root", Source.PLAIN_FILE, str(keys / "mine"), insecure_storage=True)
+    request = TrustRequest(
+        keys / "root", Source.PLAIN_FILE, str(keys / "mine"), insecure_storage=True, plain_returns=is_plain
     )
+    init_trust(workspace, request)
     found = CourierFleet(folder, workspace, clock, {}, ScriptedRunner())
     for device in fleet.devices:
         pumps = tuple(PumpConfig(pump.tag, "esp") for pump in fleet.pumps_by_device[device.id])
@@ -122,5 +137,6 @@ def courier_fleet(folder: Path, devices_per_site: int = 1, now_ms: int = NOW_MS,
         identity = create_device(UnsyncedFileSystem(), folder / "devices" / device.id, config, root)
         with workspace.store.atomic() as store:
             store.devices.put_identity(device.id, identity.public_pem, identity.key_id, "", NOW_MS)
+            store.age_keys.put(device.id, identity.age_key, NOW_MS)
     found.release(1)
     return found

@@ -43,7 +43,7 @@ def agent_command(root: Path) -> str:
 class Sshd:
     """The server; one client key may log in as the user who runs the tests. Used as a context manager."""
 
-    def __init__(self, folder: Path, command: str, extra: str = "") -> None:
+    def __init__(self, folder: Path, command: str = "", extra: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.client_key, host_key = generate_key(), generate_key()
@@ -62,7 +62,7 @@ class Sshd:
             "PermitRootLogin prohibit-password",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
-            f"ForceCommand {command}",
+            f"ForceCommand {command}" if command else "",
             extra,
         ]
         config = "\n".join(lines) + "\n"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import TooLargeError
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
+from pumpdeck_packaging.agent_wheels import WheelSet, read_wheels
 from pumpdeck_packaging.bundle import BundlePart, WriteReport, bytes_part, claim, write_bundle
 from pumpdeck_packaging.bundle_index import assignment_file, metadata_file, package_file
 from pumpdeck_packaging.bundle_stick import Stick
@@ -36,6 +40,30 @@ def export_to(
     """Claim and write."""
     name = claim(stick, WORKSPACE, "b-0123456789ab")
     return write_bundle(stick, name, parts, before_index=before_index, on_progress=lambda *_: None, **more)
+
+
+def wheel_of(members: Mapping[str, str]) -> bytes:
+    """A wheel with these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def wheel_folder(home: Path, target: str, data: bytes = b"") -> WheelSet:
+    """A folder of one wheel, as `collect_wheels` leaves it; the same again when it is there."""
+    place = home / target
+    if not place.exists():
+        place.mkdir(parents=True)
+        data = data or wheel_of({"heron/__init__.py": "VALUE = 7"})
+        (place / "heron-1.0.whl").write_bytes(data)
+        one = {
+            "name": "heron", "version": "1.0", "file": "heron-1.0.whl", "wheel": "heron-1.0-py3-none-any.whl", "bytes": len(data),
+            "digest": canonical.digest(data),
+        }  # fmt: skip
+        (place / "wheels.json").write_bytes(canonical.encode({"format": 1, "target": target, "wheels": [one]}))
+    return read_wheels(place)
 
 
 class ForwardingFileSystem:
@@ -177,4 +205,15 @@ class _PulledFile:
         self._inner.close()
 
 
-__all__ = ["FullDisk", "LyingDisk", "PulledDisk", "ReadOnlyDisk", "TooLargeError", "export_to", "parts_for", "stick_on"]
+__all__ = [
+    "FullDisk",
+    "LyingDisk",
+    "PulledDisk",
+    "ReadOnlyDisk",
+    "TooLargeError",
+    "export_to",
+    "parts_for",
+    "stick_on",
+    "wheel_folder",
+    "wheel_of",
+]

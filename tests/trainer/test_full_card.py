@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pumpdeck_fleet.core.errors import InputError
+from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.fleet_gates import PumpPlace, coverage_of, slice_rates
 from pumpdeck_trainer.full_card import CardFacts, intervals_of, write_full_card
 from pumpdeck_trainer.limits import AlarmBudget
@@ -93,3 +94,10 @@ def test_a_statement_that_would_break_the_card_is_refused() -> None:
 
 def test_the_short_card_stays_short(trained: TrainedModel) -> None:
     assert len(trained.card) < 3500 < len(card_of(trained).encode())
+    longest = max(len(line) for line in trained.card.decode().splitlines() if line.startswith("- training_data"))
+    gates = (*trained.gates[:-1], replace(trained.gates[-1], reason="x" * 400))
+    span = (trained.data_start_ms, trained.data_end_ms)
+    limits = [one.limit for one in trained.pumps]
+    card = write_card(SPEC, span, limits, trained.metrics, (gates, trained.lineage)).decode()
+    assert max(len(line) for line in card.splitlines() if line.startswith("- training_data")) <= 140
+    assert longest <= 140

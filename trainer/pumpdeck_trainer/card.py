@@ -12,6 +12,7 @@ from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
 
+REASON_MAX = 110
 _HOW_LIMITS = {
     "daily": "own daily block maxima (Gumbel)",
     "windows": "own maxima of blocks of 10 windows (Gumbel, with extremal correction)",
@@ -34,7 +35,7 @@ def write_card(
         _data(span_ms, metrics),
         limits_text(limits, spec),
         _figures(metrics),
-        "## Gates\n\n" + "\n".join(f"- {gate.name}: {gate.verdict.value}. {gate.reason}" for gate in gates) + "\n",
+        "## Gates\n\n" + "\n".join(_gate(gate) for gate in gates) + "\n",
         "## Where it fails\n\n"
         "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
         "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
@@ -44,6 +45,12 @@ def write_card(
         f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",
     ]
     return "\n".join(parts).encode("utf-8")
+
+
+def _gate(gate: QualityGate) -> str:
+    """In one short line: the card travels in every package, the whole reason stands in the registry."""
+    reason = gate.reason if len(gate.reason) <= REASON_MAX else f"{gate.reason[: REASON_MAX - 3].rstrip()}..."
+    return f"- {gate.name}: {gate.verdict.value}. {reason}"
 
 
 HOW_SCORED = {

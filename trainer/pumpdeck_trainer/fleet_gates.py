@@ -138,6 +138,8 @@ def slice_gate(rates: Sequence[SliceRate], *, has_champion: bool, thresholds: Ga
     """
     ratio = 1 + thresholds.slice_margin
     tested = [one for one in rates if one.other_days > 0]
+    if not tested:
+        return QualityGate("slices", PASS, "no slice holds two pumps or more and not all of them")
     too_small = [one for one in tested if not _can_tell(one, ratio)]
     chance = {one.name: _above(one, ratio) for one in tested}
     limit = CHANCE / max(len(tested) - len(too_small), 1)

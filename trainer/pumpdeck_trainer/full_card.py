@@ -19,6 +19,7 @@ from pumpdeck_trainer.card import BLIND_SPOTS, limits_text, purpose_text
 from pumpdeck_trainer.chance import binomial_interval, poisson_interval
 from pumpdeck_trainer.fleet_gates import Coverage, SliceRate
 from pumpdeck_trainer.gates import MONTH_DAYS, NAMED
+from pumpdeck_trainer.search import search_text
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
 
 DRAWS = 2000
@@ -60,11 +61,12 @@ def write_full_card(facts: CardFacts) -> bytes:
         _slices(facts),
         limits_text([one.limit for one in trained.pumps], spec),
         _failures(facts),
+        _search(trained),
         _gates(facts.gates),
         _lineage(trained, facts.champion),
         "## Technical documentation (Regulation (EU) 2024/1689, Annex IV)\n\n" + "\n".join(annex_lines(trained, span)) + "\n",
     ]
-    return "\n".join(parts).encode("utf-8")
+    return "\n".join(part for part in parts if part).encode("utf-8")
 
 
 def intervals_of(trained: TrainedModel) -> tuple[Interval, ...]:
@@ -140,8 +142,8 @@ def _figures(trained: TrainedModel) -> str:
     )
     return (
         "## Figures with 95 % intervals\n\n| figure | value | interval | how |\n|---|---|---|---|\n" + rows +
-        "\nExact intervals take alarms as independent; where one cause raises alarms on several pumps of a day, the bootstrap "
-        "is the wider and the truer one.\n"
+        "\nExact intervals take alarms as independent. Where one cause raises alarms on several pumps of a day they are not, and "
+        "the bootstrap over days is wider: trust the wider one.\n"
     )  # fmt: skip
 
 
@@ -191,6 +193,20 @@ def _worst(pumps: Sequence[TrainedPump]) -> list[TrainedPump]:
 def _gates(gates: Sequence[QualityGate]) -> str:
     rows = "".join(f"| {one.name} | {one.verdict.value} | {one.reason.replace('|', '/')} |\n" for one in gates)
     return "## Quality gates at registration\n\n| gate | verdict | why |\n|---|---|---|\n" + rows
+
+
+def _search(trained: TrainedModel) -> str:
+    if trained.search is None:
+        return ""
+    held = trained.search
+    rows = "".join(
+        f"| {one.point.model_type} | {one.point.window_s:g} | {one.point.persistence_s:g} | {one.point.tau_s:g} | "
+        f"{one.point.deadband:g} | {one.false_alarms} | {one.faults_met} of {one.faults} | {one.steps_met} of {one.steps} | "
+        f"{'chosen' if place == held.chosen else 'runner-up' if place == held.runner_up else ''} |\n"
+        for place, one in enumerate(held.results)
+    )
+    head = "| type | window s | persistence s | tau s | deadband | false alarms | faults met | steps met | |\n"
+    return f"## Search\n\n{search_text(held)}.\n\n{head}|---|---|---|---|---|---|---|---|---|\n{rows}"
 
 
 def _lineage(trained: TrainedModel, champion: int) -> str:

@@ -179,7 +179,7 @@ class PumpRows:
     def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
         features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
         full = has_full_window(counts)
-        first = int(full.argmax())
+        first = int(full.argmax()) if len(full) else 0
         # As a rule only the first rows lack a full window: then nothing is copied.
         chosen = slice(first, None) if full[first:].all() else full
         return frame.at_ms[chosen], features[chosen]
@@ -346,15 +346,16 @@ def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
         GateRefusedError: too few rows.
     """
     inputs = inputs_of(spec)
-    full = [_sample_widths(one.sample, one.fit, inputs) for one in learned]
+    full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
     scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
-    before = [_sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
+    before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
     if not before or spec.model_type == MaxZScorer.model_type:
         return Shape(spec, scorer, scorer)
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 
 
-def _sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
+def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
+    """Feature rows in widths from the pump's centre, for a shape to learn from."""
     return widths_of(fit.plain_block(inputs), sample)
 
 
@@ -365,11 +366,12 @@ def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
     early = learned.early
     if early is not None:
         before = at_ms < split_ms(at_ms, spec)
-        early = _rescored(early, at_ms[before], features[before], (spec, shape.early))
-    return replace(learned, fit=_rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
+        early = rescored(early, at_ms[before], features[before], (spec, shape.early))
+    return replace(learned, fit=rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
 
 
-def _rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
+def rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
+    """The fit with the block maxima of this scorer."""
     spec, scorer = by
     scores = scores_of(fit.plain_block(inputs_of(spec)), at_ms, features, (spec.alarm, scorer.score))
     return replace(fit, maxima=maxima_of(scores, spec.blocks))

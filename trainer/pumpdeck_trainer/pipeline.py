@@ -10,7 +10,7 @@ therefore the caller's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pumpdeck_fleet.core import canonical
@@ -49,6 +49,15 @@ from pumpdeck_trainer.learning import (
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.scorer import MaxZScorer
+from pumpdeck_trainer.search import (
+    PointResult,
+    SearchOutcome,
+    SearchRows,
+    choose,
+    judge_point,
+    searched_pumps,
+    with_point,
+)
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
@@ -122,11 +131,14 @@ class _Run:
         self._ahead: dict[str, Learned | str] = {}
         self._judged_ahead: dict[str, Judged] = {}
         self._champion = context.champion
+        self._found: SearchOutcome | None = None
 
     def train(self) -> TrainedModel:
         self._say("snapshot", 0, 1)
         snapshot = take_snapshot(self._source, self._request)
         self._say("snapshot", 1, 1)
+        if self._spec.search.points:
+            self._search(snapshot)
         if self._champion and self._champion.lineage == self._lineage(snapshot):
             # The same run again: what it would be compared with is itself.
             self._champion = None
@@ -140,6 +152,31 @@ class _Run:
 
     def _say(self, step: str, done: int, total: int) -> None:
         self._context.on_progress(step, done, total)
+
+    def _search(self, snapshot: Snapshot) -> None:
+        """Judge every point of the grid and go on with the best; a point that was judged before comes from the cache."""
+        spec, points = self._spec, self._spec.search.points
+        pumps = searched_pumps(self._request.pumps, spec.search.pumps)
+        asked = replace(spec.search, points=())
+        inputs = canonical.digest(canonical.encode([[snapshot.pumps[pump] for pump in pumps], asked]))
+        held: list[SearchRows] = []
+        results: list[PointResult] = []
+        for place, point in enumerate(points):
+            self._say("search", place, len(points))
+            self._learning_digest = with_point(spec, point).learning_digest
+            key = self._key("search", inputs)
+            cached = self._context.cache.get(key)
+            if cached is not None:
+                results.append(canonical.decode(PointResult, cached, "cached search", max_bytes=JUDGED_MAX_BYTES))
+                continue
+            held = held or [SearchRows(pump, self._rows_of(pump).rows, self._source.exclusions(pump)) for pump in pumps]
+            results.append(judge_point(spec, point, held))
+            self._context.cache.put(key, canonical.encode(results[-1]))
+        self._say("search", len(points), len(points))
+        self._found = choose(results, pumps)
+        self._rows.clear()
+        self._spec = with_point(spec, points[self._found.chosen])
+        self._spec_digest, self._learning_digest = self._spec.digest, self._spec.learning_digest
 
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
@@ -306,7 +343,7 @@ class _Run:
         )
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
-        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates)
+        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found)
         trained = TrainedModel(
             spec=spec,
             onnx=scorer.onnx,
@@ -321,6 +358,7 @@ class _Run:
             data_start_ms=span[0],
             data_end_ms=span[1],
             regimes=regimes_of(list(learned.values()), spec),
+            search=self._found,
         )
         self._say("export", 1, 1)
         return trained

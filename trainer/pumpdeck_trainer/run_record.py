@@ -9,6 +9,7 @@ from typing import Any
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_trainer.learning import Judged
+from pumpdeck_trainer.search import SearchOutcome, outcome_plain
 from pumpdeck_trainer.source import Snapshot, TrainingRequest
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedPump
@@ -25,6 +26,7 @@ class Findings:
     left_out: Mapping[str, str]
     metrics: Mapping[str, float]
     gates: Sequence[QualityGate]
+    search: SearchOutcome | None = None
 
 
 def write_record(
@@ -40,6 +42,7 @@ def write_record(
             "lineage": lineage,
             "metrics": findings.metrics,
             "gates": list(findings.gates),
+            **({"search": outcome_plain(findings.search)} if findings.search else {}),
             "left_out": findings.left_out,
             "pumps": {
                 pump.pump: _pump(pump, judged, snapshot)

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
+from pumpdeck_trainer.search_spec import AXES, SearchSpec, check_search, check_split, grid_points
 from pumpdeck_trainer.statements import STATEMENT_MAX, CardStatements
 
 FORMAT = 1
@@ -77,6 +78,7 @@ class PipelineSpec:
     gates: GateThresholds = field(default_factory=GateThresholds)
     seed: int = 1
     card: CardStatements = field(default_factory=CardStatements)
+    search: SearchSpec = field(default_factory=SearchSpec)
 
     @property
     def model(self) -> str:
@@ -101,7 +103,7 @@ class PipelineSpec:
     @property
     def learning_digest(self) -> str:
         """SHA-256 of what decides what is learned and replayed: gates judge that, they do not change it."""
-        return digest(encode(replace(self, gates=GateThresholds(), card=CardStatements())))
+        return digest(encode(replace(self, gates=GateThresholds(), card=CardStatements(), search=SearchSpec())))
 
 
 class _Features(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -156,6 +158,18 @@ class _Card(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tested_by: str = ""
 
 
+class _Search(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    model_type: list[str] = []
+    window_s: list[float] = []
+    persistence_s: list[float] = []
+    tau_s: list[float] = []
+    deadband: list[float] = []
+    folds: int = 2
+    pumps: int = 24
+    label_horizon_s: float = 6 * 3600.0
+    split: str = "time"
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     format: int
     pump_type: str
@@ -167,6 +181,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     validation: _Validation = msgspec.field(default_factory=_Validation)
     gates: _Gates = msgspec.field(default_factory=_Gates)
     card: _Card = msgspec.field(default_factory=_Card)
+    search: _Search = msgspec.field(default_factory=_Search)
 
 
 def default_pipeline(pump_type: PumpType) -> PipelineSpec:
@@ -198,14 +213,11 @@ def parse_pipeline(text: str, pump_type: PumpType, what: str) -> PipelineSpec:
 
 
 def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
-    if parsed.model_type not in MODEL_TYPES:
-        expected = ", ".join(MODEL_TYPES)
-        raise InputError("is unknown", f"{what}: model_type", expected=expected, found=repr(parsed.model_type))
-    if parsed.validation.split != "time":
-        # Neighbouring rows are nearly copies: shuffled, the same moment stands on both sides and every model looks right.
-        raise InputError(
-            "is refused", f"{what}: validation.split", expected='"time"', found=repr(parsed.validation.split)
-        )
+    for key, names in (("model_type", [parsed.model_type]), ("search.model_type", parsed.search.model_type)):
+        for name in names:
+            if name not in MODEL_TYPES:
+                raise InputError("is unknown", f"{what}: {key}", expected=", ".join(MODEL_TYPES), found=repr(name))
+    check_split(parsed.validation.split, f"{what}: validation.split")
     names = parsed.features.channels or [channel.name for channel in pump_type.channels]
     window_s = parsed.features.window_s or max(3600.0, 10 * pump_type.cadence_s)
     alarm, gates = parsed.alarm, parsed.gates
@@ -226,9 +238,27 @@ def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
             gates=GateThresholds(**msgspec.structs.asdict(gates)),
             seed=parsed.seed,
             card=_statements(parsed.card, what),
+            search=_search(parsed, window_s, what),
         )
     except ValueError as error:
         raise InputError(str(error), what) from error
+
+
+def _search(parsed: _File, window_s: float, what: str) -> SearchSpec:
+    asked, alarm = parsed.search, parsed.alarm
+    axes = {name: getattr(asked, name) for name in AXES}
+    base = {
+        "model_type": parsed.model_type,
+        "window_s": window_s,
+        "persistence_s": alarm.persistence_s,
+        "tau_s": alarm.tau_s,
+        "deadband": alarm.deadband,
+    }
+    points = grid_points(axes, base, what) if any(axes.values()) else ()
+    for point in points:
+        _positive(point.window_s, "search.window_s")
+        AlarmSettings(deadband=point.deadband, persistence_s=point.persistence_s, tau_s=point.tau_s)
+    return check_search(SearchSpec(points, asked.folds, asked.pumps, asked.label_horizon_s), asked.split, what)
 
 
 def _statements(card: _Card, what: str) -> CardStatements:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.errors import GateRefusedError
@@ -13,6 +14,9 @@ from pumpdeck_trainer.coverage import Regime
 from pumpdeck_trainer.learning import Judged
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from pumpdeck_trainer.search import SearchOutcome
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class TrainedModel:
     data_start_ms: int
     data_end_ms: int
     regimes: tuple[Regime, ...] = ()
+    search: SearchOutcome | None = None
 
     @property
     def model(self) -> str:

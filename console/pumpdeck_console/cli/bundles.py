@@ -26,6 +26,7 @@ from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED, UsageError
 
 if TYPE_CHECKING:
+    from pumpdeck_console.operations.bundle_agent import AgentReport
     from pumpdeck_console.operations.bundle_plan import BundlePlan
     from pumpdeck_console.operations.bundles import ExportReport
     from pumpdeck_fleet.services.courier import AwaitedReturn
@@ -95,6 +96,7 @@ def bundle() -> None:
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="A folder on the stick.")
 @click.option("--drive", is_flag=False, flag_value="", metavar="[NAME]", help="The removable drive of that name; the only one.")
 @click.option("--tar", "file", type=click.Path(path_type=Path, dir_okay=False), help="One file instead, for mail.")
+@click.option("--agent", "has_agent", is_flag=True, help="Also the agent and its libraries, for devices without them.")
 @click.option("--carrier", default="", metavar="NAME", help="Who carries it.")
 @click.option("--speed", "mb_per_s", type=click.FloatRange(min=0.01), metavar="MB/S", help="What the stick writes, for the plan.")
 @click.option("--plan", "is_plan", is_flag=True, help="Only show what would be written.")
@@ -120,7 +122,14 @@ def export(session: Session, /, as_json: bool, **options: Any) -> None:
             done = export_tar(session.workspace(), file=str(wish.target), **common)
         else:
             done = export_bundle(session.workspace(), to=str(wish.target), **common)
-    show_export(done, as_json=as_json)
+        agent = _add_agent(session, wish, progress) if wish.has_agent else None
+    show_export(done, agent, as_json=as_json)
+
+
+def _add_agent(session: Session, wish: ExportWish, progress: ProgressLine) -> AgentReport:
+    from pumpdeck_console.operations.bundle_agent import add_agent  # deferred: TUF
+
+    return add_agent(session.workspace(), query=wish.query, to=str(wish.target), on_progress=progress)
 
 
 @bundle.command("drives")
@@ -158,6 +167,8 @@ def _wish(
         folder = chosen.folder
     target = file or folder
     assert target is not None
+    if file is not None and options["has_agent"]:
+        raise UsageError("goes onto a stick only", "--agent", hint="mail the folder that pumpdeck package agent --to DIR writes")
     return ExportWish(target=target, is_tar=file is not None, **options)
 
 
@@ -168,6 +179,7 @@ class ExportWish:
     query: str
     target: Path
     is_tar: bool
+    has_agent: bool
     carrier: str
     mb_per_s: float | None
     is_plan: bool
@@ -202,18 +214,24 @@ def show_plan(session: Session, wish: ExportWish, *, as_json: bool) -> None:
         click.confirm("Write it?", default=True, abort=True, err=True)
 
 
-def show_export(done: ExportReport, *, as_json: bool) -> None:
+def show_export(done: ExportReport, agent: AgentReport | None = None, *, as_json: bool) -> None:
     """Say what was written."""
+    extra: dict[str, object] = {}
+    if agent is not None:
+        told = agent.agent
+        extra = {"agent": told.version, "targets": list(told.targets), "start_digest": told.start_digest}
     if as_json:
         wrote = {"bundle": done.bundle, "written": done.written, "written_bytes": done.written_bytes}
         more = {"already": done.already, "measured_bytes_per_s": round(done.bytes_per_s), "replaced": list(done.replaced)}
-        write_json({**_plan_json(done.plan), **wrote, **more})
+        write_json({**_plan_json(done.plan), **wrote, **more, **extra})
         return
     fast = f", {show_bytes(done.bytes_per_s)}/s" if done.bytes_per_s else ""
     say(f"Stick {done.bundle}: {done.written} files written and read back{fast}, {done.already} were there already.")
     for stick in done.replaced:
         say(f"It replaces the lost stick {stick}.")
     place = done.plan.to
+    for line in agent.paper if agent else ():
+        say(line)
     say(f"On the device: pumpdeck-agent install-from {Path(place).name}. Back here: pumpdeck bundle intake {place}")
 
 
@@ -263,19 +281,23 @@ def _site_rows(plan: BundlePlan) -> list[dict[str, object]]:
 
 @bundle.command("intake")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--allow-plain", is_flag=True, help="Take returns that are not encrypted although their site demands it.")
+@key_options
 @json_option
 @click.pass_obj
-def intake(session: Session, folder: Path, as_json: bool) -> int:
+def intake(session: Session, folder: Path, allow_plain: bool, as_json: bool) -> int:
     """Take in what devices put on the stick in FOLDER: receipts, alarms, sketches, scores, segments.
 
     FOLDER may also be the file in which a device answered to a bundle that came by mail. Everything is verified against the
-    device's key. Sticks may come in any order and more than once.
+    device's key, and decrypted with this workspace's recipient key (trust recipient). Sticks may come in any order and more
+    than once.
     Ends with 3 when something was refused.
     """
     from pumpdeck_console.operations.bundles import intake_bundle  # deferred: TUF
 
     with ProgressLine() as progress:
-        report = intake_bundle(session.workspace(), folder=str(folder), on_progress=progress)
+        workspace = session.workspace()
+        report = intake_bundle(workspace, folder=str(folder), allow_plain=allow_plain, on_progress=progress)
     rows = [
         {
             "device": one.device,

@@ -105,13 +105,36 @@ def show_pump(session: Session, pump: str, as_json: bool) -> None:
     write_object(_pump(fleet.show_pump(session.workspace(), pump=pump)), as_json=as_json)
 
 
-_DEVICE_LIFE = {
-    "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
-    "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
+_DEVICE_COMMANDS = {
+    "upgrade": (
+        "pumpdeck_console.cli.device_agents:upgrade",
+        "Bring the released agent to the devices with a pump that QUERY selects.",
+    ),
+    "enrol-stick": (
+        "pumpdeck_console.cli.device_life:enrol_stick",
+        "Write enrolment forms for DEVICES and the roots of their sites onto a stick.",
+    ),
+    "enrol-intake": (
+        "pumpdeck_console.cli.device_life:enrol_intake",
+        "Enrol the devices that answered on the stick in FOLDER, once you have compared the words of their...",
+    ),
+    "retire": (
+        "pumpdeck_console.cli.device_life:retire",
+        "End DEVICE: its key is believed no more, it gets no task, its history stays.",
+    ),
+    "requests": (
+        "pumpdeck_console.cli.requests:requests",
+        "List the requests for new models that devices sent, for pumps that QUERY selects.",
+    ),
+    "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close every open request for PUMP without training."),
+    "history": (
+        "pumpdeck_console.cli.device_life:history",
+        "Show the keys DEVICE had, the receipts each of them signed, and those that came in too late to be...",
+    ),
 }
 
 
-@click.group(cls=LazyGroup, default="list", lazy=_DEVICE_LIFE)
+@click.group(cls=LazyGroup, default="list", lazy=_DEVICE_COMMANDS)
 def devices() -> None:
     """List devices, show one, enrol or retire one."""
 
@@ -144,17 +167,41 @@ def show_device(session: Session, device: str, as_json: bool) -> None:
 @click.option("--all", "all_devices", is_flag=True, help="Every device whose host key stands in the inventory.")
 @click.option("--host-key", default="", help="The device's SSH host key line, compared with the device itself.")
 @click.option("--replace", "replace_identity", is_flag=True, help="The device was replaced: believe its new keys.")
+@click.option("--install", is_flag=True, help="Put the agent on it first: look, show what would be done, ask, do it.")
+@click.option("--as", "login", default="", metavar="USER", help="With --install: who logs in there, root or with sudo.")
+@click.option(
+    "--agent-root", default="/var/lib/pumpdeck-agent", show_default=True, help="With --install: its folder there."
+)
+@click.option(
+    "--root-words", default="", help="With --install: the site's root fingerprint as twelve words, from its paper."
+)
+@click.option("--dry-run", is_flag=True, help="With --install: only show what would be done.")
+@click.option("--yes", is_flag=True, help="With --install: ask nothing; needs --host-key and --root-words.")
 @key_options
 @json_option
 @click.pass_obj
 def enrol(
-    session: Session, device: str, all_devices: bool, host_key: str, replace_identity: bool, as_json: bool
+    session: Session,
+    /,
+    device: str,
+    all_devices: bool,
+    host_key: str,
+    replace_identity: bool,
+    as_json: bool,
+    install: bool,
+    **wanted: Any,
 ) -> int:
     """Enrol DEVICE: pin its SSH host key and believe its device key from now on."""
     from pumpdeck_console.operations import devices as operations  # deferred: cryptography, paramiko
 
     if all_devices == bool(device):
         raise click.UsageError("name one DEVICE, or --all")
+    if install:
+        from pumpdeck_console.cli.device_agents import InstallOptions, install_device  # deferred with the operations
+
+        if all_devices or replace_identity:
+            raise click.UsageError("--install takes one DEVICE that is not enrolled")
+        return install_device(session, InstallOptions(device, host_key, as_json=as_json, **wanted))
     problems: list[dict[str, Any]] = []
     if all_devices:
         with ProgressLine() as progress:

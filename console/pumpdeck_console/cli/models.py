@@ -110,6 +110,7 @@ def list_models(session: Session, query: str, as_json: bool) -> None:
 def show_model(session: Session, model: str, version: str, card: bool, shipped_card: bool, as_json: bool) -> None:
     """Show one version of MODEL: its number, an alias, or nothing for the candidate, else the champion."""
     from pumpdeck_console.operations import models as operations  # deferred: help needs none of it
+    from pumpdeck_console.operations.profiles import latest_profile  # deferred: as above
 
     workspace = session.workspace()
     which = _which(version)
@@ -119,6 +120,8 @@ def show_model(session: Session, model: str, version: str, card: bool, shipped_c
     found = operations.find_version(workspace, model, which)
     row = next(row for row in operations.list_models(workspace) if row.version == found)
     lineage = found.lineage
+    profile = latest_profile(workspace, found)
+    row_of_one = next((one for one in profile.figures if one.batch == 1), None) if profile else None
     write_object(
         {
             **_model(row),
@@ -135,6 +138,8 @@ def show_model(session: Session, model: str, version: str, card: bool, shipped_c
             "provisional": sum(pump.provisional for pump in found.pumps),
             "judged_against": found.judged_against or None,
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
+            "profile_p99_us": row_of_one.p99_us if row_of_one else None,
+            "profile_rss_mb": row_of_one.rss_mb if row_of_one else None,
             **{f"gate_{gate.name}": f"{gate.verdict}: {gate.reason}" for gate in found.gates},
         },
         as_json=as_json,

@@ -47,9 +47,21 @@ _AGENT_COLUMNS = (
 )
 
 
-@click.group(cls=LazyGroup)
+_FOUR_EYES = {
+    "sign": (
+        "pumpdeck_console.cli.trust_keys:sign",
+        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
+    ),
+    "publish": (
+        "pumpdeck_console.cli.trust_keys:publish_packages",
+        "Release the packages in FILES that enough people have signed: from now on they can be assigned.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_FOUR_EYES)
 def package() -> None:
-    """Build, list or show the signed packages of devices."""
+    """Build, release, list or show the signed packages of devices."""
 
 
 @package.command("build")
@@ -76,6 +88,7 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
             "bytes": row.bytes,
             "unpacked_bytes": row.unpacked_bytes,
             "new": row.is_new,
+            "pending": row.pending,
             "left_out": "",
         }
         for row in report.packages
@@ -85,13 +98,18 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
         {"device": one.device, "site": sites[one.device].site, "left_out": one.reason} for one in report.left_out
     ]
     write_rows([*built, *left_out], _BUILT_COLUMNS, as_json=as_json, empty="")
+    for path in sorted({row.pending for row in report.packages} - {""}):
+        say(f"Not released yet: another person signs it with: pumpdeck package sign {path}")
+        say(f"Then here: pumpdeck package publish {path}")
     say(
         f"{len(built)} packages, {sum(bool(row['new']) for row in built)} of them new; {len(left_out)} devices left out."
     )
 
 
 @package.command("agent")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), help="Also write agent.pyz and wheels/ into this folder."
+)
 @click.option(
     "--wheels",
     "targets",
@@ -99,9 +117,11 @@ def build(session: Session, query: str, models: tuple[str, ...], as_json: bool) 
     metavar="TARGET",
     help="Fetch the compiled libraries for this kind of computer, such as aarch64-cp311; may be given again.",
 )
+@click.option("--release", is_flag=True, help="Sign it for the devices of every site.")
+@key_options
 @json_option
 @click.pass_obj
-def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_json: bool) -> None:
+def agent(session: Session, folder: Path | None, targets: tuple[str, ...], release: bool, as_json: bool) -> None:
     """Build the agent that runs on devices as one file, and fetch the compiled libraries it needs there.
 
     The same sources give the same bytes. Libraries need the package index once; after that they are proven by digest.
@@ -112,7 +132,7 @@ def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_js
 
     with ProgressLine() as progress:
         built = build_agent_release(
-            session.workspace(), to=str(folder or ""), targets=targets, on_progress=progress
+            session.workspace(), to=str(folder or ""), targets=targets, release=release, on_progress=progress
         )
     rows = [
         {"part": "agent", "version": built.version, "bytes": built.bytes, "digest": built.sha256, "path": built.path},
@@ -122,6 +142,8 @@ def agent(session: Session, folder: Path | None, targets: tuple[str, ...], as_js
         ),
     ]
     write_rows(rows, _AGENT_COLUMNS, as_json=as_json, empty="")
+    if release:
+        say(f"Released for {len(built.released)} sites. Bring it to devices with: pumpdeck devices upgrade")
 
 
 @package.command("list")

@@ -142,3 +142,15 @@ def _choose_key_files(context: click.Context, parameter: click.Parameter, values
         if not name or not sign or not path:
             raise click.BadParameter(f"{text!r} is not NAME=PATH", context, parameter)
         session.key_files[name] = Path(path)
+
+
+def new_passphrase(what: str) -> str:
+    """A new passphrase, typed twice by a person.
+
+    Raises:
+        UsageError: nobody sits here.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("needs a person to type a passphrase", what, hint="run it in a terminal")
+    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, confirmation_prompt=True, err=True)
+    return answer

@@ -50,8 +50,7 @@ class Session:
         if self._workspace is None:
             from pumpdeck_console.wiring import KeyOptions, open_workspace  # deferred: `--help` opens nothing
 
-            ask = _ask_passphrase if sys.stdin.isatty() else None
-            keys = KeyOptions(self.key_files, self.insecure_storage, ask)
+            keys = KeyOptions(self.key_files, self.insecure_storage, ask_passphrase())
             self._workspace = open_workspace(self.path, keys=keys)
         return self._workspace
 
@@ -59,6 +58,11 @@ class Session:
         """Close what was opened."""
         if self._workspace is not None:
             self._workspace.close()
+
+
+def ask_passphrase() -> Callable[[str], str | None] | None:
+    """How a person is asked for a passphrase; None where nobody sits."""
+    return _ask_passphrase if sys.stdin.isatty() else None
 
 
 def _ask_passphrase(what: str) -> str | None:

@@ -30,6 +30,7 @@ _COLUMNS = (
 @click.argument("pump_type", default="")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--until", type=WHEN, help="Learn from rows before this time only: RFC 3339, a day, or so long ago.")
+@click.option("--requested", is_flag=True, help="Only pump types for which a device asks for a new model.")
 @click.option("--note", default="", help="Kept with the version.")
 @click.option(
     "--scheduler",
@@ -44,6 +45,7 @@ def train(
     pump_type: str,
     no_cache: bool,
     until: Callable[[int], int] | None,
+    requested: bool,
     note: str,
     scheduler: str,
     as_json: bool,
@@ -62,9 +64,12 @@ def train(
             use_cache=not no_cache,
             until_ms=until(workspace.clock.now_ms()) if until is not None else 0,
             note=note,
+            only_requested=requested,
             scheduler=scheduler,
             on_progress=progress,
         )
+    if requested and not report.models:
+        say("No device asks for a new model of pumps that have rows.")
     write_rows([dataclasses.asdict(row) for row in report.models], _COLUMNS, as_json=as_json, empty="")
     refused = [row for row in report.models if row.verdict == GateVerdict.REFUSE]
     if refused:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pumpdeck_console.cli.lazy import LazyGroup
-from pumpdeck_console.cli.output import Column, json_option, say, time_text, write_json, write_object, write_rows
-from pumpdeck_console.cli.params import key_options
+from pumpdeck_console.cli.output import (
+    Column,
+    json_option,
+    say,
+    show_digest,
+    time_text,
+    write_json,
+    write_object,
+    write_rows,
+)
+from pumpdeck_console.cli.params import key_options, new_passphrase
+from pumpdeck_console.cli.recipients import recipient
 from pumpdeck_console.cli.session import Session
-from pumpdeck_fleet.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.trust_view import RoleKey
 
 _SITE_COLUMNS = (
     Column("site"),
@@ -25,15 +38,60 @@ _SITE_COLUMNS = (
     Column("expires"),
     Column("warnings"),
 )
+_ROLE_COLUMNS = (
+    Column("site"),
+    Column("role"),
+    Column("key_id", write=show_digest),
+    Column("holder"),
+    Column("here"),
+    Column("slot", right=True),
+    Column("threshold", "must sign", right=True),
+    Column("role_keys", "of", right=True),
+    Column("version", right=True),
+    Column("expires"),
+    Column("warning"),
+)
 _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 
-_DOWNGRADE = ("pumpdeck_console.cli.downgrade:downgrade", "Let one device go back to an older package, once.")
+_KEYS = "pumpdeck_console.cli.trust_keys"
+_COMMANDS = {
+    "downgrade": (
+        "pumpdeck_console.cli.downgrade:downgrade",
+        "Let one device go back to an older package, once: two people sign, on two computers.",
+    ),
+    "add": (f"{_KEYS}:add", "Let the key in PUBLIC_KEY (PEM or OpenSSH line) sign for ROLE."),
+    "remove": (f"{_KEYS}:remove", "Let KEY (the beginning of its id) no longer sign for ROLE."),
+    "rotate": (f"{_KEYS}:rotate", "Put the key in PUBLIC_KEY in the place of KEY for ROLE."),
+    "threshold": (f"{_KEYS}:threshold", "Ask for NUMBER signatures for ROLE: release 2 is four eyes."),
+    "renew": (f"{_KEYS}:renew", "Sign root, targets and release anew with the same keys, long before they run out."),
+    "revoke": (
+        f"{_KEYS}:revoke",
+        "Revoke KEYS of a lost laptop in every role at every site, and show what they signed and who is...",
+    ),
+    "sign": (
+        f"{_KEYS}:sign",
+        "Sign what stands in FILE with keys you hold: --key-file root-1=PATH, or those of this computer.",
+    ),
+    "show": (f"{_KEYS}:show", "Show what FILE would change, who has signed and who has not."),
+    "publish": (
+        f"{_KEYS}:publish",
+        "Put a change into force once enough people signed; several FILES are copies that were signed apart.",
+    ),
+    "exposed": (
+        f"{_KEYS}:exposed",
+        "List devices that are not known to have taken the newest keys: a revoked key still counts there.",
+    ),
+    "name": (f"{_KEYS}:name", "Write down that HOLDER holds KEY of SITE; \"\" erases the name."),
+}
 
 
-@click.group(cls=LazyGroup, lazy={"downgrade": _DOWNGRADE})
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
 def trust() -> None:
-    """Found the trust of sites, or show how it stands."""
+    """Found the trust of sites, change who may sign, or show how it stands."""
+
+
+trust.add_command(recipient)
 
 
 @trust.command("init")
@@ -52,10 +110,13 @@ def trust() -> None:
     help="Where this computer keeps its targets, release, deploy and ssh keys.",
 )
 @click.option("--key-folder", default="", help="Folder for key files and public halves; remembered in settings.toml.")
+@click.option("--plain-returns", is_flag=True, help="What devices of new sites put on sticks is not encrypted.")
 @key_options
 @json_option
 @click.pass_obj
-def init(session: Session, root_folder: Path, store: str, key_folder: str, as_json: bool) -> None:
+def init(
+    session: Session, root_folder: Path, store: str, key_folder: str, plain_returns: bool, as_json: bool
+) -> None:
     """Make keys where they are missing and found the trust repository of every site that has none.
 
     Passphrases are asked for, never given as arguments. Repeating changes nothing.
@@ -72,8 +133,9 @@ def init(session: Session, root_folder: Path, store: str, key_folder: str, as_js
         store=source,
         key_folder=key_folder,
         root_passphrases=("", "", "") if insecure or has_root else _root_passphrases(),
-        passphrase=_new_passphrase("this computer's keys") if source is Source.PROTECTED_FILE else "",
+        passphrase=new_passphrase("this computer's keys") if source is Source.PROTECTED_FILE else "",
         insecure_storage=insecure,
+        plain_returns=plain_returns,
     )
     report = init_trust(session.workspace(), request)
     write_object(
@@ -93,19 +155,24 @@ def init(session: Session, root_folder: Path, store: str, key_folder: str, as_js
 
 
 @trust.command("status")
+@click.argument("site", default="")
 @key_options
 @json_option
 @click.pass_obj
-def status(session: Session, as_json: bool) -> None:
-    """Show each site's repository, verified as a device would, and where this computer's keys are found."""
-    from pumpdeck_console.operations.trust import trust_status  # deferred: TUF
+def status(session: Session, site: str, as_json: bool) -> None:
+    """Show each site's repository, verified as a device would, who holds which key until when, and where this computer's are.
 
-    found = trust_status(session.workspace())
+    Without SITE every site.
+    """
+    from pumpdeck_console.operations.trust import trust_status  # deferred: TUF
+    from pumpdeck_console.operations.trust_view import list_keys
+
+    found = trust_status(session.workspace(), site=site)
     rows = []
-    for site, one in found.sites.items():
+    for name, one in found.sites.items():
         rows.append(
             {
-                "site": site,
+                "site": name,
                 "founded": one is not None,
                 **({role: one.versions.get(role) for role in ("root", "release", "deploy")} if one else {}),
                 "released": sum(one.released.values()) if one else None,
@@ -123,12 +190,62 @@ def status(session: Session, as_json: bool) -> None:
         }
         for key in found.keys
     ]
+    founded = [name for name, one in found.sites.items() if one is not None]
+    roles = [_role_row(one) for one in list_keys(session.workspace(), sites=founded)] if founded else []
     if as_json:
-        write_json({"sites": rows, "keys": keys})
+        write_json({"sites": rows, "roles": roles, "keys": keys})
         return
     write_rows(rows, _SITE_COLUMNS, as_json=False, empty="No site in the inventory yet.")
     sys.stdout.write("\n")
+    write_rows(roles, _ROLE_COLUMNS, as_json=False, empty="")
+    sys.stdout.write("\n")
     write_rows(keys, _KEY_COLUMNS, as_json=False, empty="")
+
+
+def _role_row(one: RoleKey) -> dict[str, object]:
+    return {
+        "site": one.site,
+        "role": one.role,
+        "key_id": one.key_id,
+        "holder": one.holder or None,
+        "here": one.is_here,
+        "slot": one.slot,
+        "threshold": one.threshold,
+        "role_keys": one.keys,
+        "version": one.version,
+        "expires": time_text(one.expires_ms),
+        "warning": one.warning,
+    }
+
+
+@trust.command("new-key")
+@click.argument("role", type=click.Choice(["root", "targets", "release", "deploy"]))
+@click.option(
+    "--store", type=click.Choice(["keyring", "file"]), default="keyring", show_default=True, help="Where it is kept."
+)
+@click.option(
+    "--to", "path", type=click.Path(path_type=Path, dir_okay=False), help="A file for a root key, on its own medium."
+)
+@key_options
+@json_option
+@click.pass_obj
+def new_key(session: Session, role: str, store: str, path: Path | None, as_json: bool) -> None:
+    """Make a key for ROLE on this computer; its public half goes to `trust add` or `trust rotate`.
+
+    It counts for nothing before a change that names it is in force. A root key needs --to, outside the workspace.
+    """
+    from pumpdeck_console.credentials import Source  # deferred: cryptography
+    from pumpdeck_console.operations.trust_making import NewKeyRequest, make_key
+
+    source = Source.KEYRING
+    if store == "file" or role == "root":
+        source = Source.PLAIN_FILE if session.insecure_storage else Source.PROTECTED_FILE
+    passphrase = new_passphrase(f"the new {role} key") if source is Source.PROTECTED_FILE else ""
+    made = make_key(session.workspace(), NewKeyRequest(role, source, passphrase, path))
+    told = {"key_id": made.key_id, "name": made.name, "where": made.where, "public_file": made.public_file}
+    write_object(told, as_json=as_json)
+    if made.warning:
+        say(f"Warning: {made.warning}")
 
 
 @trust.command("root")
@@ -139,9 +256,11 @@ def root(session: Session, site: str, output: Path | None) -> None:
     """Write the newest root of SITE: what a device is enrolled with."""
     from pumpdeck_console.operations.trust import root_bytes  # deferred: TUF
     from pumpdeck_fleet.core.files import replace_file
+    from pumpdeck_fleet.core.words import fingerprint_words
 
     workspace = session.workspace()
     data = root_bytes(workspace, site=site)
+    say(f"Words of this root, for the sheet of paper: {fingerprint_words(data)}")
     if output is None:
         sys.stdout.write(data.decode("utf-8"))
     else:
@@ -150,12 +269,5 @@ def root(session: Session, site: str, output: Path | None) -> None:
 
 
 def _root_passphrases() -> tuple[str, str, str]:
-    first, second, third = (_new_passphrase(f"root key {number}, for person {number}") for number in (1, 2, 3))
+    first, second, third = (new_passphrase(f"root key {number}, for person {number}") for number in (1, 2, 3))
     return first, second, third
-
-
-def _new_passphrase(what: str) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("needs a person to type a passphrase", what, hint="run it in a terminal")
-    answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, confirmation_prompt=True, err=True)
-    return answer

@@ -17,6 +17,8 @@ from pumpdeck_console.operations.bundle_plan import (
     plan_bundle,
     plan_of,
 )
+from pumpdeck_console.operations.confidential import open_return
+from pumpdeck_console.operations.confidential_packages import seal_word, stored_package
 from pumpdeck_console.operations.delivering import collector_of
 from pumpdeck_console.operations.sticks import new_entry, record_export, record_return, record_speed
 from pumpdeck_console.wiring import Workspace
@@ -35,7 +37,7 @@ from pumpdeck_packaging.bundle import BundlePart, WriteReport, bytes_part, claim
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, metadata_file, package_file
 from pumpdeck_packaging.bundle_kept import DeviceName, sign_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
-from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, read_envelope, read_item, returned_devices
+from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES, returned_devices
 from pumpdeck_packaging.bundle_stick import Stick, real_stick, stick_errors
 from pumpdeck_packaging.bundle_tar import open_tar
 from pumpdeck_packaging.bundle_tar_writer import check_ours, real_place, tar_id, write_bundle_tar
@@ -148,28 +150,31 @@ def export_tar(
 
 
 @operation("bundle.intake", runs_in="worker")
-def intake_bundle(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> IntakeReport:
+def intake_bundle(
+    workspace: Workspace, *, folder: str, allow_plain: bool = False, on_progress: Progress = no_progress
+) -> IntakeReport:
     """Take in what devices put on a stick, or the file in which a device answered.
 
-    In any order, as often as one likes; what is not theirs is refused, device by device.
+    In any order, as often as one likes; what is not theirs is refused, device by device. `allow_plain`: take returns that lie
+    open although their site demands encryption.
 
     Raises:
         NotFoundError: there is no such folder or file. FormatError: the file is no answer.
     """
     path = Path(folder).absolute()
     if path.is_dir():
-        return _intake(workspace, real_stick(path), on_progress)
+        return _intake(workspace, real_stick(path), allow_plain, on_progress)
     if not path.is_file():
         raise NotFoundError("is not a folder", folder, hint="is the stick mounted?")
     with stick_errors(path):
         letter = open_tar(path, workspace.fs)
     try:
-        return _intake(workspace, letter.stick(), on_progress)
+        return _intake(workspace, letter.stick(), allow_plain, on_progress)
     finally:
         letter.close()
 
 
-def _intake(workspace: Workspace, stick: Stick, on_progress: Progress) -> IntakeReport:
+def _intake(workspace: Workspace, stick: Stick, allow_plain: bool, on_progress: Progress) -> IntakeReport:
     from pumpdeck_console.operations.drift import judge  # deferred: numpy
 
     with stick_errors(stick.folder):
@@ -179,7 +184,7 @@ def _intake(workspace: Workspace, stick: Stick, on_progress: Progress) -> Intake
     for number, device in enumerate(names):
         on_progress("take in", number, len(names))
         try:
-            reports.append(_take_in(workspace, stick, device))
+            reports.append(_take_in(workspace, stick, device, allow_plain))
         except PumpdeckError as error:
             problems.append((device, error.sentence()))
     on_progress("take in", len(names), len(names))
@@ -291,13 +296,14 @@ def bundle_parts(workspace: Workspace, going: Outgoing) -> list[BundlePart]:
         command = task.command
         data = dict(assigner.files_for(command.site, command.device))[ASSIGNMENT_NAME]
         assignment = bytes_part(assignment_file(command.site, command.device), data)
-        package = _package_part(workspace, command.site, command.package_sha256, command.package_bytes)
+        stored = stored_package(workspace, command.site, command.device, command.package_sha256, command.package_bytes)
+        package = _package_part(workspace, command.site, stored.sha256, stored.bytes)
         parts |= {assignment.path: assignment, package.path: package}
     for device in devices:
         envelope = _kept_envelope(workspace, device.id)
         if envelope and workspace.trust(device.site).exists:
             signer = workspace.signing_key("deploy", device.site).signer
-            kept = sign_kept(DeviceName(device.site, device.id), envelope, signer)
+            kept = seal_word(workspace, device, sign_kept(DeviceName(device.site, device.id), envelope, signer))
             part = bytes_part(kept_file(device.site, device.id), kept)
             parts[part.path] = part
     return list(parts.values())
@@ -312,14 +318,12 @@ def _note_return(workspace: Workspace, stick: Stick) -> StickEntry | None:
     return record_return(workspace, entry.id) if entry else None
 
 
-def _take_in(workspace: Workspace, stick: Stick, device: str) -> CollectReport:
+def _take_in(workspace: Workspace, stick: Stick, device: str, allow_plain: bool) -> CollectReport:
     with stick_errors(stick.folder):
-        envelope = read_envelope(stick.fs, stick.folder, device)
-        taken = intake_return(
-            collector_of(workspace), device, envelope, lambda item: read_item(stick.fs, stick.folder, device, item)
-        )
+        found = open_return(workspace, stick, device, allow_plain=allow_plain)
+        taken = intake_return(collector_of(workspace), device, found.envelope, found.read_item)
     if taken.is_newest:
-        _keep_envelope(workspace, device, envelope)
+        _keep_envelope(workspace, device, found.envelope)
     return taken.report
 
 

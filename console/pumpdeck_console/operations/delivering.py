@@ -6,16 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential_packages import stored_digests
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.operations.rollouts import RolloutReport, report_of
+from pumpdeck_console.operations.trust_contact import SiteNews, news_of, tell_device
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.inventory import Device, Link
-from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.ports import Progress, RpcChannel
 from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.collect import Collector, CollectReport, collect_device
@@ -98,6 +100,7 @@ def _tick_once(workspace: Workspace, assigner: SiteAssigner, on_progress: Progre
             assigner=assigner,
             on_progress=on_progress,
             concurrency=workspace.policies.transport.concurrency,
+            stored_digest=stored_digests(workspace),
         )
         report = deliver_due(delivery)
     # Receipts that came in just now may let a wave pass at once.
@@ -168,6 +171,7 @@ def _collect_all(
     problems: list[tuple[str, str]] = []
     lock = threading.Lock()
     connect, max_bytes = workspace.connect, workspace.policies.transport.collect_bytes
+    news = news_of(workspace, sorted({device.site for device in devices}))
 
     def one(device: Device) -> None:
         # Each thread has its own store: SQLite connections do not travel, and writers wait for each other for moments only.
@@ -178,6 +182,7 @@ def _collect_all(
                 channel = connect(device)
                 try:
                     report = collect_device(collector, channel, device, max_bytes=max_bytes)
+                    report = _told(mine, channel, device, news.get(device.site), report)
                 finally:
                     channel.close()
         except PumpdeckError as error:
@@ -192,3 +197,15 @@ def _collect_all(
             done.result()
             on_progress("collect", number, len(devices))
     return sorted(reports, key=lambda report: report.device), sorted(problems)
+
+
+def _told(
+    workspace: Workspace, channel: RpcChannel, device: Device, news: SiteNews | None, report: CollectReport
+) -> CollectReport:
+    """The report after the device was told of newer keys; that it did not take them spoils nothing that was collected."""
+    try:
+        if news is not None:
+            tell_device(workspace.store, channel, device, news, workspace.clock.now_ms())
+    except PumpdeckError as error:
+        return replace(report, problems=(*report.problems, f"did not take the newer keys: {error.sentence()}"))
+    return report

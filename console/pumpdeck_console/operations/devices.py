@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential_packages import note_age_key
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -49,8 +50,12 @@ def enrol(workspace: Workspace, *, device: str, host_key: str = "", replace_iden
             expected="its line of ssh-keyscan, compared with the device itself",
             hint="give it with --host-key, or write it into fleet.toml",
         )
-    public_pem = found.device_key or _ask_key(workspace, replace(found, host_key=pinned))
-    return _keep(workspace, found.id, public_pem, pinned, replace_identity)
+    public_pem, age_key = found.device_key, ""
+    if not public_pem:
+        public_pem, age_key = _ask_keys(workspace, replace(found, host_key=pinned))
+    row = keep_identity(workspace, found.id, public_pem, pinned, replace_identity)
+    note_age_key(workspace, found.id, age_key, "told at enrolment")
+    return row
 
 
 @operation("devices.enrol_all", runs_in="worker")
@@ -69,7 +74,8 @@ def enrol_known(workspace: Workspace, *, query: str = "", on_progress: Progress 
     return EnrolReport(tuple(rows), tuple(problems))
 
 
-def _ask_key(workspace: Workspace, device: Device) -> str:
+def _ask_keys(workspace: Workspace, device: Device) -> tuple[str, str]:
+    """Device key (PEM) and age key; an older agent has no age key."""
     channel = workspace.connect(device)
     try:
         header, _ = channel.call(Op.HELLO, {"console": "pumpdeck", "workspace": workspace.store.workspace})
@@ -78,10 +84,18 @@ def _ask_key(workspace: Workspace, device: Device) -> str:
     if (header.get("device"), header.get("site")) != (device.id, device.site):
         said = f"{header.get('device')} at {header.get('site')}"
         raise TrustError("another device answers", device.id, expected=f"{device.id} at {device.site}", found=said)
-    return str(header.get("public_key", ""))
+    return str(header.get("public_key", "")), str(header.get("age_key", ""))
 
 
-def _keep(workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool) -> EnrolledRow:
+def keep_identity(
+    workspace: Workspace, device: str, public_pem: str, host_key: str, may_replace: bool = False
+) -> EnrolledRow:
+    """Record who a device is, audited: the one place where a device becomes one whose word counts, however it was met.
+
+    Raises:
+        ConflictError: it is enrolled with other keys and `may_replace` is off.
+        TrustError: this key was retired or replaced before. FormatError: it is no key.
+    """
     key_id = key_id_of(public_pem, f"device key of {device}")
     with workspace.store.atomic() as store:
         old = store.devices.identity(device)

@@ -35,12 +35,16 @@ DRILLS: Mapping[str, Drill] = {
     "D4": Drill("no space, I/O error, read-only at every write", _DEVICE),
     "D5": Drill("bytes of store and state flipped in turn", ("bricked", "silent", "cannot_retry")),
     "D6": Drill("models that are broken, slow, big, hang or crash", ("committed", "stopped_scoring")),
-    "D7": Drill("endless crash in the trial, power cut on each of 20 boots", ("bricked", "too_many")),
+    "D7": Drill("endless crash in the trial, power cut on each of 20 boots", ("bricked", "too_many", "not_given_up")),
     "D8": Drill("clocks ten years off, and jumping", ("other_decisions",)),
-    "D9": Drill("commands repeated and in any order", ("other_effects", "defects")),
+    "D9": Drill("commands repeated and in any order", ("other_effects", "words_taken_twice", "defects")),
     "D10": Drill("two deliverers at once", ("other_effects", "defects")),
     "D12": Drill(
         "updates in a row while scoring", ("not_committed", "rows_lost", "rows_refused", "descriptors_leaked", "files_leaked")
+    ),
+    "D13": Drill(
+        "the agent changed: SIGKILL at its steps and on probation, broken agents",
+        ("bricked", "wrong_agent", "cannot_retry", "broken_kept"),
     ),
 }
 

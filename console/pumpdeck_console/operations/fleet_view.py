@@ -25,6 +25,7 @@ from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.receipts import AlarmNotice
 
 _SHOWN_MS = DAY_MS
+_MOST_REQUESTS = 3
 _MOST_ROWS = 4_000
 _NAN = float("nan")
 
@@ -138,6 +139,8 @@ def _facts(workspace: Workspace, row: PumpRow) -> tuple[tuple[str, str], ...]:
         ("rows", f"{known.rows:,}" if known else ""),
         ("last seen", format_ms(known.last_seen_ms) if known and known.last_seen_ms is not None else ""),
     ]
+    for asked in workspace.store.retraining.open((pump.id,))[:_MOST_REQUESTS]:
+        pairs.append(("asks for a model", f"{asked.trigger}, {format_ms(asked.at_ms)}: {asked.reason}"))
     if events := workspace.fleet.events_of(pump.id):
         pairs.append((f"last {events[-1].kind.value.replace('_', ' ')}", format_ms(events[-1].at_ms)))
     return tuple((word, value or "-") for word, value in pairs)

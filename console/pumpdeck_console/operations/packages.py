@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.confidential_packages import seal_for, without_key
+from pumpdeck_console.operations.releasing import propose_release
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -16,7 +18,7 @@ from pumpdeck_fleet.store.models import PackagePump, PackageRow
 from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
-from pumpdeck_packaging.trust_repository import PackageRelease
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 
 _OPSET = 13
@@ -24,7 +26,10 @@ _OPSET = 13
 
 @dataclass(frozen=True, slots=True)
 class BuiltRow:
-    """One package: `is_new` is false when these very bytes were built before."""
+    """One package: `is_new` is false when these very bytes were built before.
+
+    `pending` is empty, or the file that a second person must sign before the package can be assigned.
+    """
 
     device: str
     site: str
@@ -32,6 +37,7 @@ class BuiltRow:
     bytes: int
     unpacked_bytes: int
     is_new: bool
+    pending: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,10 @@ def build_packages(
         RefusedError: no device can have a package. TrustError: the release key is not one of the site's.
     """
     wanted = wanted_devices(workspace, query=query, models=models or {})
-    left_out = tuple(LeftOut(one.device.id, one.lacking) for one in wanted if one.lacking)
-    chosen = [one for one in wanted if not one.lacking]
+    keyless = without_key(workspace, [one.device for one in wanted])
+    lacking = {one.device.id: one.lacking or keyless.get(one.device.id, "") for one in wanted}
+    left_out = tuple(LeftOut(device, reason) for device, reason in lacking.items() if reason)
+    chosen = [one for one in wanted if not lacking[one.device.id]]
     if not chosen:
         why = "; ".join(sorted({one.reason for one in left_out})[:3]) or "the query selects no device"
         raise RefusedError("no device can have a package", "package", found=why)
@@ -186,11 +194,21 @@ def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice
     for _, package in built:
         workspace.artifacts.put(package.data)
     releases = [
-        PackageRelease(package, {version.model: version.number for version in one.versions.values()})
+        PackageRelease(
+            package,
+            {version.model: version.number for version in one.versions.values()},
+            seal_for(workspace, one.device, package),
+        )
         for one, package in built
     ]
-    # The signed word comes first: a cut after it leaves a released package that the next build finds again.
-    workspace.trust(site).release(releases, [workspace.signing_key("release", site).signer])
+    signer = workspace.signing_key("release", site).signer
+    if workspace.trust(site).release_threshold() > 1:
+        path = propose_release(workspace, site, releases, signer)
+        if path is not None:
+            return [_pending_row(one.device.id, site, package, str(path)) for one, package in built]
+    else:
+        # The signed word comes first: a cut after it leaves a released package that the next build finds again.
+        workspace.trust(site).release(releases, [signer])
     now_ms = workspace.clock.now_ms()
     rows = []
     with workspace.store.atomic() as store:
@@ -203,6 +221,10 @@ def _release(workspace: Workspace, site: str, built: Sequence[tuple[WantedDevice
                 digests = {"package": row.sha256}
                 store.audit.append(workspace.actor, "package.release", row.device, reason=versions, digests=digests)
     return rows
+
+
+def _pending_row(device: str, site: str, package: BuiltPackage, path: str) -> BuiltRow:
+    return BuiltRow(device, site, package.sha256, len(package.data), package.unpacked_bytes, is_new=True, pending=path)
 
 
 def _package_row(wanted: WantedDevice, package: BuiltPackage, now_ms: int) -> PackageRow:

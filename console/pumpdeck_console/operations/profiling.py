@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.models import find_version
+from pumpdeck_console.operations.profiles import PROFILE_ACTION, ClassAdvice, ProfileReport
 from pumpdeck_console.operations.quality_gates import load_spec
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -17,44 +17,8 @@ from pumpdeck_fleet.numeric.detectors import PumpBlock, decode_block
 from pumpdeck_packaging.device_settings import DeviceSettings, ModelSize, device_settings
 from pumpdeck_trainer.profile import BATCHES, ProfileFigures, ProfileRequest, settings_to_try, sweep
 
-PROFILE_ACTION = "model.profile"
-PROFILE_FORMAT = 1
-PROFILE_MAX_BYTES = 256 * 1024
 MOST_THREADS = 2
 NEAR = 1.2
-
-
-@dataclass(frozen=True, slots=True)
-class ClassAdvice:
-    """What the rule says for one device class, for the device that holds most pumps of this model, and whether it holds."""
-
-    device_class: str
-    pumps: int
-    threads: int
-    spinning: bool
-    latency_limit_us: float
-    memory_limit_mb: int
-    memory_max_mb: int
-    cpu_quota_pct: int
-    verdict: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileReport:
-    """What was measured, on what, and the rule beside it. agrees: the rule's setting is within a fifth of the fastest."""
-
-    model: str
-    version: int
-    onnx_digest: str
-    machine: str
-    cadence_s: float
-    figures: tuple[ProfileFigures, ...]
-    classes: tuple[ClassAdvice, ...]
-    fastest_threads: int
-    fastest_spinning: bool
-    agrees: bool
-    profile_digest: str = ""
 
 
 @operation("models.profile", runs_in="worker")
@@ -73,7 +37,7 @@ def profile_version(
     cadence_s = workspace.fleet.pump_types[version.pump_type].cadence_s
     figures = sweep(onnx, _requests(_block(workspace, version)), cadence_s, on_progress)
     single = [one for one in figures if one.batch == 1]
-    fastest = min(single, key=lambda one: (one.p99_us, one.threads))
+    fastest = min(single, key=lambda one: (one.p50_us, one.threads))
     advised = {one.threads for one in class_advice(workspace, version.pump_type, len(onnx))}
     threads = min(max(advised, default=1), MOST_THREADS)
     ruled = next(one for one in single if (one.threads, one.spinning) == (threads, False))
@@ -89,7 +53,7 @@ def profile_version(
         fastest_spinning=fastest.spinning,
         agrees=ruled.p50_us <= NEAR * min(one.p50_us for one in single),
     )
-    digest = workspace.artifacts.put(canonical.encode({"format": PROFILE_FORMAT, **canonical.to_plain(report)}))
+    digest = workspace.artifacts.put(canonical.encode(report))
     digests = {"content": version.content_digest, "profile": digest}
     with workspace.store.atomic() as store:
         store.audit.append(workspace.actor, PROFILE_ACTION, f"{model} {version.number}", digests=digests)
@@ -168,14 +132,3 @@ def profile_gate(workspace: Workspace, pump_type: str, onnx_bytes: int) -> Quali
     reason = "; ".join(f"{one.device_class}: {one.reason}" for one in shown)
     verdict = GateVerdict.REFUSE if refused else GateVerdict.PASS
     return QualityGate("profile", verdict, reason, float(onnx_bytes))
-
-
-def latest_profiles(workspace: Workspace) -> Mapping[str, str]:
-    """Digest of the newest kept profile by the model version's content."""
-    from pumpdeck_console.operations.audit import entries  # deferred: only asked for one version
-
-    return {
-        entry.digests["content"]: entry.digests["profile"]
-        for entry in entries(workspace)
-        if entry.action == PROFILE_ACTION
-    }

@@ -26,6 +26,7 @@ from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 from pumpdeck_fleet.core.telemetry import Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
+from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
@@ -84,11 +85,14 @@ def train_models(
     use_cache: bool = True,
     note: str = "",
     until_ms: int = 0,
+    only_requested: bool = False,
     scheduler: str = "",
     on_progress: Progress = no_progress,
 ) -> TrainReport:
     """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
 
+    With `only_requested`, types of pumps only for which a device asks for a new model; none may be left. A training that is
+    not refused answers what was asked for its pumps, asked to or not.
     With `until_ms`, rows from that time on are not learned from: the models can then be judged by them. Large runs work in
     other processes of this machine, or on the Dask cluster of `scheduler` (an address, or `local`).
 
@@ -97,6 +101,10 @@ def train_models(
         RefusedError: there are no rows to learn from.
     """
     types = _types(workspace, pump_type)
+    if only_requested:
+        asked = {entry.pump for entry in workspace.store.retraining.open()}
+        wanted = {pump.type for pump in workspace.fleet.pumps if pump.id in asked}
+        types = [one for one in types if one.id in wanted]
     options = TrainOptions(use_cache, note, until_ms, scheduler)
     with _workers(scheduler) as workers:
         rows = tuple(_train_type(workspace, one, (options, workers), on_progress) for one in types)
@@ -246,8 +254,19 @@ def register(
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
         else:
             store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
+            _answer_requests(workspace, store, trained, options)
         store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
     return _row(trained, kept, is_new=is_new, reason=said)
+
+
+def _answer_requests(workspace: Workspace, store: Store, trained: TrainedModel, options: TrainOptions) -> None:
+    """What was asked for before the last row that was learned from is answered, for pumps that are in the model."""
+    run, now_ms = canonical.digest(trained.run_record), workspace.clock.now_ms()
+    for entry in store.retraining.open({pump.pump for pump in trained.pumps}):
+        if not options.until_ms or entry.at_ms < options.until_ms:
+            store.retraining.put(entry.answer(run, trained.model, trained.content_digest, now_ms))
+            digests = {"item": entry.digest, "run": run}
+            store.audit.append(workspace.actor, "retrain.answered", entry.pump, reason=entry.reason, digests=digests)
 
 
 def _row(trained: TrainedModel, version: ModelVersion, *, is_new: bool, reason: str) -> TrainedRow:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_console.credentials import FoundKey, PlaceReport, Source
+from pumpdeck_console.key_holders import Holders, with_names, write_holders
 from pumpdeck_console.key_making import (
     SSH_KEY,
     WORKING_KEYS,
@@ -19,10 +20,12 @@ from pumpdeck_console.key_making import (
     site_keys,
 )
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.recipients import founding_returns
 from pumpdeck_console.wiring import SETTINGS_FILE, Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_packaging.returns_policy import ReturnsPolicy
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey
 from pumpdeck_packaging.site_keys import SiteSigners
 from pumpdeck_packaging.trust_repository import SiteTrustStatus
@@ -35,7 +38,8 @@ KEY_NAMES = (*WORKING_KEYS, SSH_KEY)
 class TrustRequest:
     """How keys are made. `root_folder` takes the three root key files; `key_folder` those of this computer ("" keeps its place).
 
-    `store` is where working keys go; passphrases are empty only with `insecure_storage`.
+    `store` is where working keys go; passphrases are empty only with `insecure_storage`. `plain_returns`: what devices of new
+    sites put on sticks stays readable by anybody.
     """
 
     root_folder: Path
@@ -44,6 +48,7 @@ class TrustRequest:
     root_passphrases: tuple[str, str, str] = ("", "", "")
     passphrase: str = ""
     insecure_storage: bool = False
+    plain_returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +96,19 @@ def init_trust(workspace: Workspace, request: TrustRequest) -> TrustReport:
     root = _root_keys(workspace, request, made) if lacking else ()
     working = _working_keys(workspace, request, made)
     for site in lacking:
-        _found_site(workspace, site, root, working)
+        _found_site(workspace, site, root, working, _returns(workspace, request, made))
     warnings = sorted({workspace.credentials.find(name).warning for name in KEY_NAMES} - {""})
     folders = (str(request.root_folder), str(workspace.key_folder))
     return TrustReport(tuple(lacking), already, tuple(made), *folders, tuple(warnings))
 
 
 @operation("trust.status", runs_in="reader")
-def trust_status(workspace: Workspace) -> TrustStatus:
-    """Every site's repository, verified as a device would, and where this computer's keys are found."""
+def trust_status(workspace: Workspace, *, site: str = "") -> TrustStatus:
+    """The repository of a site, or of every site, verified as a device would, and where this computer's keys are found."""
     sites: dict[str, SiteTrustStatus | None] = {}
-    for site in workspace.fleet.sites:
-        repository = workspace.trust(site.id)
-        sites[site.id] = repository.status() if repository.exists else None
+    for one in [workspace.fleet.site(site)] if site else workspace.fleet.sites:
+        repository = workspace.trust(one.id)
+        sites[one.id] = repository.status() if repository.exists else None
     return TrustStatus(sites, tuple(key_report(workspace, name) for name in KEY_NAMES))
 
 
@@ -160,15 +165,29 @@ def _working_keys(workspace: Workspace, request: TrustRequest, made: list[str]) 
     return {name: workspace.credentials.find(name) for name in names}
 
 
+def _returns(workspace: Workspace, request: TrustRequest, made: list[str]) -> ReturnsPolicy:
+    if request.plain_returns:
+        return ReturnsPolicy(plain=True)
+    return founding_returns(workspace, request.store, request.passphrase, made)
+
+
 def _found_site(
-    workspace: Workspace, site: str, root: Sequence[Ed25519Signer], working: Mapping[str, FoundKey]
+    workspace: Workspace,
+    site: str,
+    root: Sequence[Ed25519Signer],
+    working: Mapping[str, FoundKey],
+    returns: ReturnsPolicy,
 ) -> None:
     public = {name: PublicKey(key.signer.key_id, key.public_pem) for name, key in working.items()}
     keys = site_keys([key.public for key in root], public["targets"], public["release"], public["deploy"])
     signers = SiteSigners(
         tuple(root), working["targets"].signer, (working["release"].signer,), working["deploy"].signer
     )
-    root_metadata = workspace.trust(site).create(keys, signers)
+    root_metadata = workspace.trust(site).create(keys, signers, returns)
+    people = {key.public.key_id: f"root-{number}" for number, key in enumerate(root, 1)}
+    people |= {public[role].key_id: f"{workspace.person}, {role}" for role in WORKING_KEYS}
+    holders = with_names(Holders(), people, workspace.clock.now_ms())
+    write_holders(workspace.fs, workspace.trust_path / site, holders)
     with workspace.store.atomic() as store:
         digests = {"root": canonical.digest(root_metadata)}
         store.audit.append(workspace.actor, "trust.found", site, reason="root keys 2 of 3", digests=digests)

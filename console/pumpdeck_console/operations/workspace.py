@@ -21,6 +21,11 @@ _EXPIRY_WARNING_MS = {"root": 180 * DAY_MS, "targets": 180 * DAY_MS, "release": 
 _FIELD_WARNING_MS = 45 * DAY_MS
 
 
+def expiry_warning_ms(role: str) -> int:
+    """How long before its end a role's signature is named."""
+    return _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class InitReport:
     """A new workspace: where it is, its id in the audit chain, and the files that were written."""
@@ -90,6 +95,8 @@ def doctor(workspace: Workspace) -> tuple[Finding, ...]:
         ("trust", _trust),
         ("keys", _keys),
         ("couriers", _couriers),
+        ("recipients", _recipients),
+        ("disk", _disk),
         ("restore", _restore),
         ("conflicts", _conflicts),
         ("audit chain", _audit),
@@ -148,7 +155,7 @@ def _trust(workspace: Workspace) -> Finding:
         f"{site} {role} until {format_ms(expires_ms)}"
         for site in sites
         for role, expires_ms in workspace.trust(site).status().expires_ms.items()
-        if expires_ms - now_ms < _EXPIRY_WARNING_MS.get(role, _FIELD_WARNING_MS)
+        if expires_ms - now_ms < expiry_warning_ms(role)
     ]
     if soon:
         words = f"{len(soon)} signatures run out soon or have: {', '.join(soon[:3])}"
@@ -202,6 +209,31 @@ def _keys(workspace: Workspace) -> Finding:
     if "plain file" in found.values():
         return Finding("keys", "warn", words, "a plain file has no passphrase: who copies it can sign")
     return Finding("keys", "ok", words)
+
+
+def _recipients(workspace: Workspace) -> Finding:
+    from pumpdeck_console.operations.recipients import list_recipients  # deferred: TUF
+
+    rows = list_recipients(workspace).rows
+    plain = sorted({row.site for row in rows if row.plain})
+    closed = sorted({row.site for row in rows} - {row.site for row in rows if row.is_mine} - set(plain))
+    if plain:
+        words = f"returns on sticks of {len(plain)} sites lie open: {', '.join(plain[:3])}"
+        return Finding("recipients", "warn", words, "pumpdeck trust recipient add NAME KEY")
+    if closed:
+        words = f"this workspace cannot read the returns of {len(closed)} sites: {', '.join(closed[:3])}"
+        return Finding("recipients", "warn", words, "pumpdeck trust recipient list says who can")
+    return Finding("recipients", "ok", f"returns of {len({row.site for row in rows})} sites are encrypted")
+
+
+def _disk(workspace: Workspace) -> Finding:
+    from pumpdeck_console.disk_encryption import DiskState, disk_report  # deferred: only doctor asks
+
+    report = disk_report(workspace.root)
+    words = f"{report.state}: {report.how}"
+    if report.state is DiskState.ENCRYPTED:
+        return Finding("disk", "ok", words)
+    return Finding("disk", "warn", words, "a lost laptop gives away what the workspace holds; keep it on an encrypted disk")
 
 
 def _store(workspace: Workspace) -> Finding:

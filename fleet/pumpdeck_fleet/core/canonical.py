@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -22,6 +24,8 @@ from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 MAX_DEPTH = 24
 MAX_SAFE_INTEGER = 2**53 - 1
 
+# A string ends at its quote or at the end of the data: it always matches, so no text makes the search go back.
+_STRINGS_AND_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 T = TypeVar("T")
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -43,6 +47,27 @@ def encode(value: Any) -> bytes:
 
 def to_plain(value: Any) -> Any:
     """The value as dicts, lists, strings, numbers, booleans and None; dataclass fields that are None are left out."""
+    kind: Any = type(value)
+    # What nearly all values are, by exact type; their subclasses, enums above all, take the longer way below.
+    if kind is str or kind is bool:
+        return value
+    if kind is dict:
+        return {name if type(name) is str else str(name): to_plain(item) for name, item in value.items()}
+    if kind is list or kind is tuple:
+        return [to_plain(item) for item in value]
+    names = _field_names(kind)
+    if names:
+        fields = ((name, getattr(value, name)) for name in names)
+        return {name: to_plain(item) for name, item in fields if item is not None}
+    return _to_plain(value)
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
+
+
+def _to_plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value.value if isinstance(value, enum.Enum) else value
     if isinstance(value, enum.Enum):
@@ -95,22 +120,13 @@ def _parse_float(text: str) -> float:
 def _check_depth(data: bytes, what: str) -> None:
     # A scan of brackets outside strings keeps the recursive parser away from hostile nesting.
     depth = 0
-    in_string = escaped = False
-    for byte in data:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in (0x5B, 0x7B):
+    for token in _STRINGS_AND_BRACKETS.finditer(data):
+        mark = token[0]
+        if mark in (b"[", b"{"):
             depth += 1
             if depth > MAX_DEPTH:
                 raise FormatError("nested too deeply", what, expected=f"at most {MAX_DEPTH} levels")
-        elif byte in (0x5D, 0x7D):
+        elif mark in (b"]", b"}"):
             depth -= 1
 
 

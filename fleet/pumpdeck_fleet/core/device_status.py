@@ -20,7 +20,8 @@ class Veto:
 class PumpStatus:
     """The scorer's state of one pump; `None` before the first row.
 
-    `process`: unknown, steady, stopped or changing. `package` made the score. `late_rows` came too late to be scored.
+    `process`: unknown, steady, stopped, changing or tripped; `trip` says why, and until when at the latest.
+    `package` made the score. `late_rows` came too late to be scored.
     """
 
     scored_rows: int
@@ -31,6 +32,7 @@ class PumpStatus:
     late_rows: int = 0
     process: str = "unknown"
     package: str = ""
+    trip: Veto | None = None
 
 
 @dataclass(frozen=True, slots=True)

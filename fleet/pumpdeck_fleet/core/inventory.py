@@ -127,7 +127,10 @@ class Pump:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The computer beside one or more pumps. `host_key` is an OpenSSH public key line (`ssh-ed25519 AAAA..`)."""
+    """The computer beside one or more pumps. `host_key` is an OpenSSH public key line (`ssh-ed25519 AAAA..`).
+
+    `age_key` is what confidential packages are encrypted to (`age1..`).
+    """
 
     site: str
     id: str
@@ -137,6 +140,7 @@ class Device:
     user: str = "pumpdeck"
     host_key: str = ""
     device_key: str = ""
+    age_key: str = ""
     security_profile: str = "standard"
 
 

@@ -158,6 +158,7 @@ JOINS: Mapping[str, Join] = {
     "alias_move": _least(),
     "package": _least("created_ms", "body"),
     "rollout": _join_rollout,
+    "device_age_key": _most("at_ms", "age_key"),
     "device_key": _join_device_key,
     "device_trust": _most("at_ms", "version", "root", "site", "how"),
     "status": _most("status_ms", "status"),
@@ -166,6 +167,8 @@ JOINS: Mapping[str, Join] = {
     "stick": _most("changed_ms", "state", "body"),
     "return_counter": _most("counter"),
     "alarm": _least("body"),
+    # Closed goes before open; of two that closed it the later one.
+    "retrain_request": _most("closed_ms", "body"),
     "sketch_day": _most("rows", "put_ms", "data"),
     "drift": _most("worst", "body"),
 }

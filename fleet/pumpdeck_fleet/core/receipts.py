@@ -46,7 +46,8 @@ class SelfTest:
 class ShadowSketch:
     """How the new model differed from the active one on the live rows of one pump.
 
-    `rows` were scored by both; the next three count rows in alarm by both, by the active one alone, by the new one alone.
+    `watched_ms` is how long rows came, longer pauses left out. `rows` were scored by both; `both`, `only_active` and `only_new`
+    are rows in alarm by both, by the active model alone, by the new one alone.
     `differences` are rows by score difference (new minus active) in shares of each one's own limit, see `SHADOW_EDGES`.
     """
 
@@ -54,7 +55,7 @@ class ShadowSketch:
     both: int = 0
     only_active: int = 0
     only_new: int = 0
-    seconds: int = 0
+    watched_ms: int = 0
     largest: float = 0.0
     differences: tuple[int, ...] = ()
 

@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 MAGIC = b"PDA1"
 HEADER_MAX_BYTES = 16_384
 DTYPES = ("float32", "float64", "int64", "uint16", "uint8")
+_KINDS = {np.dtype(name): name for name in DTYPES}
 
 
 def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -27,9 +28,10 @@ def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     body: list[bytes] = []
     for name in sorted(arrays):
         array = arrays[name]
-        if array.dtype.name not in DTYPES:
+        kind = _KINDS.get(array.dtype.newbyteorder("="))
+        if kind is None:
             raise FormatError("has a type the container does not hold", name, expected=DTYPES, found=array.dtype)
-        header[name] = {"dtype": array.dtype.name, "shape": list(array.shape)}
+        header[name] = {"dtype": kind, "shape": list(array.shape)}
         body.append(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return MAGIC + encode(header) + b"\n" + b"".join(body)
 

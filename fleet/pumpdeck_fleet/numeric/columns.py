@@ -166,18 +166,23 @@ def _zigzag_steps(numbers: UInt32) -> UInt32:
 
 
 def _from_words(decimals: NDArray[np.uint8], words: UInt32) -> Float32:
-    values: Float32 = np.empty((words.shape[1], len(words)), np.float32)
     raw = decimals == RAW
-    values[:, raw] = words[raw].view(np.float32).T
+    columns: Float32 = words.view(np.float32)
     exact = np.flatnonzero(~raw)
     if len(exact):
-        zigzag = words[exact]
+        zigzag = words if len(exact) == len(words) else words[exact]
         steps = (zigzag >> np.uint32(1)) ^ (np.uint32(0) - (zigzag & np.uint32(1)))
         numbers = np.cumsum(steps, axis=1, dtype=np.uint32)
-        whole = numbers.view(np.int32) / _POWERS[decimals[exact]][:, np.newaxis]
-        whole[numbers == _MISSING] = np.nan
-        values[:, exact] = whole.T
-    return values
+        whole = (numbers.view(np.int32) / _POWERS[decimals[exact]][:, np.newaxis]).astype(np.float32)
+        missing = numbers == _MISSING
+        if missing.any():
+            whole[missing] = np.nan
+        if len(exact) == len(words):
+            columns = whole
+        else:
+            columns = columns.copy()
+            columns[exact] = whole
+    return np.ascontiguousarray(columns.T)
 
 
 def _shuffled(column: NDArray[np.generic]) -> bytes:

@@ -27,10 +27,12 @@ from pumpdeck_fleet.core.receipts import (
     RETURN_PAYLOAD_TYPE,
     AlarmNotice,
     Receipt,
+    RetrainRequest,
     ReturnIndex,
     ReturnItem,
     ReturnKind,
 )
+from pumpdeck_fleet.core.retraining import RetrainEntry
 from pumpdeck_fleet.core.rollout_events import SYSTEM, Receipted
 from pumpdeck_fleet.core.rpc import Op
 from pumpdeck_fleet.services.deploy_feed import feed_receipts
@@ -42,6 +44,7 @@ FORMAT = 1
 INDEX_MAX_BYTES = 1024 * 1024
 ITEM_LINE_MAX_BYTES = 1024
 ALARM_MAX_BYTES = 16 * 1024
+REQUEST_MAX_BYTES = 16 * 1024
 _SKETCH_MAGIC = b"PDS1"
 
 VerifyDsse = Callable[[bytes, str, Mapping[str, str], int], bytes]
@@ -188,7 +191,7 @@ class Collector:
         for item, data in verified.items:
             if item.kind is ReturnKind.SKETCH and self._has_sketch(verified.device, item):
                 report = report.plus(CollectReport(verified.device, already={item.kind.value: 1}))
-            elif item.kind not in (ReturnKind.RECEIPT, ReturnKind.RETRAIN_REQUEST):
+            elif item.kind is not ReturnKind.RECEIPT:
                 report = report.plus(self._keep_item(verified, item, data))
         if report.stored:
             self._audit("return.late", verified, _summary(report))
@@ -256,8 +259,19 @@ class Collector:
             return self.store.sketches.put(pump, item.start_ms, data[4:12].hex(), data), 0
         if item.kind in (ReturnKind.SCORES, ReturnKind.SEGMENT):
             return self._store_rows(device, item.kind, data)
-        self.store.audit.append(SYSTEM, "retrain.requested", self._pump(device, item.pump), "", {"item": item.digest})
-        return True, 0
+        return self._store_request(device, item, data), 0
+
+    def _store_request(self, device: str, item: ReturnItem, data: bytes) -> bool:
+        asked = canonical.decode(RetrainRequest, data, "retrain request", max_bytes=REQUEST_MAX_BYTES)
+        if asked.device != device or asked.pump != item.pump:
+            found = f"{asked.device} {asked.pump}"
+            raise TrustError("speaks for another", "retrain request", expected=f"{device} {item.pump}", found=found)
+        pump = self._pump(device, asked.pump)
+        told = asked.at_ms, asked.trigger, asked.reason, asked.package_sha256
+        is_new = self.store.retraining.add(RetrainEntry(item.digest, pump, device, *told))
+        if is_new:
+            self.store.audit.append(SYSTEM, "retrain.requested", pump, asked.reason, {"item": item.digest})
+        return is_new
 
     def _store_rows(self, device: str, kind: ReturnKind, data: bytes) -> tuple[bool, int]:
         from pumpdeck_fleet.numeric.columns import decode_chunk  # deferred: numpy; a collect of receipts does without

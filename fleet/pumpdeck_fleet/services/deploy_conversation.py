@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.inventory import Device
@@ -114,7 +115,8 @@ class Conversation:
 
     def _talk(self, channel: RpcChannel, package: bytes, ask: Ask) -> Mail:
         self._check_hello(channel.call(Op.HELLO, self.hello)[0])
-        sent_bytes = push_blob(channel, self.command.package_sha256, package)
+        # What travels may be a ciphertext: its own digest is its name until the device has opened it.
+        sent_bytes = push_blob(channel, canonical.digest(package), package)
         leave = ask(Staging(self.command, sent_bytes))
         if not isinstance(leave, ev.Assign):
             return Ended(self.command)

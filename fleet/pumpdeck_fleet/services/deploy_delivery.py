@@ -65,7 +65,10 @@ class Assigner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What delivering needs. `connect` and `assigner.files_for` are called from several threads at once."""
+    """What delivering needs. `connect` and `assigner.files_for` are called from several threads at once.
+
+    `stored_digest`: site, device and digest of a package -> digest of what travels for it, where that is its ciphertext.
+    """
 
     collector: Collector
     artifacts: ArtifactStore
@@ -74,6 +77,7 @@ class Delivery:
     on_progress: Progress = lambda _step, _done, _total: None
     console: str = "pumpdeck"
     concurrency: int = 8
+    stored_digest: Callable[[str, str, str], str] = lambda _site, _device, digest: digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +221,12 @@ class _Office:
         except NotFoundError as error:
             self._fail(command, entry.tries, error, is_final=True)
             return None
+        stored = self._delivery.stored_digest(command.site, command.device, command.package_sha256)
         return Conversation(
             command=command,
             device=entry.device,
             identity=identity,
-            load_package=partial(self._delivery.artifacts.get, command.package_sha256),
+            load_package=partial(self._delivery.artifacts.get, stored),
             files=self._files[command.device],
             connect=self._delivery.connect,
             verify=self._delivery.collector.verify,

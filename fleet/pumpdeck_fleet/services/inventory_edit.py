@@ -182,6 +182,7 @@ def _device_keys(device: Device) -> dict[str, Any]:
             "user": (device.user, "pumpdeck"),
             "host_key": (device.host_key, ""),
             "device_key": (device.device_key, ""),
+            "age_key": (device.age_key, ""),
             "security_profile": (device.security_profile, "standard"),
         }
     )

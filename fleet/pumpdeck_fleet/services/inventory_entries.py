@@ -164,6 +164,7 @@ class _SiteReader:
                 user=entry.user,
                 host_key=entry.host_key,
                 device_key=entry.device_key,
+                age_key=entry.age_key,
                 security_profile=entry.security_profile,
             )
         )

@@ -70,6 +70,7 @@ class DeviceEntry(Struct, forbid_unknown_fields=True):
     user: str = "pumpdeck"
     host_key: str = ""
     device_key: str = ""
+    age_key: str = ""
     security_profile: str = "standard"
     pumps: list[PumpEntry] = []
 

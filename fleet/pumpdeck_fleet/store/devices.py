@@ -37,7 +37,7 @@ class DeviceKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTrustRow:
-    """The newest metadata a device is known to have taken: timestamp version, root version, when, and how that is known."""
+    """The newest metadata a device is known to have taken: targets version, root version, when, and how that is known."""
 
     device: str
     site: str
@@ -110,7 +110,7 @@ class DeviceTable:
         """Every key this device ever had, the oldest first."""
         sql = (
             "SELECT device, key_id, public_pem, host_key, enrolled_ms, ended_ms, ended FROM device_key WHERE device = ?"
-            " ORDER BY enrolled_ms, key_id"
+            " ORDER BY enrolled_ms, ended_ms IS NULL, key_id"
         )
         return [DeviceKeyRow(*row) for row in self._sql.rows(sql, (device,))]
 

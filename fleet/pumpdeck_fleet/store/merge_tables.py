@@ -324,6 +324,7 @@ TABLES: tuple[Table, ...] = (
         ("device", "key_id"),
         ("public_pem", "host_key", "enrolled_ms", "ended_ms", "ended"),
     ),
+    Table("device_age_key", "device_age_key", ("device",), ("age_key", "at_ms")),
     Table("device_trust", "device_trust", ("device",), ("site", "version", "root", "at_ms", "how")),
     Table("status", "device", ("device",), ("status", "status_ms"), where="status IS NOT NULL"),
     Table("receipt", "receipt", ("device", "key_id", "counter"), ("received_ms", "body", "envelope")),
@@ -337,6 +338,13 @@ TABLES: tuple[Table, ...] = (
     Table("stick", "stick", ("id",), ("state", "changed_ms", "body")),
     Table("return_counter", "return_counter", ("device", "key_id"), ("counter",)),
     Table("alarm", "alarm", ("pump", "at_ms", "raised"), ("body",)),
+    Table(
+        "retrain_request",
+        "retrain_request",
+        ("digest",),
+        ("pump", "device", "at_ms", "state", "closed_ms", "body"),
+        devices=lambda row: frozenset((row["device"],)),
+    ),
     Table(
         "sketch_day",
         "sketch_day",

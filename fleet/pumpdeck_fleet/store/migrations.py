@@ -29,6 +29,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(3, "inventory of sticks", schema.STICKS),
     Migration(4, "merging", schema.MERGING),
     Migration(5, "keys of devices", schema.DEVICE_KEYS),
+    Migration(6, "requests for new models", schema.RETRAINING),
+    Migration(7, "age keys of devices", schema.DEVICE_AGE_KEYS),
 )
 
 

@@ -85,6 +85,14 @@ STICKS: tuple[str, ...] = (
     "CREATE TABLE stick (id TEXT PRIMARY KEY, state TEXT NOT NULL, changed_ms INTEGER NOT NULL, body TEXT NOT NULL)",
 )
 
+# What devices ask for. `closed_ms` is 0 while a request is open.
+RETRAINING: tuple[str, ...] = (
+    """CREATE TABLE retrain_request (
+        digest TEXT PRIMARY KEY, pump TEXT NOT NULL, device TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL,
+        closed_ms INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX retrain_request_pump ON retrain_request (pump, at_ms)",
+)
+
 # What merging needs: who calls a version what, every move of an alias, who drives a rollout, names that were erased, and what
 # people still have to look at. An alias moved before this step is as old as can be.
 MERGING: tuple[str, ...] = (
@@ -108,6 +116,11 @@ MERGING: tuple[str, ...] = (
     "CREATE TABLE person_erased (actor TEXT PRIMARY KEY) WITHOUT ROWID",
     """CREATE TABLE merge_conflict (
         digest TEXT PRIMARY KEY, found_ms INTEGER NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID""",
+)
+
+# To whom confidential packages are encrypted.
+DEVICE_AGE_KEYS: tuple[str, ...] = (
+    "CREATE TABLE device_age_key (device TEXT PRIMARY KEY, age_key TEXT NOT NULL, at_ms INTEGER NOT NULL)",
 )
 
 # A device's keys one after the other, so that a replaced device begins its counters anew and old receipts stay provable.

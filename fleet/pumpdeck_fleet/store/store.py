@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.store import facts, migrations
+from pumpdeck_fleet.store.age_keys import AgeKeyTable
 from pumpdeck_fleet.store.audit_table import AuditTable, PersonTable
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.devices import DeviceTable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout_events import Command
     from pumpdeck_fleet.store.chunks import ChunkTable
     from pumpdeck_fleet.store.merge_tables import Side
+    from pumpdeck_fleet.store.retraining import RetrainTable
     from pumpdeck_fleet.store.sticks import StickTable
 
 
@@ -50,6 +52,7 @@ class Store:
         self.audit = AuditTable(sql, clock, self.workspace)
         self.persons = PersonTable(sql, new_hex, self.workspace)
         self.devices = DeviceTable(sql)
+        self.age_keys = AgeKeyTable(sql)
         self.receipts = ReceiptTable(sql, clock)
         self.alarms = AlarmTable(sql)
         self.sketches = SketchTable(sql, clock)
@@ -137,6 +140,13 @@ class Store:
         from pumpdeck_fleet.store.sticks import StickTable  # deferred: lists of pumps need no stick
 
         return StickTable(self._sql)
+
+    @cached_property
+    def retraining(self) -> RetrainTable:
+        """What devices ask for."""
+        from pumpdeck_fleet.store.retraining import RetrainTable  # deferred: lists of pumps need no request
+
+        return RetrainTable(self._sql)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""

@@ -28,6 +28,7 @@ from pumpdeck_fleet.transports.watchdog import Watchdog
 COMMAND = "pumpdeck-agent rpc"
 SEND_BYTES = 64 * 1024
 STDERR_MAX_BYTES = 4096
+OUTPUT_MAX_BYTES = 1024 * 1024
 HANDSHAKES_PER_SERVER = 8
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
@@ -79,6 +80,10 @@ class SshConnector:
         self._gates: dict[tuple[str, int], threading.BoundedSemaphore] = {}
         self._lock = threading.Lock()
 
+    def shell(self, device: Device) -> SshShell:
+        """A login that runs commands, for setting a device up. Raises: as a conversation."""
+        return SshShell(device.id, self._connected(device), self._watchdog, self._timeouts.answer_s)
+
     def __call__(self, device: Device) -> RpcClient:
         """An open conversation with the device's agent; close it when done.
 
@@ -86,6 +91,18 @@ class SshConnector:
             TrustError: no host key is pinned, the host key is another, or the device does not accept our key. Never retried.
             UnreachableError: no connection, even after a few attempts.
         """
+        transport = self._connected(device)
+        try:
+            with self._watchdog.guard(transport.close, self._timeouts.handshake_s):
+                channel = _start_agent(transport, device, self._command, self._timeouts)
+            transport.set_keepalive(self._timeouts.keepalive_s)
+        except BaseException:
+            transport.close()
+            raise
+        stream = _Stream(device.id, transport, channel, self._watchdog, self._timeouts.answer_s)
+        return RpcClient(stream.send, stream.recv, close=stream.close, name=device.id)
+
+    def _connected(self, device: Device) -> paramiko.Transport:
         pinned = parse_host_key(device)
         gate = self._gate(device)
         for attempt in range(1, self._timeouts.attempts + 1):
@@ -105,19 +122,16 @@ class SshConnector:
                 (device.address, device.port), threading.BoundedSemaphore(HANDSHAKES_PER_SERVER)
             )
 
-    def _open(self, device: Device, pinned: paramiko.PKey) -> RpcClient:
+    def _open(self, device: Device, pinned: paramiko.PKey) -> paramiko.Transport:
         transport = paramiko.Transport(_connect_socket(device, self._timeouts.connect_s))
         try:
             with self._watchdog.guard(transport.close, self._timeouts.handshake_s):
                 _handshake(transport, device, pinned, self._timeouts)
                 self._authenticate(transport, device)
-                channel = _start_agent(transport, device, self._command, self._timeouts)
-            transport.set_keepalive(self._timeouts.keepalive_s)
         except BaseException:
             transport.close()
             raise
-        stream = _Stream(device.id, transport, channel, self._watchdog, self._timeouts.answer_s)
-        return RpcClient(stream.send, stream.recv, close=stream.close, name=device.id)
+        return transport
 
     def _authenticate(self, transport: paramiko.Transport, device: Device) -> None:
         refused: Exception | None = None
@@ -155,6 +169,87 @@ class SshConnector:
 def open_ssh(device: Device, login: SshLogin, timeouts: SshTimeouts = SshTimeouts()) -> RpcClient:
     """One conversation with one device. For many devices make one `SshConnector`: it shares the key and the gates."""
     return SshConnector(login, timeouts)(device)
+
+
+def offered_host_key(device: Device, timeouts: SshTimeouts = SshTimeouts()) -> str:
+    """The host key line that the server at this device's address shows now. It proves nothing: a person must compare it.
+
+    Raises:
+        UnreachableError: no connection.
+    """
+    transport = paramiko.Transport(_connect_socket(device, timeouts.connect_s))
+    try:
+        transport.set_log_channel(_LOG_CHANNEL)
+        options = transport.get_security_options()
+        # The kinds that a device's inventory may pin, the strongest first.
+        options.key_types = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
+        transport.start_client(timeout=timeouts.handshake_s)
+        key = transport.get_remote_server_key()
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise UnreachableError("the SSH handshake failed", device.id, found=_text(error)) from error
+    finally:
+        transport.close()
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+def host_key_fingerprint(device: Device) -> str:
+    """The pinned host key as `ssh-keygen -l` shows it. Raises: as `parse_host_key`."""
+    return _fingerprint(parse_host_key(device))
+
+
+@dataclass(frozen=True, slots=True)
+class ShellAnswer:
+    """How a command ended, and the first part of what it wrote."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+class SshShell:
+    """A login on which commands run one after the other."""
+
+    def __init__(self, name: str, transport: paramiko.Transport, watchdog: Watchdog, answer_s: float) -> None:
+        self._name = name
+        self._transport = transport
+        self._watchdog = watchdog
+        self._answer_s = answer_s
+
+    def run(self, command: str, data: bytes = b"", *, on_sent: Callable[[int], None] = lambda _sent: None) -> ShellAnswer:
+        """Run a command with `data` as its standard input. Raises: UnreachableError: the link broke or hangs."""
+        try:
+            channel = self._transport.open_session(timeout=self._answer_s)
+            channel.settimeout(self._answer_s)
+            channel.exec_command(command)
+            for at in range(0, len(data), SEND_BYTES):
+                with self._watchdog.guard(self._transport.close, self._answer_s):
+                    channel.sendall(data[at : at + SEND_BYTES])
+                on_sent(min(at + SEND_BYTES, len(data)))
+            channel.shutdown_write()
+            out = self._read(channel.recv)
+            err = self._read(channel.recv_stderr)
+            with self._watchdog.guard(self._transport.close, self._answer_s):
+                status = channel.recv_exit_status()
+            channel.close()
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError("the link broke during a command", self._name, found=_text(error)) from error
+        if status < 0:
+            raise UnreachableError("the link broke during a command", self._name, found="no exit status")
+        return ShellAnswer(status, out, err)
+
+    def close(self) -> None:
+        """Log out."""
+        self._transport.close()
+
+    def _read(self, take: Callable[[int], bytes]) -> bytes:
+        data = b""
+        while len(data) < OUTPUT_MAX_BYTES:
+            with self._watchdog.guard(self._transport.close, self._answer_s):
+                piece = take(SEND_BYTES)
+            if not piece:
+                break
+            data += piece
+        return data
 
 
 class _DroppedInHandshakeError(Exception):

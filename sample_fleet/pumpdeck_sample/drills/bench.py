@@ -17,12 +17,24 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import Clock, FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
-from pumpdeck_fleet.core.receipts import RECEIPT_MAX_BYTES, RECEIPT_PAYLOAD_TYPE, Receipt, ReturnKind
+from pumpdeck_fleet.core.receipts import (
+    NO_TERMS,
+    RECEIPT_MAX_BYTES,
+    RECEIPT_PAYLOAD_TYPE,
+    DowngradeWord,
+    Receipt,
+    ReturnKind,
+    Terms,
+)
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
+from pumpdeck_packaging.agent_desk import AgentContent, AgentDesk
+from pumpdeck_packaging.agent_release import agent_version
+from pumpdeck_packaging.downgrade import DOWNGRADE_FORMAT, add_signature, sign_downgrade
 from pumpdeck_packaging.package import BuiltPackage
+from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key, verify_dsse
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
-from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease, SiteTrust
+from pumpdeck_packaging.trust_repository import AssignmentRequest, SiteTrust, TrustSettings
 from pumpdeck_sample.drills.disk import RecordingDisk
 from pumpdeck_sample.drills.packages import DEVICE, EDGE, NOW_MS, SITE, TAGS
 
@@ -55,18 +67,37 @@ class UnsyncedFileSystem(RealFileSystem):
 class DrillSite:
     """A founded site in a folder, one deploy key, keys that are thrown away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep_packages: int = 2) -> None:
         root = [generate_key() for _ in range(3)]
         targets, self._release, self._laptop = generate_key(), generate_key(), generate_key()
+        self._people = (self._laptop, root[0])
         keys = SiteKeys(_publics(root), targets.public, (self._release.public,), (DeployKey(self._laptop.public, 0),))
-        self._trust = SiteTrust(folder / SITE, RealFileSystem(), FixedClock(NOW_MS))
+        settings = TrustSettings(keep_packages=keep_packages)
+        self._trust = SiteTrust(folder / SITE, RealFileSystem(), FixedClock(NOW_MS), settings)
+        self._desk = AgentDesk(folder / SITE, self._trust, RealFileSystem(), FixedClock(NOW_MS))
         self.root = self._trust.create(keys, SiteSigners(tuple(root), targets, (self._release,), self._laptop))
 
-    def assign(self, built: BuiltPackage, task: str, device: str = DEVICE) -> dict[str, bytes]:
-        """Release and assign; the files for the device."""
+    def assign(self, built: BuiltPackage, task: str, terms: Terms = NO_TERMS, token: str | None = None) -> dict[str, bytes]:
+        """Release and assign; the files for the drill's device."""
         self._trust.release([PackageRelease(built, {"esp-health": 1})], [self._release])
-        self._trust.assign([AssignmentRequest(device, built.sha256, task)], self._laptop)
-        return dict(self._trust.files_for(device))
+        self._trust.assign([AssignmentRequest(DEVICE, built.sha256, task, terms=terms, token=token)], self._laptop)
+        return dict(self._trust.files_for(DEVICE))
+
+    def downgrade_word(self, built: BuiltPackage, nonce: str = "0" * 32) -> str:
+        """Two people's word that the drill's device may go back to this package, once."""
+        until_seq = self._trust.next_seq() + 64 * 1024
+        word = DowngradeWord(DOWNGRADE_FORMAT, SITE, DEVICE, built.sha256, until_seq, nonce, NOW_MS, "a drill")
+        first, second = self._people
+        return add_signature(sign_downgrade(word, first), second).decode("utf-8")
+
+    def release_agent(self, data: bytes, *, anew: bool = False) -> dict[str, bytes]:
+        """Release this agent for the site, `anew` under another serial; the files for the device."""
+        content = AgentContent(agent_version(data), canonical.digest(data), len(data))
+        if anew:
+            # Another release in between: its serial stands between the two.
+            self._desk.release(AgentContent("0", "0" * 64, 1), [self._release])
+        self._desk.release(content, [self._release])
+        return dict(self._desk.files())
 
 
 def _publics(keys: list[Ed25519Signer]) -> tuple[PublicKey, ...]:

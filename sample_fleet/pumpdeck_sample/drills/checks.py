@@ -8,9 +8,11 @@ from pumpdeck_agent.accepted import Accepted
 from pumpdeck_agent.agent import Agent
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.receipts import Returned
+from pumpdeck_agent.recovery import OWN_TASK
+from pumpdeck_agent.state import DeviceState
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import PumpdeckError, ReplayError
 from pumpdeck_fleet.core.receipts import Outcome
 from pumpdeck_sample.drills.bench import DeviceMaker, parse_receipt, receipts
 from pumpdeck_sample.drills.disk import RecordingDisk
@@ -31,7 +33,7 @@ def lost_receipt(agent: Agent, maker: DeviceMaker, said: Collection[Word]) -> Fi
     counters = [receipt.counter for receipt in waiting]
     if len(set(counters)) != len(counters) or len({receipt.task for receipt in waiting}) != len(waiting):
         return "lost", "two receipts with one counter or for one task"
-    if any(receipt.outcome is Outcome.FAILED_INCONSISTENT for receipt in waiting):
+    if any(receipt.outcome is Outcome.FAILED_INCONSISTENT and receipt.task == OWN_TASK for receipt in waiting):
         return "lost", "the device found itself inconsistent"
     if any(word.said is Said.ACKED for word in said):
         return None
@@ -45,7 +47,7 @@ def lost_bytes(agent: Agent, disk: RecordingDisk, scenario: Scenario, said: Coll
     if is_answered(said) or not said or agent.installer.is_installed(digest):
         return None
     state = StateFiles(disk, agent.layout).load()
-    if state is not None and digest in state.failed:
+    if state is not None and (digest in state.failed or digest in state.given_up):
         return None
     sealed = disk.image().get((agent.layout.incoming / digest).parts)
     return None if sealed == scenario.built.data else ("lost", "the sealed package is gone")
@@ -67,6 +69,26 @@ def lost_metadata(agent: Agent, disk: RecordingDisk, scenario: Scenario, said: C
             if counter < word.number:
                 return "lost", "the counter of return indexes"
     return None
+
+
+def unused_word(scenario: Scenario, state: DeviceState, active: str) -> Finding | None:
+    """An older package that runs was let in by a downgrade word, and that word is used up."""
+    if not scenario.replay or active != scenario.after or state.tokens:
+        return None
+    return "lost", "the older package runs and its downgrade word is not used up"
+
+
+def word_taken_twice(scenario: Scenario, agent: Agent, disk: RecordingDisk) -> Finding | None:
+    """The same downgrade word in a later assignment must be refused, and change nothing."""
+    if not scenario.replay:
+        return None
+    before = StateFiles(disk, agent.layout).load()
+    try:
+        agent.assign(scenario.replay)
+    except ReplayError:
+        same = StateFiles(disk, agent.layout).load() == before
+        return None if same else ("lost", "a refused downgrade word changed the state")
+    return "lost", "a downgrade word was taken twice"
 
 
 def leftovers(disk: RecordingDisk, layout: Layout, in_use: Collection[str]) -> list[str]:

@@ -12,7 +12,16 @@ from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.receipts import Outcome
 from pumpdeck_sample.drills.bench import parse_receipt
-from pumpdeck_sample.drills.checks import Finding, is_answered, leftovers, lost_bytes, lost_metadata, lost_receipt
+from pumpdeck_sample.drills.checks import (
+    Finding,
+    is_answered,
+    leftovers,
+    lost_bytes,
+    lost_metadata,
+    lost_receipt,
+    unused_word,
+    word_taken_twice,
+)
 from pumpdeck_sample.drills.disk import Forgotten, Image, RecordingDisk, Step
 from pumpdeck_sample.drills.losses import Medium, Model
 from pumpdeck_sample.drills.scenarios import Said, Scenario, Stories, Word
@@ -141,7 +150,8 @@ class CrashDrill:
         if active and not self._stories.is_true(disk, active):
             return "wrong_model", f"{active[:12]} is not what it was"
         return (
-            lost_receipt(agent, self._stories.maker, said)
+            unused_word(scenario, state, active)
+            or lost_receipt(agent, self._stories.maker, said)
             or lost_bytes(agent, disk, scenario, said)
             or lost_metadata(agent, disk, scenario, said)
             or self._lost_journal(disk, active)
@@ -155,6 +165,9 @@ class CrashDrill:
         self._recover(self._agent(bare))
         rebuilt = StateFiles(bare, layout).load()
         found = rebuilt.active_sha256 if rebuilt else ""
+        whole = StateFiles(disk, layout).load()
+        if whole is not None and whole.tokens and not (rebuilt and rebuilt.tokens):
+            return "lost", "the journal does not know the downgrade word that was used up"
         return None if found == active else ("lost", f"the journal says {found[:12] or 'nothing'} runs")
 
     def _finish(self, scenario: Scenario, disk: RecordingDisk, said: list[Word]) -> Finding | None:
@@ -179,7 +192,9 @@ class CrashDrill:
                 return "lost", "the same assignment got another receipt"
             if word.said is Said.COLLECTED and word.number >= words[Said.COLLECTED].number:
                 return "lost", "a return index's counter was given twice"
-        return self._end(scenario, agent, disk)
+        if scenario.is_shadowed and not receipt.shadow:
+            return "wrong_model", "committed without its shadow hours"
+        return word_taken_twice(scenario, agent, disk) or self._end(scenario, agent, disk)
 
     def _end(self, scenario: Scenario, agent: Agent, disk: RecordingDisk) -> Finding | None:
         state = StateFiles(disk, agent.layout).load()

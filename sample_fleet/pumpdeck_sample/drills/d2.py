@@ -26,7 +26,7 @@ LIFE_S = 120.0
 SIZES = {"small": 0, "200_kb": 200_000, "3_mb": 3_000_000}
 
 
-class _KillingFileSystem(UnsyncedFileSystem):
+class KillingFileSystem(UnsyncedFileSystem):
     """Kills its own process before the step of that number; None: never."""
 
     def __init__(self, at: int | None) -> None:
@@ -117,7 +117,7 @@ def _in_child(size: _Size, kill_at: int | None, kill_s: float | None) -> tuple[i
     """Update in a fork that is killed at a step or after a time; returns the steps it counted (0 when killed) and its life."""
 
     def update() -> bytes:
-        fs = _KillingFileSystem(kill_at)
+        fs = KillingFileSystem(kill_at)
         install(size.maker.agent(fs, _ForkRunner()), size.second, size.files)
         return str(fs.steps).encode()
 

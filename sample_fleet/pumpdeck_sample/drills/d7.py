@@ -11,6 +11,7 @@ from pumpdeck_agent.state import Phase
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_agent.trial import TrialReport, TrialRequest
 from pumpdeck_fleet.core.clock import DAY_MS
+from pumpdeck_fleet.core.receipts import Outcome
 from pumpdeck_sample.drills.bench import DeviceMaker, install, parse_receipt
 from pumpdeck_sample.drills.disk import Image, RecordingDisk, Step
 from pumpdeck_sample.drills.losses import Medium, Model
@@ -54,6 +55,30 @@ def drill_endless_crash(stories: Stories, every: int = 1, tries: int = 2) -> dic
         "trials": most_trials,
         "too_many": int(worst > tries + 1) + int(most_trials > tries),
         "bricked": bricked,
+    }
+
+
+def drill_worn_out(stories: Stories, max_moves: int = 12) -> dict[str, int]:
+    """A model that takes the device down in every trial, where the tries alone would go on for ever: the cap must end it."""
+    scenario, limits = stories.named("update"), replace(stories.maker.limits, max_tries=1000, max_moves=max_moves)
+    maker, runner, image = replace(stories.maker, limits=limits), _CrashingRunner(), scenario.start
+    for boot in range(max_moves + 2):
+        disk = RecordingDisk(image)
+        try:
+            agent = maker.agent(disk, runner)
+            if boot == 0:
+                install(agent, scenario.built, scenario.files)
+            agent.resume()
+        except PowerCut:
+            pass
+        image = disk.image()
+    seen = RecordingDisk(image)
+    state = StateFiles(seen, maker.layout).load()
+    is_over = state is not None and state.phase is Phase.FAILED_INCONSISTENT and state.active_sha256 == scenario.before
+    told = state is not None and state.receipts[-1].outcome is Outcome.FAILED_INCONSISTENT
+    return {
+        "trials_before_giving_up": runner.trials,
+        "not_given_up": int(not (is_over and told)) + int(runner.trials > max_moves),
     }
 
 

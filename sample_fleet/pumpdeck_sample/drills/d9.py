@@ -34,20 +34,25 @@ COMMANDS = 14
 
 def drill_orders(folder: Path, trials: TrialBench, rounds: int, seed: int = 1) -> dict[str, Any]:
     """Commands of an older and a newer assignment by chance, restarts in between; then the newer one is asked for once more."""
-    site, start = DrillSite(folder), RecordingDisk()
+    site, start = DrillSite(folder, keep_packages=9), RecordingDisk()
     maker = enrol(start, site)
     old, new = package(shift=0.0), package(shift=0.5)
-    older, newer = site.assign(old, "task-old"), site.assign(new, "task-new")
-    figures = {"tried": 0, "commands": 0, "refused": 0, "other_effects": 0, "defects": 0}
+    older, word = site.assign(old, "task-old"), site.downgrade_word(old)
+    # One word of two people in two assignments, as after a copy: it serves one of them at most.
+    back, copied = site.assign(old, "task-back", token=word), site.assign(old, "task-copied", token=word)
+    newer = site.assign(new, "task-new")
+    pairs = ((old, older), (old, back), (old, copied), (new, newer))
+    figures = {"tried": 0, "commands": 0, "refused": 0, "other_effects": 0, "words_taken_twice": 0, "defects": 0}
     chance = random.Random(seed)
     for _ in range(rounds):
         disk = RecordingDisk(start.image())
         figures["tried"] += 1
-        told = _shuffled(maker, trials, disk, chance, ((old, older), (new, newer)), figures)
+        told = _shuffled(maker, trials, disk, chance, pairs, figures)
         agent = maker.agent(disk, trials.on(disk))
         told.append(install(agent, new, newer).body)
         receipts = {parse_receipt(data, maker.identity) for data in told if data}
         ends = [receipt for receipt in receipts if receipt.task == "task-new"]
+        figures["words_taken_twice"] += {"task-back", "task-copied"} <= {receipt.task for receipt in receipts}
         state = StateFiles(disk, agent.layout).load()
         is_one = len(ends) == 1 and ends[0].outcome is Outcome.COMMITTED and len({r.counter for r in receipts}) == len(receipts)
         figures["other_effects"] += not (is_one and state is not None and state.active_sha256 == new.sha256)

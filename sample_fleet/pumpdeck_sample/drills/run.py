@@ -19,9 +19,10 @@ from pumpdeck_sample.drills.d2 import drill_kills
 from pumpdeck_sample.drills.d4 import drill_disk_errors
 from pumpdeck_sample.drills.d5 import Extent, Flips, drill_flips
 from pumpdeck_sample.drills.d6 import drill_bad_models
-from pumpdeck_sample.drills.d7 import drill_clocks, drill_endless_crash
+from pumpdeck_sample.drills.d7 import drill_clocks, drill_endless_crash, drill_worn_out
 from pumpdeck_sample.drills.d9 import drill_orders, drill_two_at_once
 from pumpdeck_sample.drills.d12 import drill_updates
+from pumpdeck_sample.drills.d13 import drill_agent_upgrades
 from pumpdeck_sample.drills.scenarios import Stories, make_stories
 from pumpdeck_sample.drills.seeded_bugs import drill_seeded_bugs
 
@@ -63,6 +64,12 @@ def _kills(room: Room) -> Figures:
     return drill_kills(room.folder, room.pool, room.pick(18, 1002))
 
 
+def _agent_upgrades(room: Room) -> Figures:
+    if os.name == "nt":
+        return {"tried": 0, "not_run": "the launcher of a device needs a POSIX system"}
+    return drill_agent_upgrades(room.folder, room.pool, room.pick(6, 120))
+
+
 DRILLS: Mapping[str, Callable[[Room], Figures]] = {
     "D1": lambda room: _counted(drill_crashes(room.stories(), QUICK if room.quick else FULL)),
     "D1m": lambda room: drill_seeded_bugs(room.stories(), room.pick(8, 1)),
@@ -70,11 +77,12 @@ DRILLS: Mapping[str, Callable[[Room], Figures]] = {
     "D4": lambda room: _counted(drill_disk_errors(room.stories(), room.pick(11, 1))),
     "D5": lambda room: _counted(drill_flips(room.stories(), Extent(room.pick(41, 1)))),
     "D6": lambda room: drill_bad_models(room.folder, room.pool, fresh_too=not room.quick),
-    "D7": lambda room: drill_endless_crash(room.stories(), room.pick(9, 1)),
+    "D7": lambda room: {**drill_endless_crash(stories := room.stories(), room.pick(9, 1)), **drill_worn_out(stories)},
     "D8": lambda room: drill_clocks(room.stories()),
     "D9": lambda room: drill_orders(room.folder, room.trials, room.pick(60, 2000)),
     "D10": lambda room: drill_two_at_once(room.folder, room.pool, room.pick(12, 200)),
     "D12": lambda room: drill_updates(room.folder, room.pool, room.pick(30, 1000)),
+    "D13": _agent_upgrades,
 }
 
 

@@ -15,7 +15,7 @@ from pumpdeck_agent import journal as journaling
 from pumpdeck_agent.agent import Agent
 from pumpdeck_agent.installer import Installation, Installer
 from pumpdeck_agent.outbox import Outbox
-from pumpdeck_agent.state import DeviceState, encode_state
+from pumpdeck_agent.state import DeviceState, Phase, encode_state
 from pumpdeck_agent.trial import TrialReport
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.receipts import ReturnItem
@@ -63,7 +63,7 @@ def all_bugs(stories: Stories) -> Iterator[Bug]:
     for kind in syncs_of(stories):
         yield Bug(f"without {kind}", _crashes(_forget(kind)))
     for name, kind_of_installer in _ORDERS.items():
-        yield Bug(name, _crashes(None, kind_of_installer))
+        yield Bug(name, _crashes(None, kind_of_installer, _SHOWS_IN.get(name, "")))
     yield Bug("the try is counted after the trial", _endless(_CountsLate))
     for name, (begins, patch) in _HASHES.items():
         yield Bug(name, _flips(begins, patch))
@@ -87,11 +87,14 @@ def _forget(kind: str) -> Forgotten:
     return lambda step: step.kind in _SYNCS and kind_of(step) == kind
 
 
-def _crashes(forgotten: Forgotten | None, installer: type[Installer] = Installer) -> Look:
+def _crashes(forgotten: Forgotten | None, installer: type[Installer] = Installer, first: str = "") -> Look:
+    """D1 in its short form; the story named `first`, where the bug ought to show, comes before the others."""
+
     def look(stories: Stories) -> bool:
+        order = sorted(stories.scenarios, key=lambda scenario: scenario.name != first)
         buggy = replace(stories, maker=replace(stories.maker, agent_type=_agent_with(installer)))
         tally = Tally()
-        for number, scenario in enumerate(stories.scenarios):
+        for number, scenario in enumerate(order):
             CrashDrill(buggy, QUICK, tally, forgotten).run(scenario, number, stop_at_first=True)
             if tally.failures:
                 return True
@@ -228,6 +231,41 @@ class _RecordBeforeRename(Installer):
         return saved
 
 
+class _UsesWordLate(Installer):
+    def _accept(self, state: DeviceState, verified: Any, used: Any) -> DeviceState:
+        self._used = used
+        return super()._accept(state, verified, None)
+
+    def _judge(self, state: DeviceState, report: TrialReport) -> Installation:
+        done = super()._judge(state, report)
+        used = self.__dict__.pop("_used", None)
+        if used is None:
+            return done
+        return replace(done, state=self._save(replace(done.state, record=done.state.record + 1, tokens=(used,))))
+
+
+class _ForgetsWord(Installer):
+    def _accept(self, state: DeviceState, verified: Any, used: Any) -> DeviceState:
+        del used
+        return super()._accept(state, verified, None)
+
+
+class _WordNotInJournal(Installer):
+    def _note_token(self, state: DeviceState, used: Any) -> None:
+        del state, used
+
+
+class _CommitsUnwatched(Installer):
+    def _look_at_shadow(self, state: DeviceState) -> Installation:
+        return self._judge(replace(state, phase=Phase.TRIAL), TrialReport(True, ""))
+
+
+class _NeverGivesUp(Installer):
+    def _is_spent(self, state: DeviceState) -> bool:
+        del state
+        return False
+
+
 class _CountsLate(Installer):
     def _proceed(self, state: DeviceState) -> Installation:
         real, tries = self._save, state.candidate.tries if state.candidate else 0
@@ -255,6 +293,20 @@ _ORDERS: Mapping[str, type[Installer]] = {
     "one state copy, written over": _OneCopy,
     "the record before the folder's rename": _RecordBeforeRename,
     "sealed without sync and check": _SealsUnchecked,
+    "a downgrade word is used up after its effect": _UsesWordLate,
+    "a downgrade word is not used up": _ForgetsWord,
+    "a used downgrade word is not in the journal": _WordNotInJournal,
+    "committed without its shadow hours": _CommitsUnwatched,
+    "records are not counted against the cap": _NeverGivesUp,
+}
+
+
+_SHOWS_IN = {
+    "a downgrade word is used up after its effect": "downgrade",
+    "a downgrade word is not used up": "downgrade",
+    "a used downgrade word is not in the journal": "downgrade",
+    "committed without its shadow hours": "shadow hours",
+    "records are not counted against the cap": "given up",
 }
 
 

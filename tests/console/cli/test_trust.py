@@ -23,7 +23,7 @@ def test_trust_is_founded_once_for_every_site(own, init_words, run):
     assert code == 0, err
     made = json.loads(out)
     assert made["founded"] == ["gannet", "wadi-rahl"]
-    assert set(made["made_keys"]) == {"root-1", "root-2", "root-3", "targets", "release", "deploy", "ssh"}
+    assert set(made["made_keys"]) == {"root-1", "root-2", "root-3", "targets", "release", "deploy", "ssh", "recipient"}
     assert "without a passphrase" in err
     roots = {site: run("trust", "root", site, at=own)[1] for site in made["founded"]}
     again = json.loads(run(*init_words, at=own)[1])

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from pumpdeck_console import main, wiring
-from pumpdeck_console.operations.profiling import latest_profiles, profile_gate, profile_version
+from pumpdeck_console.operations.profiles import latest_profile, parse_profile
+from pumpdeck_console.operations.profiling import profile_gate, profile_version
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
+from pumpdeck_fleet.core.errors import FormatError
 from pumpdeck_fleet.core.registry import GateVerdict
 from support.small_fleet import NOW_MS
 from support.trained_workspace import kind_of, trained_row, workspace_with_rows
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 
 
 @pytest.fixture
@@ -37,8 +41,17 @@ def test_every_setting_is_measured_kept_and_named_in_the_audit_chain(workspace: 
         assert one.cpu_pct == pytest.approx(100 * one.cpu_us / 1e6 / (report.cadence_s * one.batch), abs=1e-4)
     by_batch = {one.batch: one.rows_per_s for one in report.figures if one.threads == 1}
     assert by_batch[1440] > 10 * by_batch[1]
-    kept = workspace.artifacts.get(latest_profiles(workspace)[row.content_digest])
-    assert canonical.parse_json(kept, "profile", max_bytes=100_000)["onnx_digest"] == report.onnx_digest
+    version = workspace.store.registry.version(row.model, row.version)
+    assert latest_profile(workspace, version) == report
+
+
+def test_a_kept_profile_of_this_format_is_read_by_every_later_program() -> None:
+    data = (GOLDEN / "profile.json").read_bytes()
+    report = parse_profile(data, canonical.digest(data))
+    assert (report.figures[0].p99_us, report.classes[0].device_class, report.agrees) == (21.4, "edge-x86", True)
+    assert canonical.encode(replace(report, profile_digest="")) == data
+    with pytest.raises(FormatError, match="unknown format"):
+        parse_profile(data.replace(b'"format":1', b'"format":9'), canonical.digest(data))
 
 
 def test_the_profile_changes_neither_version_nor_package_settings(workspace: Workspace) -> None:

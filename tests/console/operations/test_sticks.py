@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pumpdeck_agent.install_from_tar import install_from_tar
+from pumpdeck_console.operations.bundle_agent import add_agent
 from pumpdeck_console.operations.bundles import (
     awaited,
     export_bundle,
@@ -33,6 +34,7 @@ from pumpdeck_fleet.core.sticks import StickEntry, StickKind, StickState
 from pumpdeck_packaging.bundle_stick import StickFailedError
 from support.courier_fleet import CourierFleet, courier_fleet
 from support.devices import LoopChannel
+from support.sticks import wheel_folder
 
 
 @pytest.fixture
@@ -322,3 +324,21 @@ def test_a_file_that_is_no_answer_is_refused_on_intake(yard: CourierFleet) -> No
         intake_bundle(yard.workspace, folder=str(path))
     with pytest.raises(NotFoundError):
         intake_bundle(yard.workspace, folder=str(yard.folder / "nothing.tar"))
+
+
+# The agent beside the bundle
+
+
+def test_the_agent_goes_along_for_the_computers_that_are_there(yard: CourierFleet) -> None:
+    yard.start()
+    with pytest.raises(NotFoundError, match="package agent --wheels x86_64-cp311"):
+        add_agent(yard.workspace, to=str(yard.folder / "stick"))
+    for target in ("x86_64-cp311", "aarch64-cp311"):
+        wheel_folder(yard.workspace.root / "agent" / "wheels", target)
+    export(yard)
+    report = add_agent(yard.workspace, to=str(yard.folder / "stick"))
+    assert report.agent.targets == ("x86_64-cp311",)
+    assert report.agent.start_digest[:4] in report.paper[0]
+    assert "bundle.agent" in [entry.action for entry in yard.workspace.store.audit.entries()]
+    assert yard.visit(yard.devices[0].id).outcome == "committed"
+    assert export(yard).written == 0

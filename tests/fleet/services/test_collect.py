@@ -16,6 +16,7 @@ from pumpdeck_fleet.core.receipts import (
     AlarmNotice,
     Outcome,
     Receipt,
+    RetrainRequest,
     ReturnIndex,
     ReturnItem,
     ReturnKind,
@@ -59,6 +60,10 @@ def notice(raised: bool = True, device: str = "d000", pump: str = "P-0A", at_ms:
     return canonical.encode(AlarmNotice(1, device, pump, at_ms, raised, 9.0, 3.0, "flow_m3_h", "a" * 64))
 
 
+def request(device: str = "d000", pump: str = "P-0A", at_ms: int = T0) -> bytes:
+    return canonical.encode(RetrainRequest(1, device, pump, at_ms, "drift", "the baseline was far for 24 h", "a" * 64))
+
+
 def word(device: FakeDevice, counter: int, **changes: object) -> Receipt:
     base = Receipt(
         1, device.device.id, "t-1", "a" * 64, 1, Outcome.COMMITTED, "", "a" * 64, "", counter, T0, True, "0.1.0", "1.18"
@@ -70,7 +75,7 @@ def fill(device: FakeDevice) -> None:
     """One thing of every kind."""
     device.put(ReturnKind.RECEIPT, device.sign_receipt(word(device, 1)))
     device.put(ReturnKind.ALARM, notice())
-    device.put(ReturnKind.RETRAIN_REQUEST, b"{}", "P-0A")
+    device.put(ReturnKind.RETRAIN_REQUEST, request(), "P-0A")
     device.put(ReturnKind.SKETCH, b"PDS1" + b"12345678" + b"rest", "P-0A", T0)
     device.put(ReturnKind.SCORES, head() + chunk(), "P-0A", T0)
     device.put(ReturnKind.SEGMENT, head() + chunk(20, ("flow_m3_h",)), "P-0A", T0)
@@ -106,8 +111,8 @@ def test_collecting_twice_changes_nothing(yard: Yard, device: FakeDevice) -> Non
     before = yard.store.telemetry.chunk_digests("site0/P-0A", 0, T0 * 2)
     device.outbox = again
     report = collect(yard, device)
-    assert (report.stored, report.rows) == ({ReturnKind.RETRAIN_REQUEST.value: 1}, 0)
-    assert sum(report.already.values()) == 5
+    assert (report.stored, report.rows) == ({}, 0)
+    assert sum(report.already.values()) == 6
     assert yard.store.telemetry.chunk_digests("site0/P-0A", 0, T0 * 2) == before
     assert device.outbox == {}
 
@@ -237,6 +242,9 @@ def test_a_receipt_counter_never_falls(yard: Yard, device: FakeDevice) -> None:
         (ReturnKind.SCORES, head() + chunk()[:-3]),
         (ReturnKind.SCORES, head() + chunk(5, ("flow_m3_h",))),
         (ReturnKind.SEGMENT, head()),
+        (ReturnKind.RETRAIN_REQUEST, request(pump="P-1A")),
+        (ReturnKind.RETRAIN_REQUEST, request(pump="P-0A")),
+        (ReturnKind.RETRAIN_REQUEST, request("d001", "P-1A")),
         (ReturnKind.RETRAIN_REQUEST, b"{}"),
     ],
 )

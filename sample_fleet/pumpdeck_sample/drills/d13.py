@@ -1,0 +1,225 @@
+"""D13: a device changes its agent. It is killed (SIGKILL) at its steps, the new agent is killed while it must show that it works,
+and new agents are broken in every way we know. After each, whoever connects must be answered, and a good agent still taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pumpdeck_agent.platform_here import run_in_fork
+from pumpdeck_agent.settle import SettleRequest, settle
+from pumpdeck_agent.trial import TrialRunner
+from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.rpc import CHUNK_BYTES, Op
+from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
+from pumpdeck_packaging.agent_release import agent_bytes, agent_version
+from pumpdeck_sample.drills.agents import DIES, ENDS, HANGS, RAISES, breaks_in, other_agent
+from pumpdeck_sample.drills.bench import DeviceMaker, DrillSite, UnsyncedFileSystem, enrol, install
+from pumpdeck_sample.drills.d2 import KillingFileSystem
+from pumpdeck_sample.drills.packages import package
+
+LIFE_S = 120.0
+CONFIRM_S = 4.0
+# The longest that a start of a good agent takes; kills of one on probation fall within it.
+_START_S = 1.5
+NEWER = "0.9.0"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A device that runs the first agent in the folder `start`, and the agent it is asked to run."""
+
+    maker: DeviceMaker
+    start: Path
+    site: DrillSite
+    newer: bytes
+    files: dict[str, bytes]
+
+    @property
+    def root(self) -> Path:
+        return self.maker.root
+
+    def begin(self) -> None:
+        """As it was before the upgrade."""
+        shutil.rmtree(self.root)
+        shutil.copytree(self.start, self.root)
+
+
+def drill_agent_upgrades(folder: Path, pool: TrialRunner, kills: int, seed: int = 1) -> dict[str, Any]:
+    """At least `kills` kills, half of them at storage steps, half of the new agent on probation; then each broken agent."""
+    chance = random.Random(seed)
+    case = _prepare(folder, pool)
+    figures: dict[str, Any] = {"tried": 0, "bricked": 0, "wrong_agent": 0, "cannot_retry": 0, "broken_kept": 0, "evidence": []}
+    figures["steps"] = steps = _upgrade_in_fork(case, None)
+    every = max(1, steps // max(1, kills // 2))
+    # The first step of all and the last ones are where records change: they are always among them.
+    moments = sorted({*range(0, steps, every), *range(max(0, steps - 8), steps)})
+    for at in moments:
+        case.begin()
+        _upgrade_in_fork(case, at)
+        _count(case, figures, f"step {at}")
+    for _ in range(max(2, kills // 2)):
+        case.begin()
+        _upgrade_in_fork(case, None)
+        for _ in range(chance.randrange(1, 4)):
+            _start_and_kill(case, chance.uniform(0, _START_S))
+        _count(case, figures, "probation")
+    _broken(case, figures)
+    return figures
+
+
+def _prepare(folder: Path, pool: TrialRunner) -> _Case:
+    site, fs, root = DrillSite(folder), UnsyncedFileSystem(), folder / "device"
+    maker = enrol(fs, site, root)
+    first = agent_bytes()
+    (folder / "sent.pyz").write_bytes(first)
+    settle(maker.agent(fs, pool).platform, root, SettleRequest(folder / "sent.pyz", canonical.digest(first)))
+    built = package()
+    install(maker.agent(fs, pool), built, site.assign(built, "task-first"))
+    shutil.copytree(root, folder / "start")
+    newer = other_agent(NEWER)
+    return _Case(maker, folder / "start", site, newer, site.release_agent(newer))
+
+
+def _upgrade_in_fork(case: _Case, kill_at: int | None) -> int:
+    """Push and upgrade in a fork of this process that is killed before a step; the steps it counted, 0 when killed."""
+
+    def upgrade() -> bytes:
+        fs = KillingFileSystem(kill_at)
+        agent = case.maker.agent(fs, _NoTrials())
+        digest, data = canonical.digest(case.newer), case.newer
+        pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+        agent.have(digest, len(data), b"".join(bytes.fromhex(canonical.digest(piece)) for piece in pieces))
+        for index, piece in enumerate(pieces):
+            agent.chunk(digest, index, piece)
+        agent.seal(digest, len(data))
+        agent.upgrade(case.files)
+        return str(fs.steps).encode()
+
+    data, _ = run_in_fork(upgrade, LIFE_S, 32)
+    return int(data or 0)
+
+
+class _NoTrials:
+    """Nothing is installed in this drill: a package on trial would be a defect."""
+
+    def run(self, request: object) -> Any:
+        raise AssertionError(f"no trial was asked for: {request}")
+
+
+def _launch(case: _Case) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-s", str(case.root / "agent" / "launch.py"), "rpc", "--root", str(case.root)]
+    environment = {**os.environ, "PUMPDECK_AGENT_CONFIRM_S": str(CONFIRM_S)}
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _start_and_kill(case: _Case, after_s: float) -> None:
+    """Start the agent as a console would, and kill everything of it at that moment."""
+    process = _launch(case)
+    time.sleep(after_s)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@contextlib.contextmanager
+def _talk(case: _Case) -> Iterator[RpcClient]:
+    process = _launch(case)
+    sink, source = process.stdin, process.stdout
+    if sink is None or source is None:
+        raise PumpdeckError("has no pipes", "launcher")
+
+    def send(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[sink.write(view) or 0 :]
+
+    try:
+        yield RpcClient(send, source.read, name="device")
+    finally:
+        sink.close()
+        source.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _hello(case: _Case) -> str:
+    with _talk(case) as channel:
+        return str(channel.call(Op.HELLO, {"console": "drill", "workspace": "drill"})[0]["agent"])
+
+
+def _ask(case: _Case, data: bytes, files: dict[str, bytes]) -> str:
+    """Bring this agent to its end, as a console does; the outcome of its receipt."""
+    with _talk(case) as channel:
+        push_blob(channel, canonical.digest(data), data)
+        listed = [{"name": name, "bytes": len(content)} for name, content in files.items()]
+        header = channel.call(Op.UPGRADE, {"files": listed}, b"".join(files.values()))[0]
+    if header["phase"] != "PROBATION":
+        return str(header["outcome"])
+    with _talk(case) as channel:
+        return str(channel.call(Op.AGENT, {})[0]["outcome"])
+
+
+def _count(case: _Case, figures: dict[str, Any], where: str) -> None:
+    figures["tried"] += 1
+    first = agent_version(agent_bytes())
+    try:
+        answered = _hello(case)
+        if answered not in (first, NEWER):
+            _note(figures, "wrong_agent", f"{where}: {answered}")
+    except (PumpdeckError, OSError) as error:
+        _note(figures, "bricked", f"{where}: {error}")
+        return
+    try:
+        outcome = _ask(case, case.newer, case.site.release_agent(case.newer))
+        if outcome == "rolled_back":
+            # Killed too often on probation: the release failed there. Released anew it must be taken.
+            outcome = _ask(case, case.newer, case.site.release_agent(case.newer, anew=True))
+        if outcome not in ("committed", "already") or _hello(case) != NEWER:
+            _note(figures, "cannot_retry", f"{where}: {outcome}")
+    except (PumpdeckError, OSError) as error:
+        _note(figures, "cannot_retry", f"{where}: {error}")
+
+
+def _broken(case: _Case, figures: dict[str, Any]) -> None:
+    first = agent_version(agent_bytes())
+    broken = [other_agent(NEWER, {member: code}) for member, code in ((_MAIN, RAISES), ("__main__.py", ENDS), (_MAIN, DIES))]
+    broken += [breaks_in("rpc", code) for code in (RAISES, HANGS, ENDS, DIES)]
+    for number, data in enumerate(broken):
+        case.begin()
+        figures["tried"] += 1
+        try:
+            outcome = _ask(case, data, case.site.release_agent(data))
+            if outcome != "rolled_back" or _hello(case) != first:
+                _note(figures, "broken_kept", f"broken {number}: {outcome}")
+        except (PumpdeckError, OSError) as error:
+            _note(figures, "bricked", f"broken {number}: {error}")
+
+
+_MAIN = "pumpdeck_agent/main.py"
+
+
+def _note(figures: dict[str, Any], what: str, words: str) -> None:
+    figures[what] += 1
+    figures["evidence"].append(f"{what}: {words}"[:300])

@@ -1,0 +1,83 @@
+"""What a shuffled split promises and what later rows, and other pumps, then show: why the pipeline refuses it.
+
+    python tests/bench/leaked_split.py [--json] [--quick]
+
+Seeded pumps that wander slowly, each with two spells of the same weak fault. A classifier on hourly means is judged in three
+ways by its F1: rows shuffled; the later half of the time, after learning from the earlier; pumps it has never seen. The rows,
+the classifier and its settings are the same each time; only the split differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import f1_score
+
+from pumpdeck_fleet.numeric.features import window_means
+
+MINUTES_A_ROW = 10
+ROWS_A_DAY = 24 * 60 // MINUTES_A_ROW
+WINDOW_MS = 3_600_000
+FAULT = np.array([0.0, -0.6, 0.9])
+Split = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def pump_rows(pump: int, days: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hourly means float32 [n, 3] of three channels that wander, and whether the fault was there, bool [n]."""
+    rng = np.random.default_rng([pump, days])
+    rows = days * ROWS_A_DAY
+    wander = np.cumsum(rng.normal(0, 0.05, (rows, 3)), axis=0)
+    values = rng.normal(0, 3, 3) + wander + rng.normal(0, 1.0, (rows, 3))
+    faulty = np.zeros(rows, np.bool_)
+    for start in (rows // 5 + int(rng.integers(rows // 10)), 7 * rows // 10 + int(rng.integers(rows // 10))):
+        faulty[start : start + ROWS_A_DAY] = True
+    values[faulty] += FAULT * rng.uniform(0.5, 1.5)
+    at_ms = np.arange(rows, dtype=np.int64) * MINUTES_A_ROW * 60_000
+    features, _ = window_means(at_ms, values.astype(np.float32), WINDOW_MS)
+    return features, faulty
+
+
+def splits(pumps: int, days: int) -> dict[str, Split]:
+    """Pairs of rows to learn from and rows to judge by, of each way to split."""
+    rows = days * ROWS_A_DAY
+    pump, place = np.repeat(np.arange(pumps), rows), np.tile(np.arange(rows), pumps)
+    fold = np.random.default_rng(1).integers(0, 4, pumps * rows)
+    purge = ROWS_A_DAY
+    return {
+        "f1_shuffled": ((fold != one, fold == one) for one in range(4)),
+        "f1_later_rows": iter([(place < rows // 2 - purge, place >= rows // 2)]),
+        "f1_other_pumps": ((pump % 4 != one, pump % 4 == one) for one in range(4)),
+    }
+
+
+def f1_of(split: Split, features: np.ndarray, faulty: np.ndarray) -> float:
+    """Pooled over the folds."""
+    told, truth = [], []
+    for learned, judged in split:
+        model = HistGradientBoostingClassifier(max_iter=200, random_state=1).fit(features[learned], faulty[learned])
+        told.append(model.predict(features[judged]))
+        truth.append(faulty[judged])
+    return float(f1_score(np.concatenate(truth), np.concatenate(told)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="a shuffled split against honest ones")
+    parser.add_argument("--json", action="store_true", help="one flat object on stdout")
+    parser.add_argument("--quick", action="store_true", help="8 pumps of 20 days")
+    arguments = parser.parse_args(argv)
+    pumps, days = (8, 20) if arguments.quick else (16, 30)
+    parts = [pump_rows(pump, days) for pump in range(pumps)]
+    features, faulty = (np.concatenate(column) for column in zip(*parts, strict=True))
+    found = {name: round(f1_of(split, features, faulty), 3) for name, split in splits(pumps, days).items()}
+    figures = {"pumps": pumps, "days": days, "faulty_share": round(float(faulty.mean()), 3), **found}
+    print(json.dumps(figures) if arguments.json else "\n".join(f"{name:16} {one:>8}" for name, one in figures.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
