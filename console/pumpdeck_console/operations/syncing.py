@@ -160,7 +160,16 @@ def _sign_again(workspace: Workspace, merges: list[SiteMerge]) -> list[str]:
 
 def _request(one: Assignment) -> AssignmentRequest:
     # The very same assignment: a device that has it already answers with the receipt it gave before.
-    return AssignmentRequest(one.device, one.package_sha256, one.task, one.soft_until_ms, one.seq, one.issued_at_ms)
+    return AssignmentRequest(
+        device=one.device,
+        package_sha256=one.package_sha256,
+        task=one.task,
+        soft_until_ms=one.soft_until_ms,
+        seq=one.seq,
+        issued_at_ms=one.issued_at_ms,
+        terms=one.terms,
+        token=one.token,
+    )
 
 
 def _take_returns(workspace: Workspace, other: OtherSide) -> None:

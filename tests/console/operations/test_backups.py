@@ -52,7 +52,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_everything_comes_back(fleet: CourierFleet, tmp_path: Path, name: str) -> None:
     fleet.start()
     report = backup(fleet.workspace, to=str(tmp_path / name))
-    assert report.bytes == report.new_bytes > 0
+    # Two files with the same bytes are written once.
+    assert 0 < report.new_bytes <= report.bytes
     again = restored(fleet, tmp_path / name)
     ours = dump(fleet.workspace.store, with_audit=False)
     theirs = dump(again.store, with_audit=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState
 from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.store.merge import dump
+from pumpdeck_packaging.trust_repository import AssignmentRequest
 from support.courier_fleet import MODEL, POLICY, CourierFleet, courier_fleet
 
 
@@ -210,17 +213,19 @@ def test_a_sync_that_was_cut_is_simply_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str, is_after: bool
 ) -> None:
     """Ctrl-C or a kill between any two steps: nothing acknowledged is lost, and the next run ends where one run would have."""
-    fleet = courier_fleet(tmp_path / "fleet", devices_per_site=2)
+    fleet = courier_fleet(tmp_path / "fleet", devices_per_site=3)
     fleet.release(1)
     devices = tuple(device.id for device in fleet.devices if device.site == "gannet")
     other = laptop(fleet, "two")
     started(fleet.workspace, fleet, devices[:1])
     export_bundle(fleet.workspace, query="site:gannet", to=str(fleet.stick().folder))
-    rollout_operations.abort(other, rollout_id=started(other, fleet, devices[1:]), reason="this uses up the number")
-    rollout = started(other, fleet, devices[1:])
-    for name in ("theirs", "again"):
-        export_bundle(other, query="site:gannet", to=str(fleet.stick(name).folder))
-    signed = [fleet.workspace.trust("gannet").assignment(devices[0]), other.trust("gannet").assignment(devices[1])]
+    # The other laptop signs twice: its metadata is the newer one and takes the place of ours.
+    rollout = started(other, fleet, devices[1:2])
+    export_bundle(other, query="site:gannet", to=str(fleet.stick("theirs").folder))
+    request = AssignmentRequest(devices[2], fleet.packages[devices[2]].sha256, "t-by-hand")
+    other.trust("gannet").assign([request], other.signing_key("deploy", "gannet").signer)
+    signed = [fleet.workspace.trust("gannet").assignment(devices[0])]
+    signed += [other.trust("gannet").assignment(device) for device in devices[1:]]
     step = getattr(syncing, cut)
 
     def interrupted(*words: object, **more: object) -> None:
@@ -235,7 +240,7 @@ def test_a_sync_that_was_cut_is_simply_run_again(
     fleet.workspace.store.audit.verify()
     result = sync(fleet.workspace, folder=str(other.root))
     assert not result.report.refused and not result.unsigned
-    assert set(fleet.workspace.store.rollouts.live_tasks()) == set(devices)
+    assert set(fleet.workspace.store.rollouts.live_tasks()) == set(devices[:2])
     assert rollout in fleet.workspace.store.rollouts.states()
     assert [fleet.workspace.trust("gannet").assignment(device) for device in devices] == signed
     assert not sync(fleet.workspace, folder=str(other.root)).report.is_news
@@ -262,3 +267,13 @@ def test_two_laptops_that_signed_for_one_site_lose_no_assignment(tmp_path: Path)
     sync(other, folder=str(fleet.workspace.root))
     assert fleet.workspace.store.rollouts.load(mine).tasks[first].state is TaskState.COMMITTED
     assert other.store.rollouts.load(theirs).tasks[second].state is TaskState.COMMITTED
+
+
+def test_an_assignment_is_signed_again_with_every_word_it_had() -> None:
+    assignment = Assignment(1, "gannet-d1", "a" * 64, 7, 8, 9, "t-1", None, True, 3600, "a token")
+    request = syncing._request(assignment)
+    again = dataclasses.asdict(request) | dataclasses.asdict(request.terms)
+    fields = {field.name for field in dataclasses.fields(Assignment)} - {"format"}
+    assert {name: again[name] for name in fields} == {
+        name: value for name, value in dataclasses.asdict(assignment).items() if name in fields
+    }

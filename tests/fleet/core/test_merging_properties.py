@@ -39,6 +39,9 @@ COLUMNS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "alarm": {"body": words},
     "sketch_day": {"rows": small, "put_ms": small, "data": st.binary(max_size=1)},
     "drift": {"worst": small, "body": words},
+    "device_age_key": {"age_key": words, "at_ms": small},
+    # The body says how it was closed; the rest follows from the digest, which is the key.
+    "retrain_request": {"closed_ms": small, "body": words},
 }
 ROWS: dict[str, st.SearchStrategy[Row]] = {table: st.fixed_dictionaries(columns) for table, columns in COLUMNS.items()}
 # An erased person is stored without a name.
