@@ -354,6 +354,14 @@ def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 
 
+def shape_ahead(spec: PipelineSpec) -> Shape | None:
+    """The shape of a type that learns nothing from other pumps (`maxz`): the one that `fit_shape` will give."""
+    if spec.model_type != MaxZScorer.model_type:
+        return None
+    scorer = MaxZScorer(len(spec.channels))
+    return Shape(spec, scorer, scorer)
+
+
 def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
     """Feature rows in widths from the pump's centre, for a shape to learn from."""
     return widths_of(fit.plain_block(inputs), sample)

@@ -27,11 +27,12 @@ from pumpdeck_fleet.core.telemetry import Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_fleet.store import Store
+from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
-from pumpdeck_trainer.pipeline import FEWEST_PUMPS, Fleetwide, RunContext, train
+from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
