@@ -142,8 +142,8 @@ def parse_spool(name: str, data: bytes) -> SpoolFile:
 
 
 def _read_csv(name: str, text: str) -> tuple[tuple[str, ...], dict[str, _Rows], int]:
-    lines = csv.reader(io.StringIO(text))
-    header = next(lines, [])
+    lines = _csv_lines(text)
+    header = next(lines, None) or []
     channels = tuple(header[2:])
     if header[:2] != ["time", "pump"] or not channels or len(set(channels)) != len(channels):
         raise FormatError("has a wrong header", name, expected="time,pump,<channel>,..", found=",".join(header)[:80])
@@ -153,6 +153,9 @@ def _read_csv(name: str, text: str) -> tuple[tuple[str, ...], dict[str, _Rows], 
     times: dict[str, int] = {}
     refused = 0
     for fields in lines:
+        if fields is None:
+            refused += 1
+            continue
         if not fields:
             continue
         try:
@@ -167,6 +170,18 @@ def _read_csv(name: str, text: str) -> tuple[tuple[str, ...], dict[str, _Rows], 
         found.at_ms.append(at_ms)
         found.values.append(values)
     return channels, rows, refused
+
+
+def _csv_lines(text: str) -> Iterator[list[str] | None]:
+    """The fields of each line; None for one that is no CSV, such as a field without end. Any line end is one."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield None
 
 
 def _read_jsonl(text: str) -> tuple[tuple[str, ...], dict[str, _Rows], int]:

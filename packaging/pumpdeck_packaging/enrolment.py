@@ -12,7 +12,6 @@ No I/O here.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +188,7 @@ def _payload_of(envelope: bytes) -> object:
     plain = canonical.parse_json(envelope, "signed envelope", max_bytes=FORM_MAX_BYTES * 2)
     try:
         payload = base64.b64decode(str(plain["payload"]), validate=True)
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        # ValueError: base64 raises it for text that is not ASCII.
         raise FormatError("is not a signed envelope", "enrolment") from error
     return canonical.parse_json(payload, "enrolment", max_bytes=FORM_MAX_BYTES)
