@@ -10,15 +10,11 @@ windows, so it is the type's pooled limit, provisional.
 
 Scoring begins where a device would: at the shipped centre, which stands at the end of the reference window.
 
-Options and who chose them. Fixed without labels: the deadband is the product's default and alarms begin at once (the
-protocol counts rows, so waiting can only lose); the limit comes from the default budget; the two temperatures either
-both vote or neither does (on a bench they follow the time since start). Chosen on the labels of valve1 only, by
-`--select`: the window and whether temperatures vote. The rule: of the options whose F1 lies within one standard error of
-the best (16 files tell no more than that), the one with the best NAB, the board's other ranking. What this rule is worth is
-said aloud: its result on the other files was known when it was written down. Rules that were tried and give worse: choosing
-the deadband on valve1 too, by the plateau of F1 (0.5; FAR over all files 18.4 %), by the margin to the stated bounds (0.3;
-22.5 %) or by NAB within one standard error (0.9 with persistence 9 s; F1 0.820, FAR 15.5 %): 16 files of one fault cannot
-tell how long other faults take to fade.
+Options and who chose them: docs/adr/0083 tells the whole story, with every run on all files that is known of. Fixed
+without labels: the deadband is the product's default and alarms begin at once (the protocol counts rows, so waiting can
+only lose); the limit comes from the default budget; the two temperatures either both vote or neither does (on a bench
+they follow the time since start). Chosen by `skab_choice.py`, which can read no label outside valve1: the form of the
+detector, the window and whether temperatures vote. Rule and forms were committed before they were run on any file.
 
 NAB is the board's own form: a detection is every row where the alarm changes, up or down; windows lie 60 s to the
 right of a changepoint and are cut where they overlap; the first detection in one counts by a tanh from 1 down to the
@@ -93,7 +89,7 @@ class Options:
     model_type: str = "maxz"
 
 
-OPTIONS = Options(window_s=15.0)
+OPTIONS = Options(window_s=20.0)
 
 
 @dataclass(frozen=True, eq=False)

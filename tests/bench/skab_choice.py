@@ -110,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Choose SKAB's options by the labels of valve1 alone")
     parser.add_argument("folder", type=Path, help="the folder with valve1/, valve2/ and other/")
     parser.add_argument("--json", action="store_true", help="the chosen options as one flat object on stdout")
+    parser.add_argument("--quick", action="store_true", help="accepted for CI; the whole choice takes seconds")
     arguments = parser.parse_args(argv)
     options, verdicts = choose(skab.read_folder(arguments.folder, closed=True))
     talk = sys.stderr if arguments.json else sys.stdout
