@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pumpdeck_console import __version__
 from pumpdeck_fleet.core.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, PumpdeckError
+from pumpdeck_fleet.core.plain_text import plain
 
 if TYPE_CHECKING:
     import click
@@ -113,7 +114,7 @@ def _end_defect(error: Exception, as_json: bool) -> int:
 
 
 def _say(message: object, as_json: bool) -> None:
-    text = json.dumps(message, sort_keys=True) if as_json else f"pumpdeck: {message}"
+    text = json.dumps(message, sort_keys=True) if as_json else plain(f"pumpdeck: {message}")
     sys.stderr.write(text + "\n")
 
 

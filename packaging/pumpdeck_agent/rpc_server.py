@@ -11,6 +11,8 @@ from pumpdeck_fleet.core.errors import EXIT_DEFECT, FormatError, PumpdeckError, 
 from pumpdeck_fleet.core.rpc import SUPPORTED_VERSIONS, VERSION, Frame, FrameDecoder, Op, encode_frame
 
 READ_BYTES = 64 * 1024
+_OP_MAX = 40
+_WORDS_MAX = 2000
 _COMMON = frozenset({"v", "id", "op", "body_bytes"})
 
 
@@ -69,24 +71,25 @@ def answer_frame(agent: RpcOperations, frame: Frame) -> bytes:
     """The bytes of the answer to one request; an error of ours becomes an answer, and so does a defect."""
     header = frame.header
     identity = header.get("id") if type(header.get("id")) is int else 0
-    op = header.get("op") if isinstance(header.get("op"), str) else ""
+    op = str(header["op"])[:_OP_MAX] if isinstance(header.get("op"), str) else ""
     common = {"v": VERSION, "id": identity, "op": op}
     try:
-        if header.get("v") not in SUPPORTED_VERSIONS:
+        if type(header.get("v")) is not int or header["v"] not in SUPPORTED_VERSIONS:
             raise UsageError("this agent does not speak that version", "rpc", expected=SUPPORTED_VERSIONS, found=header.get("v"))
         answer = _dispatch(agent, str(op), header, frame.body)
     except PumpdeckError as error:
         return encode_frame({**common, "ok": False, "error": _on_the_wire(error), "supported": list(SUPPORTED_VERSIONS)})
     except Exception as error:  # noqa: BLE001 - the console must hear of a defect; the conversation goes on
         defect = PumpdeckError(f"the agent has a defect ({type(error).__name__}: {error})", str(op))
-        return encode_frame({**common, "ok": False, "error": {**defect.as_dict(), "exit_code": EXIT_DEFECT}})
+        return encode_frame({**common, "ok": False, "error": {**_on_the_wire(defect), "exit_code": EXIT_DEFECT}})
     return encode_frame({**answer.fields, **common, "ok": True}, answer.body)
 
 
 def _on_the_wire(error: PumpdeckError) -> dict[str, Any]:
-    """The error under the name of its nearest class that every console knows."""
+    """The error under the name of its nearest class that every console knows, short enough for a header whatever it quotes."""
     known = next(cls for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)
-    return {**error.as_dict(), "error": known.__name__}
+    words = {name: text[:_WORDS_MAX] if isinstance(text, str) else text for name, text in error.as_dict().items()}
+    return {**words, "error": known.__name__}
 
 
 def _dispatch(agent: RpcOperations, op: str, header: Mapping[str, Any], body: bytes) -> Answer:

@@ -33,6 +33,20 @@ from pumpdeck_fleet.core.ports import Signer
 
 IN_TOTO_PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PRIVATE_KEY_MAX_BYTES = 16 * 1024
+# Points of small order, sign bit left out (RFC 7748 section 6.1 on why, libsodium's list): under them a constant signature holds
+# for many or all messages, so that whoever knows this can sign in the name of the person who brought the key.
+_WEAK_POINTS = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
 _OPENSSH_MARK = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 
 
@@ -150,7 +164,13 @@ def public_key_of(public_pem: str, what: str = "public key") -> SSlibKey:
         raise FormatError("is not a public key that can be read", what, expected="PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise FormatError("is not an Ed25519 key", what, found=type(key).__name__)
+    _check_strong(key, what)
     return SSlibKey.from_crypto(key)
+
+
+def is_weak_key(raw: bytes) -> bool:
+    """True for the 32 bytes of a public key that is no secret's: anybody can sign under it."""
+    return len(raw) == 32 and raw[:-1] + bytes([raw[-1] & 0x7F]) in _WEAK_POINTS
 
 
 def openssh_line(public_pem: str) -> str:
@@ -173,6 +193,7 @@ def public_key_of_raw(raw: bytes, what: str = "public key") -> PublicKey:
         key = Ed25519PublicKey.from_public_bytes(raw)
     except ValueError as error:
         raise FormatError("is not an Ed25519 public key", what) from error
+    _check_strong(key, what)
     return PublicKey(str(SSlibKey.from_crypto(key).keyid), _public_pem(key))
 
 
@@ -183,9 +204,11 @@ def pem_of_key(key: SSlibKey) -> str:
         FormatError: it is not an Ed25519 key.
     """
     try:
-        return _public_pem(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"])))
+        found = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError("is not an Ed25519 public key", str(key.keyid)[:12]) from error
+    _check_strong(found, str(key.keyid)[:12])
+    return _public_pem(found)
 
 
 def sign_dsse(payload: bytes, payload_type: str, signer: Signer) -> bytes:
@@ -279,6 +302,11 @@ def _check_signature(pem: str, key_id: str, signature: Signature, pae: bytes) ->
 
 def _signer_of(key: Ed25519PrivateKey) -> Ed25519Signer:
     return Ed25519Signer(CryptoSigner(key, SSlibKey.from_crypto(key.public_key())), key)
+
+
+def _check_strong(key: Ed25519PublicKey, what: str) -> None:
+    if is_weak_key(key.public_bytes(Encoding.Raw, PublicFormat.Raw)):
+        raise FormatError("is a key under which anybody can sign", what, hint="make a new key")
 
 
 def _public_pem(key: Ed25519PublicKey) -> str:

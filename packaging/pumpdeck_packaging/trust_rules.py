@@ -30,6 +30,7 @@ from pumpdeck_packaging.bundle_layout import (
 )
 from pumpdeck_packaging.manifest import PACKAGE_MAX_BYTES, UNPACKED_MAX_BYTES
 from pumpdeck_packaging.metadata_form import MetadataForm
+from pumpdeck_packaging.signing import is_weak_key
 
 ROOT_MIN_THRESHOLD = 2
 _RAW_KEY = re.compile(r"[0-9a-f]{64}")
@@ -219,6 +220,8 @@ def _check_keys(keys: Mapping[str, Key], name: str) -> None:
             raise TrustError("holds a key that is not plain Ed25519", name, found=key_id[:12])
         if _RAW_KEY.fullmatch(public) is None:
             raise TrustError("holds a key in an unusual spelling", name, found=key_id[:12])
+        if is_weak_key(bytes.fromhex(public)):
+            raise TrustError("holds a key under which anybody can sign", name, found=key_id[:12])
         # The id is the digest of the key, so one key cannot stand under two ids and count twice.
         if key_id != _computed_id(key):
             raise TrustError("holds a key under another id", name, found=key_id[:12])

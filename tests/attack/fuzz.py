@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# ruff: noqa: E402 - the script stands in the folder of the tests, whose support it needs
 from pumpdeck_fleet.core.errors import PumpdeckError
 from support.fuzz_doors import all_targets
 from support.fuzz_targets import Target
@@ -78,7 +79,9 @@ def feed(target: Target, data: bytes, tally: Tally) -> None:
 
 
 def _crash(tally: Tally, what: str, data: bytes) -> None:
-    if len(tally.crashes) < 20 and (what not in tally.crashes or len(data) < len(base64.b64decode(tally.crashes[what]))):
+    if len(tally.crashes) < 20 and (
+        what not in tally.crashes or len(data) < len(base64.b64decode(tally.crashes[what]))
+    ):
         tally.crashes[what] = base64.b64encode(data).decode("ascii")
 
 
@@ -92,17 +95,24 @@ def run_all(inputs: int, seed: int, only: str = "") -> list[Tally]:
     with tempfile.TemporaryDirectory(prefix="pumpdeck-fuzz-") as name:
         targets = [one for one in all_targets(Path(name)) if only in one.name]
         whole = sum(one.share for one in targets)
-        return [run_target(one, -(-int(inputs * one.share) // int(whole) if whole >= 1 else -inputs), seed) for one in targets]
+        return [
+            run_target(one, -(-int(inputs * one.share) // int(whole) if whole >= 1 else -inputs), seed)
+            for one in targets
+        ]
 
 
 def table(tallies: Sequence[Tally], took_s: float) -> str:
     """For people."""
-    lines = [f"{'parser':34}{'inputs':>9}{'accepted':>10}{'refused':>9}{'crashes':>9}{'slowest ms':>12}{'growth MB':>11}"]
+    lines = [
+        f"{'parser':34}{'inputs':>9}{'accepted':>10}{'refused':>9}{'crashes':>9}{'slowest ms':>12}{'growth MB':>11}"
+    ]
     for one in tallies:
         lines.append(
             f"{one.name:34}{one.inputs:>9}{one.accepted:>10}{one.refused:>9}{len(one.crashes):>9}{one.slowest_ms:>12.1f}{one.growth_mb:>11.1f}"
         )
-    lines.append(f"{sum(one.inputs for one in tallies)} inputs, {sum(len(one.crashes) for one in tallies)} crashes, {took_s:.0f} s")
+    lines.append(
+        f"{sum(one.inputs for one in tallies)} inputs, {sum(len(one.crashes) for one in tallies)} crashes, {took_s:.0f} s"
+    )
     return "\n".join(lines)
 
 
@@ -128,10 +138,10 @@ def main() -> int:
     options = parser.parse_args()
     start = time.perf_counter()
     tallies = run_all(options.inputs, options.seed, options.only)
-    print(json.dumps(figures(tallies)) if options.json else table(tallies, time.perf_counter() - start))  # noqa: T201
+    print(json.dumps(figures(tallies)) if options.json else table(tallies, time.perf_counter() - start))
     for one in tallies:
         for what, data in one.crashes.items():
-            print(f"{one.name}: {what}: {data[:4000]}", file=sys.stderr)  # noqa: T201
+            print(f"{one.name}: {what}: {data[:4000]}", file=sys.stderr)
     return 1 if any(one.crashes for one in tallies) else 0
 
 

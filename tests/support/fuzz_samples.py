@@ -75,7 +75,22 @@ class Samples:
     def receipt(self) -> Receipt:
         test = SelfTest(24, 0.0, True, 20.0, 40.0, 60.0)
         return Receipt(
-            1, DEVICE, "task-1", "a" * 64, 128, Outcome.COMMITTED, "", "a" * 64, "", 1, 5, False, "0.1.0", "1.18", test, "WO 7/3"
+            1,
+            DEVICE,
+            "task-1",
+            "a" * 64,
+            128,
+            Outcome.COMMITTED,
+            "",
+            "a" * 64,
+            "",
+            1,
+            5,
+            False,
+            "0.1.0",
+            "1.18",
+            test,
+            "WO 7/3",
         )
 
     @cached_property

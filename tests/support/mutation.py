@@ -6,6 +6,7 @@ form, lengths, digests, signatures made anew by the caller) and reaches what sta
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -13,14 +14,59 @@ from typing import Any
 
 Bend = Callable[[random.Random, bytearray, Sequence[bytes]], None]
 
-_NUMBERS = (0, 1, -1, 127, 255, 256, 32_767, 65_535, 65_536, 2**31 - 1, 2**31, 2**32, 2**53 - 1, 2**53, -(2**53) + 1, 2**63, 10**40)
+_NUMBERS = (
+    0,
+    1,
+    -1,
+    127,
+    255,
+    256,
+    32_767,
+    65_535,
+    65_536,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53 - 1,
+    2**53,
+    -(2**53) + 1,
+    2**63,
+    10**40,
+)
 _SCALARS: tuple[Any, ...] = (
-    None, True, False, "", " ", "\0", "..", "../../etc/passwd", "con", "a" * 70, "A", "é", "\u2028", "0" * 64, "f" * 64,
-    1.5, -0.0, 1e308, 5e-324, [], {}, [[]], {"": None}, "-", "²", "1_0", "age1", "ssh-ed25519 AAAA",
+    None,
+    True,
+    False,
+    "",
+    " ",
+    "\0",
+    "..",
+    "../../etc/passwd",
+    "con",
+    "a" * 70,
+    "A",
+    "é",
+    "\u2028",
+    "0" * 64,
+    "f" * 64,
+    1.5,
+    -0.0,
+    1e308,
+    5e-324,
+    [],
+    {},
+    [[]],
+    {"": None},
+    "-",
+    "²",
+    "1_0",
+    "age1",
+    "ssh-ed25519 AAAA",
 )
 _PIECES = (
-    b"", b"\0", b"\n", b"\r", b"\r\n", b",", b'"', b"\\", b"\\u0000", b"\\ud800", b"{", b"}", b"[", b"]", b":", b"null", b"true", b"NaN",
-    b"Infinity", b"1e999", b"-", b"9" * 20, b"9" * 5000, b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"../", b"[" * 60, b'{"a":' * 60,
+    b"", b"\0", b"\n", b"\r", b"\r\n", b",", b'"', b"\\", b"\\u0000", b"\\ud800", b"{", b"}", b"[", b"]", b":", b"null", b"true",
+    b"NaN", b"Infinity", b"1e999", b"-", b"9" * 20, b"9" * 5000, b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf",
+    b"../", b"[" * 60, b'{"a":' * 60,
     b"(" * 60, b"\x00" * 512, b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"\xc2\xb2",
 )  # fmt: skip
 
@@ -70,7 +116,7 @@ def _leaf(rng: random.Random, value: Any, tokens: Sequence[str]) -> Any:
         return rng.choice((value + 1, value - 1, -value, value * 2, float(value), rng.choice(_NUMBERS)))
     if tokens and how < 0.6:
         return rng.choice(tokens)
-    return rng.choice(_NUMBERS) if how < 0.75 else rng.choice(_SCALARS)
+    return rng.choice(_NUMBERS) if how < 0.75 else copy.deepcopy(rng.choice(_SCALARS))
 
 
 def _span(rng: random.Random, data: Sequence[Any]) -> slice:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pumpdeck_fleet.core.clock import format_ms
+from pumpdeck_fleet.core.plain_text import plain
 
 Row = Mapping[str, Any]
 _GAP = "  "
@@ -70,12 +71,12 @@ def write_object(row: Row, *, as_json: bool) -> None:
         return
     longest = max((len(key) for key in row), default=0)
     for key, value in row.items():
-        sys.stdout.write(f"{key.replace('_', ' ').ljust(longest)}  {_multiline(show(value), longest + 2)}\n")
+        sys.stdout.write(f"{key.replace('_', ' ').ljust(longest)}  {_multiline(plain(show(value)), longest + 2)}\n")
 
 
 def say(text: str) -> None:
     """Talk: one line on stderr."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.write(plain(text.rstrip("\n")) + "\n")
 
 
 def show(value: object) -> str:
@@ -114,7 +115,7 @@ def time_text(at_ms: int | None) -> str | None:
 
 def table(rows: Sequence[Row], columns: Sequence[Column], width: int) -> str:
     """Aligned text; the widest column gives way when a line would not fit into `width` characters."""
-    texts = [[(column.write or show)(row.get(column.key)) for column in columns] for row in rows]
+    texts = [[_one_line((column.write or show)(row.get(column.key))) for column in columns] for row in rows]
     widths = [max(len(column.heading), *(len(line[i]) for line in texts)) for i, column in enumerate(columns)]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
@@ -132,6 +133,10 @@ def _cell(text: str, width: int, right: bool) -> str:
     if len(text) > width:
         text = text[: width - 1] + "~"
     return text.rjust(width) if right else text.ljust(width)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else plain(" ".join(text.split()))
 
 
 def _multiline(text: str, indent: int) -> str:

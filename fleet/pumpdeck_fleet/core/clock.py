@@ -15,6 +15,8 @@ HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Years 1 to 9999: what a calendar date can be.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -48,7 +50,9 @@ class FixedClock:
 
 
 def format_ms(at_ms: int) -> str:
-    """RFC 3339 in UTC; milliseconds only when there are any."""
+    """RFC 3339 in UTC; milliseconds only when there are any. What no calendar holds, as by a broken clock, stays a number."""
+    if not _FIRST_MS <= at_ms <= _LAST_MS:
+        return f"{at_ms} ms"
     seconds, millis = divmod(at_ms, 1000)
     # Counted from the epoch: `fromtimestamp` fails before 1970 on Windows, and `%Y` does not pad everywhere.
     text = (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")

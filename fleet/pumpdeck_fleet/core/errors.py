@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pumpdeck_fleet.core.plain_text import plain
+
 EXIT_DEFECT = 1
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
@@ -37,7 +39,7 @@ class PumpdeckError(Exception):
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
-        """The whole message on one line."""
+        """The whole message on one line. What it quotes from outside cannot speak to a terminal."""
         text = f"{self.which}: {self.what}" if self.which else self.what
         if self.expected is not None:
             text += f"; expected {self.expected}"
@@ -45,7 +47,7 @@ class PumpdeckError(Exception):
             text += f"; found {self.found}"
         if self.hint:
             text += f". {self.hint[0].upper()}{self.hint[1:]}"
-        return " ".join(text.split())
+        return plain(" ".join(text.split()))
 
     def as_dict(self) -> dict[str, Any]:
         """The error for `--json` and for the wire: flat, strings only, plus the exit code."""

@@ -59,7 +59,11 @@ def decode_arrays(data: bytes, what: str, *, max_bytes: int) -> dict[str, NDArra
         count = math.prod(shape)
         if offset + count * dtype.itemsize > len(data):
             raise FormatError("is cut", f"{what}.{name}", expected=f"{count * dtype.itemsize} bytes")
-        array = np.frombuffer(data, dtype, count, offset).reshape(shape)
+        try:
+            array = np.frombuffer(data, dtype, count, offset).reshape(shape)
+        except ValueError as error:
+            # No rows of far too many columns take no room in the file, and numpy cannot hold the shape.
+            raise FormatError("has a shape that no array can have", f"{what}.{name}", found=repr(shape)[:60]) from error
         arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
         offset += count * dtype.itemsize
     if offset != len(data):

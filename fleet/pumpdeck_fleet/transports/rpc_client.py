@@ -248,7 +248,9 @@ def parse_collect(header: Mapping[str, Any], body: bytes) -> ReturnBatch:
     items = [canonical.from_plain(ReturnItem, value, f"items[{i}]") for i, value in enumerate(listed)]
     size = int.from_bytes(body[:4], "big")
     at = 4 + size
-    if len(body) < 4 or size > _ENVELOPE_MAX_BYTES or at + sum(max(item.bytes, 0) for item in items) != len(body):
+    if any(item.bytes < 0 for item in items):
+        raise FormatError("lists an item of less than nothing", "answer to collect")
+    if len(body) < 4 or size > _ENVELOPE_MAX_BYTES or at + sum(item.bytes for item in items) != len(body):
         raise FormatError("has the wrong length", "answer to collect", found=f"{len(body)} bytes")
     found = []
     for item in items:
