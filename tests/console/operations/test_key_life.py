@@ -204,8 +204,9 @@ def test_a_collect_tells_devices_of_newer_keys_and_says_who_did_not_take_them(ya
     sites = tuple(dataclasses.replace(site, link=Link.SSH) for site in fleet.sites)
     yard.workspace.__dict__["fleet"] = dataclasses.replace(fleet, sites=sites)
     first, second = names(yard)
-    root = yard.agent(second).layout.trust_root
-    root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    layout = yard.agent(second).layout
+    layout.trust_root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    layout.trust_root_copy.unlink()
     yard.workspace.__dict__["connect"] = lambda device: LoopChannel(yard.agent(device.id))
     summary = collect(yard.workspace)
     problems = {report.device: report.problems for report in summary.devices}
