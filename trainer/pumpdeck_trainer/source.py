@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpdeck_fleet.core.canonical import digest, encode
+from pumpdeck_fleet.core.canonical import digest
+from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 
@@ -72,14 +73,23 @@ class Snapshot:
     pumps: Mapping[str, str]
 
 
+def snapshot_parts(source: TrainingSource, request: TrainingRequest) -> dict[str, PumpSnapshot]:
+    """Exactly the rows (by the digests of their chunks) and exclusions that training will see, by pump; reads no row."""
+    span = (request.start_ms, request.end_ms)
+    return {
+        pump: PumpSnapshot(
+            *span,
+            tuple((start, found) for start, found in source.chunk_digests(pump, *span)),
+            tuple((one.start_ms, one.end_ms, one.reason) for one in source.exclusions(pump)),
+        )
+        for pump in request.pumps
+    }
+
+
 def take_snapshot(source: TrainingSource, request: TrainingRequest) -> Snapshot:
     """The digest of exactly the rows and exclusions that training will see; reads no row."""
-    pumps = {}
-    for pump in request.pumps:
-        chunks = [[start, found] for start, found in source.chunk_digests(pump, request.start_ms, request.end_ms)]
-        left_out = [[one.start_ms, one.end_ms, one.reason] for one in source.exclusions(pump)]
-        pumps[pump] = digest(encode([request.start_ms, request.end_ms, chunks, left_out]))
-    return Snapshot(digest(encode(pumps)), pumps)
+    pumps = {pump: digest(part.encode()) for pump, part in snapshot_parts(source, request).items()}
+    return Snapshot(SnapshotManifest(pumps).digest, pumps)
 
 
 @dataclass(frozen=True, eq=False)

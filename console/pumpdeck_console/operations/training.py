@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.held_source import hold_snapshot, open_held
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
-from pumpdeck_console.wiring import Workspace, open_workspace
+from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
@@ -138,13 +139,6 @@ class StoreSource:
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 
-@contextmanager
-def open_source(root: Path) -> Iterator[StoreSource]:
-    """The rows of a workspace, in a process that knows only its folder."""
-    with open_workspace(root) as workspace:
-        yield StoreSource(workspace)
-
-
 def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
     """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
 
@@ -192,10 +186,15 @@ def _train_type(
     spec = load_pipeline(workspace, pump_type)
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
+    request = _request(workspace, spec, pumps, options)
+    # Held before anything is read: rows that come in meanwhile change nothing, and a run that is cut finds it again.
+    source = hold_snapshot(workspace.store, StoreSource(workspace), request)
 
     def told(step: str, done: int, total: int) -> None:
         on_progress(f"{pump_type.id}: {step}", done, total)
 
+    # Who names a cluster wants it used, however few the pumps.
+    fewest = 1 if options.scheduler else FEWEST_PUMPS
     context = RunContext(
         code_digest=code_digest(),
         lock_digest=lock_digest(),
@@ -203,11 +202,10 @@ def _train_type(
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
-        # Who names a cluster wants it used, however few the pumps.
-        fleetwide=Fleetwide(workers, partial(open_source, workspace.root), fewest=1 if options.scheduler else FEWEST_PUMPS),
+        fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
         champion=load_champion(workspace, spec.model),
     )
-    trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
+    trained = train(spec, request, source, context)
     return register(workspace, trained, context.champion, options)
 
 
