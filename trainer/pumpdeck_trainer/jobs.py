@@ -185,5 +185,5 @@ def judge_beside(
 ) -> Judged:
     """The replay of one pump and, where there is a champion, that of the champion on the same rows."""
     name, learned, limits = pump
-    judged = judge(rows, learned, limits, faults, shape)
+    judged = judge(rows, learned, limits, faults, shape.unseen(name))
     return judged if champion is None else contest(rows, judged, faults, shape.spec, (name, champion))

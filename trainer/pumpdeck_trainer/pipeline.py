@@ -21,7 +21,7 @@ from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
-from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate
+from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
 from pumpdeck_trainer.learning import (
@@ -124,7 +124,7 @@ class _Run:
         context = self._context
         self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(list(learned.values()), self._spec)
+        self._shape = fit_shape(learned, self._spec)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
@@ -326,15 +326,19 @@ class _Run:
             for pump, one in learned.items()
         )
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
+        held_out = self._shape.held_out
+        if held_out:
+            metrics |= held_out.metrics()
         gates = (
             parity,
             *self._rates(list(judged.values())),
             backtest_gate(pumps, spec),
             data_gate(list(learned.values()), len(left_out), spec.gates),
+            *([unseen_gate(held_out)] if held_out else []),
         )
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
-        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found)
+        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found, held_out)
         trained = TrainedModel(
             spec=spec,
             onnx=scorer.onnx,

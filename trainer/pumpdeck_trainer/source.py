@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 
 FAULT = "fault"
+HEALTHY = "healthy"
 STOPPED = "stopped"
 SPEED_UNIT = "rpm"
 STOPPED_BELOW = 0.02
@@ -23,7 +24,10 @@ STOPPED_BELOW = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Rows at `start_ms <= t < end_ms` teach nothing. reason: `fault:<kind>`, `maintenance`, `before overhaul`, .."""
+    """Rows at `start_ms <= t < end_ms` teach nothing. reason: `fault:<kind>`, `maintenance`, `before overhaul`, ..
+
+    `healthy:<verdict>` leaves nothing out: a person looked at these rows and found the pump well.
+    """
 
     start_ms: int
     end_ms: int
@@ -33,6 +37,11 @@ class Exclusion:
     def is_fault(self) -> bool:
         """True for a labelled fault: left out of training, and sought in the replay."""
         return self.reason.split(":", 1)[0] == FAULT
+
+    @property
+    def is_healthy(self) -> bool:
+        """True for rows that somebody called normal, or the ground of a false alarm."""
+        return self.reason.split(":", 1)[0] == HEALTHY
 
     @property
     def kind(self) -> str:
@@ -97,7 +106,7 @@ class CleanRows:
     """A pump's rows for training and, where there were labelled faults, those that a device would have scored as well.
 
     excluded: rows left out by reason. `judged` is `learned` itself when nothing but flags was left out. flags: rows by
-    quality flag.
+    quality flag. verdicts: labelled faults, and rows that were called healthy.
     """
 
     learned: TelemetryFrame
@@ -105,6 +114,7 @@ class CleanRows:
     total: int
     excluded: Mapping[str, int]
     flags: Mapping[str, int] = field(default_factory=dict)
+    verdicts: tuple[Exclusion, ...] = ()
 
 
 def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools | None = None) -> CleanRows:
@@ -117,6 +127,8 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools
     counts["flagged"] = int(len(frame) - keep.sum())
     judged = keep.copy()
     for one in sorted(exclusions, key=lambda item: (item.start_ms, item.end_ms, item.reason)):
+        if one.is_healthy:
+            continue
         inside = (frame.at_ms >= one.start_ms) & (frame.at_ms < one.end_ms) & keep
         reason = FAULT if one.is_fault else one.reason
         counts[reason] = counts.get(reason, 0) + int(inside.sum())
@@ -129,7 +141,9 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools
     learned = frame if keep.all() else frame.take(keep)
     same = bool(np.array_equal(keep, judged))
     excluded = {reason: rows for reason, rows in counts.items() if rows}
-    return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded, sensor_flags(frame.flags))
+    verdicts = tuple(one for one in exclusions if one.is_fault or one.is_healthy)
+    shown = learned if same else frame.take(judged)
+    return CleanRows(learned, shown, len(frame), excluded, sensor_flags(frame.flags), verdicts)
 
 
 def sensor_flags(flags: NDArray[np.uint16]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedE
 from pumpdeck_fleet.core.inventory import Pump, PumpType
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
-from pumpdeck_fleet.core.telemetry import Verdict
+from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_fleet.store import Store
@@ -129,16 +129,30 @@ class StoreSource:
         return self._workspace.store.telemetry.chunk_digests(pump, start_ms, end_ms)
 
     def exclusions(self, pump: str) -> Sequence[Exclusion]:
-        """Labelled faults, and everything before the last dated change of the pump or its device."""
+        """Labelled faults, rows called healthy, and everything before the last dated change of the pump or its device."""
         found = [
-            Exclusion(label.start_ms, label.end_ms, f"fault:{label.kind}")
+            Exclusion(label.start_ms, label.end_ms, _taught(label))
             for label in self._workspace.store.labels.of(pump, 0, canonical.MAX_SAFE_INTEGER)
-            if label.verdict is Verdict.FAULT
         ]
         start_ms = reference_start_ms(self._workspace.fleet, pump, self._workspace.clock.now_ms())
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 
+<<<<<<< HEAD
+=======
+def _taught(label: Label) -> str:
+    """What a label tells a training."""
+    return f"fault:{label.kind}" if label.verdict is Verdict.FAULT else f"healthy:{label.verdict.value}"
+
+
+@contextmanager
+def open_source(root: Path) -> Iterator[StoreSource]:
+    """The rows of a workspace, in a process that knows only its folder."""
+    with open_workspace(root) as workspace:
+        yield StoreSource(workspace)
+
+
+>>>>>>> supervised
 def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
     """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
 
