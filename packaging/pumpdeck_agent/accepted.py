@@ -11,6 +11,8 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.receipts import TakenTrust
+from pumpdeck_packaging.bundle_layout import ROOT, TARGETS
 from pumpdeck_packaging.trust_floor import FLOOR_MAX_BYTES, TrustFloor, encode_floor, parse_floor
 from pumpdeck_packaging.verify import TrustState, VerifiedAssignment, VerifiedMetadata
 
@@ -80,6 +82,14 @@ class Accepted:
         sealed = self._sealed_root()
         if sealed is not None and self._plain_root() != sealed:
             replace_file(self._fs, layout.trust_root, sealed)
+
+    def taken(self) -> TakenTrust | None:
+        """The versions this device holds to; None before the first metadata, or when nothing can be read."""
+        try:
+            roles = self.load().floor.roles
+            return TakenTrust(roles[ROOT].number, roles[TARGETS].number)
+        except (KeyError, TrustError):
+            return None
 
     def root_version(self) -> int:
         """The version of the newest root that was accepted; 0 when nothing can be read."""

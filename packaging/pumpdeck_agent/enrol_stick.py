@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_agent.age_key import make_age_key
 from pumpdeck_agent.config import AgentConfig, Layout, PumpConfig, read_config
 from pumpdeck_agent.enrol import create_device
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, RefusedError, UsageError
@@ -79,13 +80,14 @@ def enrol_from(stick: Stick, place: EnrolPlace, device: str, agrees: AgreesTo) -
     layout = Layout(place.root)
     key = load_key(place.fs.read_bytes(layout.device_key, _KEY_MAX_BYTES), what="device key")
     host_keys = _host_keys(place)
+    age_key = make_age_key(place.fs, layout)
     words = key_words(key.public_pem)
     with stick_errors(stick.folder):
         stick.fs.mkdir(stick.folder / ANSWERS)
         path = answer_place(stick.folder, checked.form.device)
         page = f"{checked.form.device} at {checked.form.site}\nkey: {words}\nCompare these words at the console.\n"
         write_proven(stick, path.with_name(path.name + ".txt"), page.encode("utf-8"), "page")
-        write_proven(stick, path, sign_answer(checked, key.public_pem, host_keys, key), "answer")
+        write_proven(stick, path, sign_answer(checked, key.public_pem, host_keys, key, age_key), "answer")
         stick.fs.fsync_dir(stick.folder / ANSWERS)
     return StickEnrolment(
         checked.form.device, checked.form.site, key.key_id, words, checked.root_words, len(host_keys), is_new
@@ -97,11 +99,15 @@ def read_form(stick: Stick, device: str, now_ms: int) -> CheckedForm:
     try:
         names = sorted(name for name in stick.fs.listdir(stick.folder / FORMS) if is_name(name))
     except FileNotFoundError as error:
-        raise NotFoundError("holds no enrolment form", str(stick.folder), hint="pumpdeck devices enrol-stick") from error
+        raise NotFoundError(
+            "holds no enrolment form", str(stick.folder), hint="pumpdeck devices enrol-stick"
+        ) from error
     if device and device not in names:
         raise NotFoundError("holds no form for this device", device, found=", ".join(names) or "none")
     if not device and len(names) != 1:
-        raise UsageError("holds several forms", str(stick.folder), found=", ".join(names) or "none", hint="name one: --device")
+        raise UsageError(
+            "holds several forms", str(stick.folder), found=", ".join(names) or "none", hint="name one: --device"
+        )
     chosen = device or names[0]
     envelope = stick.fs.read_bytes(form_place(stick.folder, chosen), FORM_MAX_BYTES)
     folder = stick.folder / SITES / claimed_site(envelope)
@@ -109,7 +115,9 @@ def read_form(stick: Stick, device: str, now_ms: int) -> CheckedForm:
         found = [name for name in stick.fs.listdir(folder) if not name.endswith(".part")]
     except FileNotFoundError as error:
         hint = "write the stick again"
-        raise NotFoundError("holds no metadata of the form's site", str(stick.folder), expected=folder.name, hint=hint) from error
+        raise NotFoundError(
+            "holds no metadata of the form's site", str(stick.folder), expected=folder.name, hint=hint
+        ) from error
     limits = {name: METADATA_MAX_BYTES[parse_metadata_name(name).role] for name in found}
     files = {name: stick.fs.read_bytes(folder / name, limit) for name, limit in limits.items()}
     return check_form(envelope, chosen, files, now_ms)
@@ -142,4 +150,3 @@ def _host_keys(place: EnrolPlace) -> tuple[str, ...]:
             lines.append(" ".join(words[:2]))
     # The kind that consoles prefer comes first.
     return tuple(sorted(lines, key=lambda line: not line.startswith("ssh-ed25519")))
-

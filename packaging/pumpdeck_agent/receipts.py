@@ -17,6 +17,7 @@ from pumpdeck_fleet.core.receipts import (
     Receipt,
     ReturnIndex,
     ReturnItem,
+    TakenTrust,
 )
 from pumpdeck_packaging.signing import Ed25519Signer, load_key, sign_dsse
 
@@ -66,9 +67,11 @@ class Pen:
         """The envelope of an index over these items; its counter is above that of every index before."""
         return self.next_index(device, at_ms, items)[1]
 
-    def next_index(self, device: str, at_ms: int, items: tuple[ReturnItem, ...]) -> tuple[ReturnIndex, bytes]:
-        """As `sign_index`, with the index itself."""
-        index = ReturnIndex(RETURN_FORMAT, device, self._next_counter(at_ms), at_ms, items)
+    def next_index(
+        self, device: str, at_ms: int, items: tuple[ReturnItem, ...], trust: TakenTrust | None = None
+    ) -> tuple[ReturnIndex, bytes]:
+        """As `sign_index`, with the index itself; `trust` is said in it."""
+        index = ReturnIndex(RETURN_FORMAT, device, self._next_counter(at_ms), at_ms, items, trust)
         return index, self.sign(canonical.encode(index), RETURN_PAYLOAD_TYPE)
 
     def sign(self, payload: bytes, payload_type: str) -> bytes:

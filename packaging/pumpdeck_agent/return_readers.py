@@ -87,7 +87,8 @@ def write_return(agent: Agent, stick: Stick, readers: Mapping[str, str]) -> tupl
     def next_index(listed: tuple[ReturnItem, ...]) -> tuple[ReturnIndex, bytes]:
         # A stick is slow: only what counts is done under the lock that a console may wait for.
         with hold(agent.layout.install_lock, agent.limits.lock_wait_s):
-            return agent.pen.next_index(device, agent.platform.clock.now_ms(), listed)
+            taken = Accepted(agent.platform.fs, agent.layout, agent.config).taken()
+            return agent.pen.next_index(device, agent.platform.clock.now_ms(), listed, taken)
 
     if readers:
         from pumpdeck_packaging.sealed_return import ReturnSigner, write_sealed  # deferred: plain sites need no age

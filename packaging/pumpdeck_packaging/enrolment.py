@@ -21,6 +21,7 @@ from pumpdeck_fleet.core.errors import FormatError, TrustError
 from pumpdeck_fleet.core.ids import check_digest, check_name
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.core.words import fingerprint_words
+from pumpdeck_packaging.age_box import check_recipient
 from pumpdeck_packaging.bundle_layout import DEPLOY, ROOT, parse_metadata_name
 from pumpdeck_packaging.signing import key_id_of, pem_of_key, public_key_of, sign_dsse, verify_dsse
 from pumpdeck_packaging.trust_rules import keys_of_role
@@ -61,7 +62,11 @@ class EnrolForm:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAnswer:
-    """What the device became: its public key (PEM), its SSH host keys as OpenSSH lines, the form's envelope by digest."""
+    """What the device became: its public key (PEM), its SSH host keys as OpenSSH lines, the form's envelope by digest.
+
+    `age_key` is the public half of the key that packages and words for this device alone are encrypted to; empty where the
+    device cannot decrypt, or has an older agent.
+    """
 
     format: int
     device: str
@@ -70,6 +75,7 @@ class EnrolAnswer:
     root: str
     public_key: str
     host_keys: tuple[str, ...] = ()
+    age_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +134,13 @@ def check_form(envelope: bytes, device: str, files: Mapping[str, bytes], now_ms:
     return CheckedForm(form, canonical.digest(envelope), root)
 
 
-def sign_answer(checked: CheckedForm, public_pem: str, host_keys: tuple[str, ...], signer: Signer) -> bytes:
+def sign_answer(
+    checked: CheckedForm, public_pem: str, host_keys: tuple[str, ...], signer: Signer, age_key: str = ""
+) -> bytes:
     """The envelope that proves that the device holds the key it names."""
     form = checked.form
     answer = EnrolAnswer(
-        ENROL_FORMAT, form.device, form.site, checked.digest, form.root, public_pem, host_keys[:MAX_HOST_KEYS]
+        ENROL_FORMAT, form.device, form.site, checked.digest, form.root, public_pem, host_keys[:MAX_HOST_KEYS], age_key
     )
     return sign_dsse(canonical.encode(answer), ANSWER_PAYLOAD_TYPE, signer)
 
@@ -148,7 +156,9 @@ def check_answer(envelope: bytes, form_envelope: bytes, form: EnrolForm) -> Enro
     """
     claimed = canonical.from_plain(EnrolAnswer, _payload_of(envelope), f"answer of {form.device}")
     if claimed.format != ENROL_FORMAT:
-        raise FormatError("has an unknown format", f"answer of {form.device}", expected=ENROL_FORMAT, found=claimed.format)
+        raise FormatError(
+            "has an unknown format", f"answer of {form.device}", expected=ENROL_FORMAT, found=claimed.format
+        )
     key_id = key_id_of(claimed.public_key, f"device key of {form.device}")
     if claimed.public_key != pem_of_key(public_key_of(claimed.public_key)):
         raise FormatError("names a key in an unusual spelling", f"answer of {form.device}")
@@ -163,6 +173,8 @@ def check_answer(envelope: bytes, form_envelope: bytes, form: EnrolForm) -> Enro
     for line in claimed.host_keys:
         if not _is_host_key(line):
             raise FormatError("names a host key that is none", f"answer of {form.device}", found=repr(line[:60]))
+    if claimed.age_key:
+        check_recipient(claimed.age_key, f"age key of {form.device}")
     return claimed
 
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# ruff: noqa: E402 - the script stands in the folder of the tests, whose support it needs
+
 from pumpdeck_fleet.core.errors import PumpdeckError
 from support.fuzz_doors import all_targets
 from support.fuzz_targets import Target

@@ -65,7 +65,9 @@ def test_a_retired_device_moves_no_rollout_and_its_late_receipts_stand_apart(yar
     report = intake(yard)
     (told,) = [one for one in report.devices if one.device == device]
     assert "retired: scrapped" in told.problems[0] and not told.stored
-    assert yard.rollout().tasks[device].state is before is TaskState.SENDING
+    task = yard.rollout().tasks[device]
+    assert (before, task.state, task.note) == (TaskState.SENDING, TaskState.UNKNOWN, "its device was retired: scrapped")
+    assert device not in yard.workspace.store.rollouts.live_tasks()
     assert yard.workspace.store.receipts.of(device) == [] and device not in yard.workspace.store.devices.active()
     history = device_history(yard.workspace, device=device)
     assert len(history.apart) == 1 and history.apart[0][0].key_id == history.keys[0].key_id

@@ -454,7 +454,7 @@ def test_kept_metadata_that_was_put_back_writes_no_return(device: DeviceScene) -
         [],
         None,
     ],
-    ids=lambda said: repr(said)[:40],
+    ids=["no recipient", "no key", "another kind of key", "unknown format", "odd name", "one key twice", "a list", "nothing"],
 )
 def test_words_that_cannot_be_followed_return_nothing_and_install_all_the_same(device: DeviceScene, said: Any) -> None:
     """Signed, and wrong: the pump gets its model, but nothing leaves the device until the words are put right."""

@@ -95,7 +95,9 @@ def test_a_stick_goes_out_with_a_form_and_comes_back_with_a_device(yard: Courier
     assert [bool(key.ended) for key in keys] == [True, False]
     platform = Platform(UnsyncedFileSystem(), yard.clock, MemoryLocks(), lambda: False)
     agent = Agent(yard.folder / NEW, platform=platform, runner=yard.runner, limits=AgentLimits(keep_free_bytes=0))
-    assert agent.hello("test", "ws").fields["key_id"] == done.key_id
+    told = agent.hello("test", "ws").fields
+    assert told["key_id"] == done.key_id
+    assert yard.workspace.store.age_keys.get(first(yard)) == told["age_key"] != ""
     actions = [entry.action for entry in yard.workspace.store.audit.entries()]
     assert actions.count("device.enrol_form") == 1 and actions.count("device.enrol") == 1
 
@@ -249,7 +251,9 @@ def test_a_device_nobody_wrote_a_form_for_is_refused(yard: CourierFleet) -> None
     assert yard.workspace.store.devices.identity(other) == identity
 
 
-def test_both_command_lines_compare_words_and_refuse_others(yard: CourierFleet, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_command_lines_compare_words_and_refuse_others(
+    yard: CourierFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without the right words at the device nothing is made there; without the right words here nobody is enrolled."""
     stick, root, at = yard.folder / "enrol", yard.folder / NEW, str(yard.workspace.root)
     agent = ["enrol", "--root", str(root), "--from", str(stick), "--host-keys", str(yard.folder)]

@@ -2,9 +2,9 @@
 
     python tests/bench/digests.py [--json] [--quick]
 
-Each setting is a fresh process that trains every model type on the same seeded rows (8 pumps, 30 days), cache off, and
-scores the same 10,000 rows with the graph it made. Compared with the first setting: content digests, alarm flags and
-scores.
+Each setting is a fresh process that trains every model type on the same seeded rows (8 pumps, 30 days; supervised types: with
+labelled faults), cache off, and scores the same 10,000 rows with the graph it made. Compared with the first setting: content
+digests, alarm flags and scores.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def child() -> int:
     """Train everything here and write digests and scores to standard output."""
     from pumpdeck_fleet.core.clock import DAY_MS
     from pumpdeck_fleet.numeric.detectors import decode_block
+    from pumpdeck_trainer.labelled import SUPERVISED
     from pumpdeck_trainer.parity import Session
     from pumpdeck_trainer.pipeline import RunContext, train
     from pumpdeck_trainer.source import TrainingRequest
     from pumpdeck_trainer.spec import MODEL_TYPES, default_pipeline
+    from support.labelled_pumps import labelled_source
     from support.pump_rows import CHANNELS, PUMP_TYPE, START_MS, MemorySource, pump_frame
 
     frames = {f"site/P-{number}": pump_frame(number) for number in range(1, PUMPS + 1)}
@@ -50,7 +52,8 @@ def child() -> int:
     context = RunContext("c" * 64, "l" * 64)
     answers: dict[str, np.ndarray] = {}
     for name in MODEL_TYPES:
-        trained = train(replace(default_pipeline(PUMP_TYPE), model_type=name), request, MemorySource(frames), context)
+        source = labelled_source(PUMPS) if name in SUPERVISED else MemorySource(frames)
+        trained = train(replace(default_pipeline(PUMP_TYPE), model_type=name), request, source, context)
         block = decode_block(trained.pumps[0].block, CHANNELS)
         away = np.random.default_rng(9).standard_normal((10_000, len(CHANNELS))) * np.linspace(0.1, 8, 10_000)[:, None]
         score = Session(trained.onnx).run(block, (block.centre + away * block.width).astype(np.float32))[0]

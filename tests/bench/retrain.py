@@ -36,8 +36,9 @@ from pumpdeck_fleet.core.clock import DAY_MS, MINUTE_MS, FixedClock
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.store import Store
+from pumpdeck_trainer.ahead import Fleetwide
 from pumpdeck_trainer.cache import FolderCache
-from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
+from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import default_pipeline
 from pumpdeck_trainer.workers import LokyWorkers, Workers

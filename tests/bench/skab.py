@@ -1,7 +1,7 @@
 """SKAB (Skoltech Anomaly Benchmark) by its published protocol, with the product's own features, detector, alarm logic and limit.
 
     python tests/bench/skab.py DIR [--json] [--quick]      figures with the recorded options
-    python tests/bench/skab.py DIR --select                choose the options on valve1 and print the choice
+    python tests/bench/skab_choice.py DIR                  choose the options by the labels of valve1 alone (docs/adr/0083)
 
 Protocol: the first 400 rows of a file are its reference window (labels unused), the rest is tested; counts are
 summed over all 34 labelled files; NAB gives credit in the 60 s right of each changepoint. The limit comes from
@@ -10,15 +10,11 @@ windows, so it is the type's pooled limit, provisional.
 
 Scoring begins where a device would: at the shipped centre, which stands at the end of the reference window.
 
-Options and who chose them. Fixed without labels: the deadband is the product's default and alarms begin at once (the
-protocol counts rows, so waiting can only lose); the limit comes from the default budget; the two temperatures either
-both vote or neither does (on a bench they follow the time since start). Chosen on the labels of valve1 only, by
-`--select`: the window and whether temperatures vote. The rule: of the options whose F1 lies within one standard error of
-the best (16 files tell no more than that), the one with the best NAB, the board's other ranking. What this rule is worth is
-said aloud: its result on the other files was known when it was written down. Rules that were tried and give worse: choosing
-the deadband on valve1 too, by the plateau of F1 (0.5; FAR over all files 18.4 %), by the margin to the stated bounds (0.3;
-22.5 %) or by NAB within one standard error (0.9 with persistence 9 s; F1 0.820, FAR 15.5 %): 16 files of one fault cannot
-tell how long other faults take to fade.
+Options and who chose them: docs/adr/0083 tells the whole story, with every run on all files that is known of. Fixed
+without labels: the deadband is the product's default and alarms begin at once (the protocol counts rows, so waiting can
+only lose); the limit comes from the default budget; the two temperatures either both vote or neither does (on a bench
+they follow the time since start). Chosen by `skab_choice.py`, which can read no label outside valve1: the form of the
+detector, the window and whether temperatures vote. Rule and forms were committed before they were run on any file.
 
 NAB is the board's own form: a detection is every row where the alarm changes, up or down; windows lie 60 s to the
 right of a changepoint and are cut where they overlap; the first detection in one counts by a tanh from 1 down to the
@@ -41,11 +37,22 @@ import numpy as np
 
 from pumpdeck_fleet.core.errors import InputError
 from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker, with_limit
-from pumpdeck_fleet.numeric.detectors import PumpBlock, score_rows
+from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock
 from pumpdeck_fleet.numeric.edges import ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
-from pumpdeck_trainer.baseline import Inputs, fit_baseline, sensor_floor
+from pumpdeck_trainer.baseline import (
+    Inputs,
+    feature_moments,
+    fit_baseline,
+    scores_of,
+    sensor_floor,
+    spread_places,
+    value_spread,
+)
+from pumpdeck_trainer.learning import SHAPE_ROWS
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule, FittedLimit, Scores, fit_limit, maxima_of, pool_limit
+from pumpdeck_trainer.model_types import fit_scorer
+from pumpdeck_trainer.scorer import MaxZScorer, Scorer, widths
 
 CHANNELS = (
     "Accelerometer1RMS",
@@ -67,19 +74,22 @@ ROTATION_SEED = 20200309
 
 @dataclass(frozen=True)
 class Options:
-    """What `--select` chooses on valve1."""
+    """What `skab_choice.py` chooses on the labels of valve1: the form of the detector, its window, who votes.
+
+    dither: a window's mean may resolve less than a sensor's step; wander: a channel that wandered in the reference window
+    is given a wider width (docs/adr/0083).
+    """
 
     window_s: float
-    deadband: float
-    persistence_s: float
-    temperatures_vote: bool
+    deadband: float = AlarmSettings().deadband
+    persistence_s: float = 0.0
+    temperatures_vote: bool = False
+    dither: bool = False
+    wander: bool = False
+    model_type: str = "maxz"
 
 
-DEADBAND = AlarmSettings().deadband
-OPTIONS = Options(window_s=15.0, deadband=DEADBAND, persistence_s=0.0, temperatures_vote=False)
-# 400 rows hold no block of ten longer windows.
-WINDOWS_S = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0)
-GRID = tuple(Options(window_s, DEADBAND, 0.0, vote) for window_s, vote in itertools.product(WINDOWS_S, (False, True)))
+OPTIONS = Options(window_s=20.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +128,8 @@ class Counts:
         return 100 * self.missed / max(self.missed + self.hit, 1)
 
 
-def read_run(path: Path, name: str) -> Run:
-    """One CSV file of SKAB.
+def read_run(path: Path, name: str, *, closed: bool = False) -> Run:
+    """One CSV file of SKAB. `closed`: its reference window only, and no label is looked at.
 
     Raises:
         InputError: a column is missing.
@@ -131,17 +141,19 @@ def read_run(path: Path, name: str) -> Run:
             raise InputError(
                 "lacks columns", str(path), expected=", ".join(sorted(wanted)), found=f"no {sorted(missing)}"
             )
-        rows = list(reader)
+        rows = list(itertools.islice(reader, TRAIN_ROWS if closed else None))
     moments = [datetime.fromisoformat(row["datetime"]).replace(tzinfo=UTC) for row in rows]
     at_ms = np.array([round(moment.timestamp() * 1000) for moment in moments], np.int64)
     values = np.array([[float(row[channel]) for channel in CHANNELS] for row in rows], np.float32)
-    labels = np.array([[float(row["anomaly"]), float(row["changepoint"])] for row in rows]) > 0.5
+    labels = np.zeros((len(rows), 2), np.bool_)
+    if not closed:
+        labels = np.array([[float(row["anomaly"]), float(row["changepoint"])] for row in rows]) > 0.5
     order = np.unique(at_ms, return_index=True)[1]
     return Run(name, at_ms[order], values[order], labels[order, 0], labels[order, 1])
 
 
-def read_folder(folder: Path) -> list[Run]:
-    """The 34 labelled files in a fixed order.
+def read_folder(folder: Path, *, closed: bool = False) -> list[Run]:
+    """The 34 labelled files in a fixed order; `closed`: of all but valve1 the unlabelled reference windows only.
 
     Raises:
         InputError: there are not 34.
@@ -150,16 +162,23 @@ def read_folder(folder: Path) -> list[Run]:
     paths = [path for group in groups for path in sorted((folder / group).glob("*.csv"), key=lambda p: int(p.stem))]
     if len(paths) != 34:
         raise InputError("does not hold SKAB's labelled files", str(folder), expected="34 files", found=len(paths))
-    return [read_run(path, f"{path.parent.name}/{path.stem}") for path in paths]
+    return [
+        read_run(path, f"{path.parent.name}/{path.stem}", closed=closed and path.parent.name != "valve1")
+        for path in paths
+    ]
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A run with its baseline, and the scores of its reference window."""
+    """A run with its baseline at the start and at the end of its reference window, features and scores of that window."""
 
     run: Run
+    start: PumpBlock
     block: PumpBlock
+    at_ms: np.ndarray
+    features: np.ndarray
     scores: Scores
+    scorer: Scorer
 
 
 def fit_run(run: Run, options: Options) -> Fitted:
@@ -167,12 +186,48 @@ def fit_run(run: Run, options: Options) -> Fitted:
     at_ms, values = run.at_ms[:TRAIN_ROWS], run.values[:TRAIN_ROWS]
     features, counts = window_means(at_ms, values, round(options.window_s * 1000))
     full = has_full_window(counts)
+    at_ms, features = at_ms[full], features[full]
     votes = np.array([options.temperatures_vote or name not in TEMPERATURES for name in CHANNELS])
     inputs = Inputs(CHANNELS, np.zeros(len(CHANNELS)), votes)
     floor = sensor_floor(ranked_columns(values), inputs)
-    baseline = fit_baseline(at_ms[full], features[full], floor, inputs, alarm_settings(options))
-    block = replace(baseline.block(inputs, 1.0), centre=baseline.end_centre)
-    return Fitted(run, block, baseline.scores)
+    if options.dither:
+        floor = dithered_floor(floor, values, float(np.median(counts[full])))
+    baseline = fit_baseline(at_ms, features, floor, inputs, alarm_settings(options))
+    scorer, start, scores = MaxZScorer(len(CHANNELS)), baseline.block(inputs, 1.0), baseline.scores
+    if options.wander:
+        start = replace(start, scale=np.hypot(start.scale, wandered(features)).astype(np.float32))
+        scores = scored(start, at_ms, features, (options, scorer))
+    return Fitted(run, start, replace(start, centre=baseline.end_centre), at_ms, features, scores, scorer)
+
+
+def dithered_floor(floor: np.ndarray, values: np.ndarray, readings: float) -> np.ndarray:
+    """What a mean of so many readings resolves: step / sqrt(n) where they jump between steps by themselves (Widrow)."""
+    jumps = value_spread(values) >= floor / 2
+    return np.where(jumps, floor / math.sqrt(readings), floor).astype(np.float32)
+
+
+def wandered(features: np.ndarray) -> np.ndarray:
+    """How far the two halves of a reference window lie apart, float32 [c]."""
+    half = len(features) // 2
+    return np.abs(feature_moments(features[half:])[0] - feature_moments(features[:half])[0])
+
+
+def scored(start: PumpBlock, at_ms: np.ndarray, features: np.ndarray, by: tuple[Options, Scorer]) -> Scores:
+    """Scores of a reference window as a device with no limit would give them."""
+    options, scorer = by
+    return scores_of(
+        with_limit(start, float(np.float32(SCORE_CAP))), at_ms, features, (alarm_settings(options), scorer.score)
+    )
+
+
+def with_shape(fitted: list[Fitted], options: Options) -> list[Fitted]:
+    """The same runs under a model type whose shape is learned from all reference windows, as the pipeline learns it."""
+    samples = [widths(one.start, one.features[spread_places(len(one.features), SHAPE_ROWS)]) for one in fitted]
+    scorer = fit_scorer(options.model_type, np.concatenate(samples), fitted[0].start.votes, 0)
+    return [
+        replace(one, scorer=scorer, scores=scored(one.start, one.at_ms, one.features, (options, scorer)))
+        for one in fitted
+    ]
 
 
 def alarm_settings(options: Options) -> AlarmSettings:
@@ -184,6 +239,8 @@ def fit_all(runs: list[Run], options: Options) -> list[tuple[Fitted, FittedLimit
     """Every run with its own limit by the product's rule: own blocks where there are enough, else the type's pool."""
     rule, budget = BlockRule(options.window_s, options.persistence_s), AlarmBudget()
     fitted = [fit_run(run, options) for run in runs]
+    if options.model_type != MaxZScorer.model_type:
+        fitted = with_shape(fitted, options)
     pooled = pool_limit([maxima_of(one.scores, rule) for one in fitted], rule, budget)
     return [(one, fit_limit(one.scores, rule, budget, pooled=pooled)) for one in fitted]
 
@@ -193,7 +250,7 @@ def alarms_of(fitted: Fitted, limit: FittedLimit, options: Options) -> np.ndarra
     block = with_limit(fitted.block, limit.limit)
     tracker = AlarmTracker(block, alarm_settings(options))
     features, _ = window_means(fitted.run.at_ms, fitted.run.values, round(options.window_s * 1000))
-    return tracker.extend(fitted.run.at_ms, features, lambda rows: score_rows(block, rows)).alarmed
+    return tracker.extend(fitted.run.at_ms, features, lambda rows: fitted.scorer.score(block, rows)).alarmed
 
 
 def count(alarmed: np.ndarray, anomaly: np.ndarray) -> Counts:
@@ -231,7 +288,9 @@ def nab_score(runs: list[Run], alarms: list[np.ndarray], profile: str) -> float:
             windows += 1
             inside = (detections >= left) & (detections <= right)
             taken |= inside
-            score += _credit((detections[inside][0] - left) / (right - left), false_cost) if inside.any() else -miss_cost
+            score += (
+                _credit((detections[inside][0] - left) / (right - left), false_cost) if inside.any() else -miss_cost
+            )
         score -= false_cost * int((~taken).sum())
     return 100 * (score + windows * miss_cost) / (windows * (1 + miss_cost))
 
@@ -267,8 +326,14 @@ def figures(runs: list[Run], options: Options) -> tuple[dict[str, float], list[s
         "far_all_pct": every.far_pct,
         "mar_all_pct": every.mar_pct,
         "f1_valve1": valve1.f1,
+        "far_valve1_pct": valve1.far_pct,
+        "mar_valve1_pct": valve1.mar_pct,
         "f1_unseen": unseen.f1,
+        "far_unseen_pct": unseen.far_pct,
+        "mar_unseen_pct": unseen.mar_pct,
         "f1_rotated": turned.f1,
+        "far_rotated_pct": turned.far_pct,
+        "mar_rotated_pct": turned.mar_pct,
         "f1_always_alarm": always.f1,
         **{f"nab_{profile}": nab_score(runs, alarms, profile) for profile in NAB_COSTS},
     }
@@ -290,44 +355,13 @@ def _said(pairs: list[tuple[Fitted, FittedLimit]], every: Counts, turned: Counts
     return lines
 
 
-def select(runs: list[Run]) -> Options:
-    """The grid's choice by the labels of valve1 alone. Other files lend their unlabelled training rows to the pooled limit."""
-    parts: dict[Options, list[Counts]] = {}
-    nab: dict[Options, float] = {}
-    for options in GRID:
-        pairs = [pair for pair in fit_all(runs, options) if pair[0].run.name.startswith("valve1/")]
-        alarms = [alarms_of(fitted, limit, options) for fitted, limit in pairs]
-        seen = [fitted.run for fitted, _ in pairs]
-        parts[options] = [count(alarmed, run.anomaly) for alarmed, run in zip(alarms, seen, strict=True)]
-        nab[options] = nab_score(seen, alarms, "standard")
-    f1 = {options: sum(found, Counts()).f1 for options, found in parts.items()}
-    peak = max(GRID, key=lambda options: f1[options])
-    error = jackknife_f1(parts[peak])
-    chosen = max((options for options in GRID if f1[options] >= f1[peak] - error), key=lambda options: nab[options])
-    counts = sum(parts[chosen], Counts())
-    say = f"{len(GRID)} options; best f1 on valve1 {f1[peak]:.4f} +- {error:.4f}; chosen: f1 {f1[chosen]:.4f}"
-    print(f"{say} far {counts.far_pct:.2f} mar {counts.mar_pct:.2f} nab {nab[chosen]:.2f}", file=sys.stderr)
-    return chosen
-
-
-def jackknife_f1(parts: list[Counts]) -> float:
-    """Standard error of the summed F1 over files (delete-one jackknife)."""
-    without = [sum(parts[:place] + parts[place + 1 :], Counts()).f1 for place in range(len(parts))]
-    return math.sqrt((len(parts) - 1) * float(np.var(without)))
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="SKAB by the published protocol, with the product's own parts")
     parser.add_argument("folder", type=Path, help="the folder with valve1/, valve2/ and other/")
     parser.add_argument("--json", action="store_true", help="one flat object on stdout")
     parser.add_argument("--quick", action="store_true", help="accepted for CI; the whole benchmark takes seconds")
-    parser.add_argument("--select", action="store_true", help="choose the options on valve1 and print them")
     arguments = parser.parse_args(argv)
     runs = read_folder(arguments.folder)
-    if arguments.select:
-        chosen = select(runs)
-        print(json.dumps(asdict(chosen)))
-        return 0 if chosen == OPTIONS else 1
     result, said = figures(runs, OPTIONS)
     for line in said:
         print(line, file=sys.stderr)

@@ -77,7 +77,7 @@ def test_a_passphrase_file_is_not_a_question_of_keys() -> None:
 BENT = [ADA.public.upper(), ADA.public + " ", ADA.public[:-1] + ("p" if ADA.public[-1] == "q" else "q")]
 
 
-@pytest.mark.parametrize("text", ["", "age1", *BENT, ADA.secret, "ssh-ed25519 A"])
+@pytest.mark.parametrize("text", ["", "age1", *BENT, ADA.secret, "ssh-ed25519 A"], ids=lambda _: "key")
 def test_what_is_no_public_key_is_named(text: str) -> None:
     with pytest.raises(FormatError):
         check_recipient(text, "recipient")

@@ -17,6 +17,7 @@ from support.ceremony import proposed, signed
 from support.golden_trust import seeded_key, seeded_keys
 from support.trust import NOW_MS, SampleSite
 
+AGE_KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
 GOLDEN = Path(__file__).parents[1] / "golden" / "formats" / "keys"
 
 
@@ -27,7 +28,9 @@ def golden_files() -> dict[str, bytes]:
         edit = KeyEdit("deploy", add=(seeded_key(20).public,), remove=(site.keys.laptops[0].key_id,))
         proposal = signed(site, proposed(site, [edit]), site.keys.root[0])
         root = canonical.digest(site.root)
-        form = EnrolForm(1, "gannet-d1", "gannet", "edge-x86", (EnrolPump("P-101A", "esp", 2, "P-101"),), 129, root, NOW_MS)
+        form = EnrolForm(
+            1, "gannet-d1", "gannet", "edge-x86", (EnrolPump("P-101A", "esp", 2, "P-101"),), 129, root, NOW_MS
+        )
         envelope = sign_form(form, site.keys.laptops[0])
         checked = check_form(envelope, "gannet-d1", dict(site.trust.current_files()), NOW_MS)
     device = seeded_key(9)
@@ -36,7 +39,7 @@ def golden_files() -> dict[str, bytes]:
     return {
         "proposal.json": encode_proposal(proposal),
         "enrol-form.dsse.json": envelope,
-        "enrol-answer.dsse.json": sign_answer(checked, device.public_pem, ("ssh-ed25519 AAAA",), device),
+        "enrol-answer.dsse.json": sign_answer(checked, device.public_pem, ("ssh-ed25519 AAAA",), device, AGE_KEY),
         "holders.json": canonical.encode(holders),
     }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pumpdeck_console.operations.models import promote
 from pumpdeck_console.operations.training import TrainedRow, train_models
@@ -17,7 +19,11 @@ from support.small_fleet import NOW_MS
 DAYS = 20
 
 
-def workspace_with_rows(root: Path) -> Workspace:
+Change = Callable[[int, NDArray[np.int64], NDArray[np.float64]], None]
+"""Makes a pump's healthy rows ill: number of the pump, at_ms [n], values [n, c] to be changed in place."""
+
+
+def workspace_with_rows(root: Path, change: Change = lambda _number, _at_ms, _values: None) -> Workspace:
     """Opened; the caller closes it. Rows of the first pump's type, seeded, ten minutes apart, for 20 days."""
     seeded_workspace(root).close()
     workspace = open_workspace(root).__enter__()
@@ -30,9 +36,10 @@ def workspace_with_rows(root: Path) -> Workspace:
     with workspace.store.atomic() as store:
         for number, pump in enumerate(pump for pump in workspace.fleet.pumps if pump.type == kind):
             noise = np.random.default_rng(number).standard_normal((len(at_ms), len(channels)))
-            values = (middle + width * noise).astype(np.float32)
+            values = middle + width * noise
+            change(number, at_ms, values)
             flags = np.zeros(len(at_ms), np.uint16)
-            store.telemetry.append(pump.id, TelemetryFrame(names, at_ms, values, flags))
+            store.telemetry.append(pump.id, TelemetryFrame(names, at_ms, values.astype(np.float32), flags))
     return workspace
 
 

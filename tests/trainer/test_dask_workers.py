@@ -11,7 +11,8 @@ import pytest
 
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import PumpdeckError, UnreachableError, UsageError
-from pumpdeck_trainer.pipeline import Fleetwide, RunContext, train
+from pumpdeck_trainer.ahead import Fleetwide
+from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import TrainingRequest
 from pumpdeck_trainer.spec import default_pipeline
 from pumpdeck_trainer.workers import LokyWorkers, Workers

@@ -10,11 +10,14 @@ import pytest
 
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.detectors import PumpBlock, to_float32
+from pumpdeck_trainer.classifiers import EVEN
 from pumpdeck_trainer.export import INPUTS, IR_VERSION, OPSET, OUTPUTS
+from pumpdeck_trainer.labelled import SUPERVISED, LabelledPump
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.parity import Session, compare, parity_gate, parity_rows
 from pumpdeck_trainer.scorer import Scorer, ShapeScorer, widths
 from pumpdeck_trainer.spec import MODEL_TYPES, GateThresholds
+from pumpdeck_trainer.supervised import fit_supervised
 
 CHANNELS = 6
 VOTES = np.array([True, True, True, False, True, True])
@@ -41,12 +44,29 @@ def features(block: PumpBlock, z: np.ndarray) -> np.ndarray:
     return (block.centre + block.width * z).astype(np.float32)
 
 
+def labelled(number: int) -> LabelledPump:
+    """A pump with two faults of the guilty channel and one of all the others."""
+    ill = 0.7 * healthy(90, 60 + number)
+    ill[:60, GUILTY] += np.repeat([9.0, -9.0], 30)
+    ill[60:, 2] += 9.0
+    ill[60:, 4:] += 9.0
+    fault = np.repeat(np.arange(3), 30)
+    kinds = ("one", "one", "many")
+    return LabelledPump(f"p{number}", healthy(300, 40 + number) * VOTES, ill * VOTES, fault, kinds, 10.0, np.full(3, 2.0))
+
+
+def fit(model_type: str) -> Scorer:
+    if model_type in SUPERVISED:
+        return fit_supervised(model_type, [labelled(number) for number in range(5)], VOTES, 7).scorer
+    return fit_scorer(model_type, healthy(1500, 1) * VOTES, VOTES, seed=7)
+
+
 @cache
 def fitted(model_type: str) -> tuple[Scorer, PumpBlock]:
-    scorer = fit_scorer(model_type, healthy(1500, 1) * VOTES, VOTES, seed=7)
+    scorer = fit(model_type)
     plain = block_with(1.0)
     scores = scorer.score(plain, features(plain, healthy(2000, 2)))
-    return scorer, block_with(float(np.quantile(scores, 0.999)))
+    return scorer, block_with(max(float(np.quantile(scores, 0.999)), scorer.least))
 
 
 each = pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -59,7 +79,9 @@ def test_scores_are_positive_finite_float32_and_grow_with_distance(model_type: s
     scores = scorer.score(block, features(block, away))
     assert scores.dtype == np.float32 and scores.shape == (5,)
     assert np.isfinite(scores).all() and (scores >= 0).all()
+    # Trees and classifiers saturate: beyond what they learned from, further is not worse.
     assert (np.diff(scores) >= (0 if scorer.ceiling else 1e-3)).all() and scores[-1] > scores[0]
+    assert scores.max() <= (scorer.ceiling or np.inf) / 0.98 * 1.0001
 
 
 @each
@@ -118,7 +140,7 @@ def test_onnx_runtime_says_the_same_on_ten_thousand_training_perturbed_and_extre
 @each
 def test_the_graph_has_the_common_face_and_the_same_bytes_after_another_fit(model_type: str) -> None:
     scorer, _ = fitted(model_type)
-    again = fit_scorer(model_type, healthy(1500, 1) * VOTES, VOTES, seed=7)
+    again = fit(model_type)
     assert again.onnx == scorer.onnx and again.digest == scorer.digest
     model = onnx.load_from_string(scorer.onnx)
     assert model.ir_version == IR_VERSION and model.graph.name == model_type
@@ -136,13 +158,18 @@ def test_one_row_alone_and_inside_a_batch_gets_the_same_score(model_type: str) -
 
 
 @each
-def test_the_probability_is_one_half_at_the_limit(model_type: str) -> None:
+def test_the_probability_is_that_of_the_scorer_and_one_half_at_the_limit_or_at_an_even_chance(model_type: str) -> None:
     scorer, block = fitted(model_type)
-    score, chance, _ = Session(scorer.onnx).run(block, features(block, healthy(20, 6)))
-    np.testing.assert_allclose(chance, score / (score + np.float32(block.limit)), rtol=1e-6)
+    rows = features(block, np.concatenate([healthy(20, 6), 12 + healthy(20, 7)]))
+    score, chance, _ = Session(scorer.onnx).run(block, rows)
+    np.testing.assert_allclose(chance, scorer.probability(score, block.limit), rtol=1e-6)
+    even = np.array([EVEN if model_type in SUPERVISED else block.limit], np.float32)
+    assert scorer.probability(even, block.limit)[0] == 0.5
+    order = np.argsort(score)
+    assert ((chance >= 0) & (chance <= 1)).all() and (np.diff(chance[order]) >= 0).all()
 
 
-@pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name != "maxz"])
+@pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name not in ("maxz", *SUPERVISED)])
 def test_a_shape_sees_what_no_single_channel_shows(model_type: str) -> None:
     """Two channels that always move together part: each stays within its own usual range."""
     scorer, block = fitted(model_type)
@@ -154,7 +181,7 @@ def test_a_shape_sees_what_no_single_channel_shows(model_type: str) -> None:
     assert np.median(scorer.score(block, features(block, ill))) > np.quantile(usual, 0.9)
 
 
-@pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name != "maxz"])
+@pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name not in ("maxz", *SUPERVISED)])
 def test_too_few_rows_for_a_shape_are_refused_and_one_voting_channel_is_enough(model_type: str) -> None:
     with pytest.raises(GateRefusedError, match="too few rows"):
         fit_scorer(model_type, healthy(99, 1), VOTES, seed=1)

@@ -16,6 +16,7 @@ from pumpdeck_fleet.numeric.arrays import decode_arrays
 from pumpdeck_fleet.numeric.detectors import decode_block
 from pumpdeck_fleet.numeric.features import window_means
 from pumpdeck_trainer.cache import FolderCache
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.parity import Session
 from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import TrainingRequest
@@ -26,7 +27,7 @@ from support.pump_rows import CHANNELS, PUMP_TYPE, START_MS, MemorySource, pump_
 FRAMES = {f"site/P-{number}": pump_frame(number) for number in range(1, 5)}
 REQUEST = TrainingRequest(tuple(FRAMES), START_MS, START_MS + 30 * DAY_MS)
 CONTEXT = RunContext("c" * 64, "l" * 64)
-each = pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name != "maxz"])
+each = pytest.mark.parametrize("model_type", [name for name in MODEL_TYPES if name not in ("maxz", *SUPERVISED)])
 
 
 def trained(model_type: str, context: RunContext = CONTEXT) -> tuple[TrainedModel, MemorySource]:

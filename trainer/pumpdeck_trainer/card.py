@@ -9,6 +9,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
 
@@ -40,7 +41,7 @@ def write_card(
         "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
         "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
         f"{BLIND_SPOTS.get(spec.model_type, '')}"
-        "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n",
+        f"{CHANCES.get(spec.model_type, _PLAIN_CHANCE)}",
         "## Lineage\n\n"
         f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",
     ]
@@ -59,11 +60,22 @@ HOW_SCORED = {
     "iforest": "how few random cuts isolate the row from rows of healthy pumps of this type",
     "ocsvm": "distance from the region that holds 95 % of the rows of healthy pumps of this type",
     "gmm": "distance from a mixture of the regimes of healthy pumps of this type",
+    "logistic": "log-odds of a labelled fault, 10 being a probability of one half, linear in each channel's widths",
+    "gboost": "log-odds of a labelled fault, 10 being a probability of one half, by boosted trees over widths",
 }
 BLIND_SPOTS = {
     "maxz": "- Channels that each stay within their own range while they no longer fit each other are not seen.\n",
     "iforest": "- A fault that shows in one channel alone is hardly seen: few random cuts ask for that channel.\n",
 }
+
+_KNOWN_ONLY = "- A fault unlike every labelled one may not be seen: the model knows what it was shown.\n"
+BLIND_SPOTS |= dict.fromkeys(SUPERVISED, _KNOWN_ONLY)
+_PLAIN_CHANCE = "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n"
+_CALIBRATED = (
+    "- The probability is calibrated on pumps left out in turn (`unseen_*` above); it holds while faults stay as frequent as in "
+    "the reference window.\n"
+)
+CHANCES = dict.fromkeys(SUPERVISED, _CALIBRATED)
 
 
 def purpose_text(spec: PipelineSpec) -> str:

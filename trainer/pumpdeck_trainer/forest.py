@@ -51,18 +51,10 @@ class ForestScorer(ShapeScorer):
     def of(cls, trees: list[Any], features: Any, rows: int, channels: int) -> ForestScorer:
         """From scikit-learn's trees, grown on `rows` rows each."""
         usual = max(expected_path(rows), 1e-9)
-        starts = np.cumsum([0, *(tree.node_count for tree in trees)])
-        columns: dict[str, list[Any]] = {"left": [], "right": [], "channel": [], "threshold": []}
-        told = np.zeros((int(starts[-1]), 1 + channels))
-        for tree, start, names in zip(trees, starts, features, strict=False):
-            leaf = tree.children_left < 0
-            columns["left"].append(np.where(leaf, -1, tree.children_left + start))
-            columns["right"].append(np.where(leaf, -1, tree.children_right + start))
-            columns["channel"].append(np.where(leaf, 0, np.asarray(names)[np.maximum(tree.feature, 0)]))
-            columns["threshold"].append(np.where(leaf, 0.0, _floor32(tree.threshold)))
-            told[start : start + tree.node_count] = _leaves(tree, names, channels, usual)
-        nodes = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return cls(starts[:-1].astype(np.int64), nodes, (told / (len(trees) * usual)).astype(np.float32))
+        roots, nodes = table_of(trees, features)
+        pairs = zip(trees, features, strict=True)
+        told = np.concatenate([_leaves(tree, names, channels, usual) for tree, names in pairs])
+        return cls(roots, nodes, (told / (len(trees) * usual)).astype(np.float32))
 
     def _sums(self, z: Float64) -> Float64:
         """Mean path and blame [n, 1 + c]."""
@@ -119,6 +111,19 @@ class ForestScorer(ShapeScorer):
             "target_ids": target.tolist(),
             "target_weights": self.told[where, target].astype(float).tolist(),
         }
+
+
+def table_of(trees: list[Any], features: Any) -> tuple[Ints, dict[str, Any]]:
+    """Roots int64 [trees] and the nodes of all of scikit-learn's trees in one table, as `ForestScorer` takes them."""
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    columns: dict[str, list[Any]] = {"left": [], "right": [], "channel": [], "threshold": []}
+    for tree, start, names in zip(trees, starts[:-1], features, strict=True):
+        leaf = tree.children_left < 0
+        columns["left"].append(np.where(leaf, -1, tree.children_left + start))
+        columns["right"].append(np.where(leaf, -1, tree.children_right + start))
+        columns["channel"].append(np.where(leaf, 0, np.asarray(names)[np.maximum(tree.feature, 0)]))
+        columns["threshold"].append(np.where(leaf, 0.0, _floor32(tree.threshold)))
+    return starts[:-1].astype(np.int64), {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
 def expected_path(rows: int) -> float:

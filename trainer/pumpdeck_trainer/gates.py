@@ -13,12 +13,16 @@ from pumpdeck_trainer.chance import poisson_tail
 from pumpdeck_trainer.learning import Judged, Learned
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
+from pumpdeck_trainer.supervised import HeldOut
 from pumpdeck_trainer.trained import TrainedPump
 
 MONTH_DAYS = 30.0
 CHANCE = 0.05
 FEWEST_PUMPS = 3
 NAMED = 5
+UNSEEN_AUC_WARN = 0.8
+UNSEEN_AUC_REFUSE = 0.6
+UNSEEN_FOUND_WARN = 0.5
 
 
 def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Sequence[FittedLimit]) -> dict[str, float]:
@@ -115,3 +119,18 @@ def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresho
         f"{left_out} pumps left out"
     )
     return QualityGate("training_data", verdict, reason, share, thresholds.excluded_share_warn)
+
+
+def unseen_gate(found: HeldOut) -> QualityGate:
+    """A supervised type on pumps it has not seen: refused where ill rows hardly stand above healthy ones."""
+    verdict = GateVerdict.PASS
+    worse = found.brier >= found.brier_constant
+    if worse or found.auc < UNSEEN_AUC_WARN or found.found < UNSEEN_FOUND_WARN * found.faults:
+        verdict = GateVerdict.WARN
+    if found.auc < UNSEEN_AUC_REFUSE:
+        verdict = GateVerdict.REFUSE
+    reason = (
+        f"left out in turn: {found.found} of {found.faults} faults told on {found.fault_pumps} pumps, AUC {found.auc:.3f}, "
+        f"Brier {found.brier:.3g} (constant {found.brier_constant:.3g}), reliability off by {found.reliability_error:.3g}"
+    )
+    return QualityGate("unseen_pumps", verdict, reason, round(found.auc, 6), UNSEEN_AUC_REFUSE)

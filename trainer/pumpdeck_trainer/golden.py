@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pumpdeck_fleet.numeric.arrays import encode_arrays
-from pumpdeck_fleet.numeric.detectors import PumpBlock, probability, to_float32
+from pumpdeck_fleet.numeric.detectors import PumpBlock, to_float32
 from pumpdeck_fleet.numeric.frame import Bools, Float32
 from pumpdeck_trainer.scorer import Scorer
 
@@ -69,7 +69,7 @@ def make_golden(block: PumpBlock, seed: int, scorer: Scorer, run: Run) -> bytes:
             "votes": block.votes.astype(np.float32),
             "limit": np.array([block.limit], np.float32),
             "score": score,
-            "probability": probability(score, block.limit).astype(np.float32),
+            "probability": scorer.probability(score, block.limit),
             "contributions": scorer.contributions(block, rows),
         }
     )

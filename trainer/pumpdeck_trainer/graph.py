@@ -94,3 +94,15 @@ def chance() -> list[onnx.NodeProto]:
         helper.make_node("Add", ["score", "limit"], ["t"]),
         helper.make_node("Div", ["score", "t"], ["probability"]),
     ]
+
+
+def odds() -> list[onnx.NodeProto]:
+    """Nodes from `raised`, log-odds on the scale of scores, to `score` and its calibrated `probability`."""
+    return [
+        helper.make_node("Max", ["raised", "least"], ["score"]),
+        # Spelled out: the runtime's Sigmoid is an approximation, wrong in the fourth digit of a small probability.
+        helper.make_node("Sub", ["even", "score"], ["against"]),
+        helper.make_node("Exp", ["against"], ["odds_against"]),
+        helper.make_node("Add", ["odds_against", "unit"], ["total"]),
+        helper.make_node("Reciprocal", ["total"], ["probability"]),
+    ]

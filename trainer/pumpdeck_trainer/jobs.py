@@ -1,17 +1,21 @@
-"""The two jobs of a training run that other processes can do: learning from some pumps, and judging some pumps."""
+"""The jobs of a training run that other processes can do: learning from some pumps, scoring them anew, judging them.
+
+A pump's limit is its own where it has block maxima enough, and then it waits for no other pump: such a pump is judged in
+the job that has its rows at hand, and only the others are read once more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 from pumpdeck_trainer.champion import Champion, contest
-from pumpdeck_trainer.learning import Judged, Learned, PumpRows, Shape, judge, learn
+from pumpdeck_trainer.learning import Judged, Learned, PumpRows, Shape, judge, learn, own_limit, rescore
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.source import SPEED_UNIT, STOPPED_BELOW, Exclusion, TrainingSource, clean
 from pumpdeck_trainer.spec import PipelineSpec
@@ -51,24 +55,99 @@ def stopped_rows(frame: TelemetryFrame, spec: PipelineSpec) -> Bools:
 
 @dataclass(frozen=True)
 class LearnJob:
-    """Learn from these pumps."""
+    """Learn from these pumps. shape: where it is known before any row is (`maxz`), pumps are judged at once.
+
+    champion: what to judge beside it, if anything.
+    """
 
     rows: Rows
     spec: PipelineSpec
     pumps: tuple[str, ...]
+    shape: Shape | None = None
+    champion: Champion | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.pumps
 
 
-def run_learn(job: LearnJob) -> list[Learned | str]:
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What a job found of a pump, or why nothing; and its replay under its own limits, where these are known already."""
+
+    learned: Learned | str
+    limits: Limits | None = None
+    judged: Judged | None = None
+
+
+def run_learn(job: LearnJob) -> list[Early]:
     """What was learned of each pump, or why nothing was."""
     span = (job.rows.start_ms, job.rows.end_ms)
-    found: list[Learned | str] = []
+    found: list[Early] = []
     with job.rows.source() as source:
         for pump in job.pumps:
+            rows = rows_of(source, pump, job.spec, span)
             try:
-                found.append(learn(rows_of(source, pump, job.spec, span), job.spec))
+                learned = learn(rows, job.spec)
             except GateRefusedError as error:
-                found.append(error.sentence())
+                found.append(Early(error.sentence()))
+                continue
+            found.append(_judged_early(source, rows, (pump, learned), job.shape, job.champion))
     return found
+
+
+@dataclass(frozen=True)
+class RescoreJob:
+    """Score these pumps anew by the shape, and judge them."""
+
+    rows: Rows
+    shape: Shape
+    pumps: tuple[tuple[str, Learned], ...]
+    champion: Champion | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one[0] for one in self.pumps)
+
+
+def run_rescore(job: RescoreJob) -> list[Early]:
+    """Each pump with the block maxima of the shape's scores; what `slim` left out is left out."""
+    span = (job.rows.start_ms, job.rows.end_ms)
+    found: list[Early] = []
+    with job.rows.source() as source:
+        for pump, learned in job.pumps:
+            rows = rows_of(source, pump, job.shape.spec, span)
+            anew = (pump, rescore(rows, learned, job.shape))
+            found.append(_judged_early(source, rows, anew, job.shape, job.champion))
+    return found
+
+
+def _judged_early(
+    source: TrainingSource, rows: PumpRows, pump: tuple[str, Learned], shape: Shape | None, champion: Champion | None
+) -> Early:
+    name, learned = pump
+    limits = own_limits(learned, shape) if shape else None
+    if shape is None or limits is None:
+        return Early(learned)
+    faults = [item for item in source.exclusions(name) if item.is_fault]
+    return Early(learned, limits, judge_beside(rows, (name, learned, limits), faults, shape, champion))
+
+
+def own_limits(learned: Learned, shape: Shape) -> Limits | None:
+    """The limits of a pump that has block maxima enough of its own; None where the pool of its type decides."""
+    early = learned.early
+    if not learned.fit.maxima.has_own or (early and not early.maxima.has_own):
+        return None
+    spec = shape.spec
+    return (
+        own_limit(learned.fit.maxima, None, spec, shape.scorer),
+        own_limit(early.maxima, None, spec, shape.early) if early else None,
+    )
+
+
+def slim(learned: Learned) -> Learned:
+    """Without what scoring and judging do not ask for: what travels to another process."""
+    return replace(learned, sample=learned.sample[:0], edges=b"")
 
 
 @dataclass(frozen=True)
@@ -79,6 +158,10 @@ class JudgeJob:
     shape: Shape
     pumps: tuple[tuple[str, Learned, Limits], ...]
     champion: Champion | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one[0] for one in self.pumps)
 
 
 def run_judge(job: JudgeJob) -> list[Judged]:
@@ -102,5 +185,5 @@ def judge_beside(
 ) -> Judged:
     """The replay of one pump and, where there is a champion, that of the champion on the same rows."""
     name, learned, limits = pump
-    judged = judge(rows, learned, limits, faults, shape)
+    judged = judge(rows, learned, limits, faults, shape.unseen(name))
     return judged if champion is None else contest(rows, judged, faults, shape.spec, (name, champion))

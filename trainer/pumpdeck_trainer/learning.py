@@ -27,12 +27,14 @@ from pumpdeck_trainer.baseline import (
     spread_places,
     value_spread,
 )
+from pumpdeck_trainer.labelled import SUPERVISED, IllRows, LabelledPump, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
 from pumpdeck_trainer.scorer import widths as widths_of
 from pumpdeck_trainer.source import CleanRows, Exclusion
 from pumpdeck_trainer.spec import PipelineSpec
+from pumpdeck_trainer.supervised import HeldOut, Supervised, fit_supervised
 
 Span = tuple[int, int | None]
 """An alarm: raised and cleared in ms; None while it stands."""
@@ -108,7 +110,8 @@ class Learned:
     """Everything later steps need of one pump. early: the fit to the window without its held-out end (None: no hold-out).
 
     edges: bytes of the reference edges. sample: feature rows for the shape and the parity gate, of which the first
-    `sample_early` lie before the held-out end. rows, used: before and after cleaning. flags: rows by quality flag.
+    `sample_early` lie before the held-out end, which begins at `split_ms`. rows, used: before and after cleaning. flags: rows
+    by quality flag. ill: rows of labelled faults, where the model type learns from them.
     """
 
     fit: Fit
@@ -122,16 +125,19 @@ class Learned:
     first_ms: int
     last_ms: int
     flags: Mapping[str, int] = field(default_factory=dict)
+    split_ms: int = 0
+    ill: IllRows = field(default_factory=lambda: no_ill_rows(0))
 
     def to_bytes(self) -> bytes:
         """For the run cache; `from_bytes` gives an equal one."""
         told = [self.rows, self.used, self.first_ms, self.last_ms, self.excluded, self.early is not None]
-        told += [self.sample_early, self.flags]
+        told += [self.sample_early, self.flags, self.split_ms, self.ill.kinds]
         arrays: dict[str, np.ndarray] = {
             **self.fit.arrays("fit_"),
             **(self.early.arrays("early_") if self.early else {}),
             "edges": np.frombuffer(self.edges, np.uint8),
             "sample": self.sample,
+            **self.ill.arrays(),
             "told": np.frombuffer(canonical.encode(told), np.uint8),
         }
         return encode_arrays(arrays)
@@ -141,7 +147,7 @@ class Learned:
         """Raises: FormatError, TooLargeError."""
         arrays = decode_arrays(data, "cached fit", max_bytes=ENTRY_MAX_BYTES)
         told = canonical.parse_json(arrays["told"].tobytes(), "cached fit", max_bytes=ENTRY_MAX_BYTES)
-        rows, used, first_ms, last_ms, excluded, has_early, sample_early, flags = told
+        rows, used, first_ms, last_ms, excluded, has_early, sample_early, flags, split, kinds = told
         return cls(
             fit=Fit.from_arrays(arrays, "fit_"),
             early=Fit.from_arrays(arrays, "early_") if has_early else None,
@@ -154,6 +160,8 @@ class Learned:
             first_ms=first_ms,
             last_ms=last_ms,
             flags=flags,
+            split_ms=split,
+            ill=IllRows.from_arrays(arrays, kinds),
         )
 
 
@@ -211,7 +219,7 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         before = int(np.searchsorted(at_ms, split))
         # The floor belongs to the instruments, not to how the pump ran: it is the whole window's.
         early = Fit.of(fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm), rule)
-    spread = spread_places(len(features), SHAPE_ROWS if spec.model_type != "maxz" else PARITY_ROWS)
+    spread, ill = _chosen(pump, spec)
     widths = np.maximum(value_spread(frame.values), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
@@ -225,7 +233,21 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         first_ms=int(frame.at_ms[0]),
         last_ms=int(frame.at_ms[-1]),
         flags=pump.rows.flags,
+        split_ms=split_ms(at_ms, spec),
+        ill=ill,
     )
+
+
+def _chosen(pump: PumpRows, spec: PipelineSpec) -> tuple[Int64, IllRows]:
+    """Places of the healthy rows that a shape learns from, and rows of labelled faults for the types that learn from these."""
+    at_ms, features = pump.learned
+    if spec.model_type not in SUPERVISED:
+        most = PARITY_ROWS if spec.model_type == MaxZScorer.model_type else SHAPE_ROWS
+        return spread_places(len(features), most), no_ill_rows(features.shape[1])
+    horizon_ms = round(spec.search.label_horizon_s * 1000) + spec.features.window_ms
+    faults = [one for one in pump.rows.verdicts if one.is_fault]
+    places = healthy_places(at_ms, pump.rows.verdicts, SHAPE_ROWS, horizon_ms)
+    return places, ill_rows(*pump.judged, faults, spec.features.window_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,24 +349,39 @@ def _meets(span: Span, fault: Exclusion) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What a model type learned from all pumps together: over the whole reference window, and without its held-out end."""
+    """What a model type learned from all pumps together: over the whole reference window, and without its held-out end.
+
+    has_early: false where the held-out end took so many labels along that the rest could teach nothing. without: supervised
+    types only, for each pump a scorer that never saw its rows; held_out: their figures.
+    """
 
     spec: PipelineSpec
     scorer: Scorer
     early: Scorer
+    has_early: bool = True
+    without: Mapping[str, Scorer] = field(default_factory=dict)
+    held_out: HeldOut | None = None
 
     @property
     def digest(self) -> str:
         """For keys of the run cache."""
-        return canonical.digest(f"{self.scorer.digest} {self.early.digest}".encode())
+        told = [self.scorer.digest, self.early.digest, *sorted({one.digest for one in self.without.values()})]
+        return canonical.digest(" ".join(told).encode())
+
+    def unseen(self, pump: str) -> Shape:
+        """The shape that judges this pump: of a supervised type one that has not learned from the pump's own labels."""
+        return replace(self, scorer=self.without.get(pump, self.scorer), without={})
 
 
-def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
+def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     """The shape from the samples of all pumps, in the order given.
 
     Raises:
-        GateRefusedError: too few rows.
+        GateRefusedError: too few rows, or labels.
     """
+    if spec.model_type in SUPERVISED:
+        return _fit_labelled(pumps, spec)
+    learned = list(pumps.values())
     inputs = inputs_of(spec)
     full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
     scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
@@ -352,6 +389,46 @@ def fit_shape(learned: Sequence[Learned], spec: PipelineSpec) -> Shape:
     if not before or spec.model_type == MaxZScorer.model_type:
         return Shape(spec, scorer, scorer)
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
+
+
+<<<<<<< HEAD
+def shape_ahead(spec: PipelineSpec) -> Shape | None:
+    """The shape of a type that learns nothing from other pumps (`maxz`): the one that `fit_shape` will give."""
+    if spec.model_type != MaxZScorer.model_type:
+        return None
+    scorer = MaxZScorer(len(spec.channels))
+    return Shape(spec, scorer, scorer)
+=======
+def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
+    inputs = inputs_of(spec)
+
+    def fitted(parts: list[LabelledPump]) -> Supervised:
+        return fit_supervised(spec.model_type, parts, inputs.votes, spec.seed)
+
+    found = fitted([_labelled(pump, one, one.fit, inputs) for pump, one in pumps.items()])
+    shape = Shape(spec, found.scorer, found.scorer, False, found.without, found.held_out)
+    try:
+        early = fitted([_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early])
+    except GateRefusedError:
+        return shape
+    return replace(shape, early=early.scorer, has_early=True)
+
+
+def _labelled(pump: str, learned: Learned, fit: Fit, inputs: Inputs) -> LabelledPump:
+    """The pump's rows with verdicts in widths from the fit's centre; those of the early fit lie before the held-out end."""
+    is_early = fit is not learned.fit
+    sample = learned.sample[: learned.sample_early] if is_early else learned.sample
+    ill = learned.ill.before(learned.split_ms) if is_early else learned.ill
+    return LabelledPump(
+        pump=pump,
+        healthy=sample_widths(sample, fit, inputs),
+        ill=sample_widths(ill.rows, fit, inputs),
+        fault=ill.fault,
+        kinds=ill.kinds,
+        healthy_stands_for=learned.used / max(len(learned.sample), 1),
+        ill_stands_for=ill.stands_for,
+    )
+>>>>>>> supervised
 
 
 def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
@@ -363,7 +440,7 @@ def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
     """The same pump with the block maxima of the shape's scores instead of those of `maxz`."""
     spec = shape.spec
     at_ms, features = pump.learned
-    early = learned.early
+    early = learned.early if shape.has_early else None
     if early is not None:
         before = at_ms < split_ms(at_ms, spec)
         early = rescored(early, at_ms[before], features[before], (spec, shape.early))
@@ -382,6 +459,8 @@ def own_limit(
 ) -> FittedLimit:
     """`fit_limit` from what was learned, never above what a row of this scorer can pass."""
     found = limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)
-    if scorer is None or scorer.ceiling is None or found.limit <= scorer.ceiling:
+    if scorer is None:
         return found
-    return replace(found, limit=to_float32(scorer.ceiling))
+    highest = scorer.ceiling if scorer.ceiling is not None else found.limit
+    limit = min(max(found.limit, scorer.least), max(highest, 0.0))
+    return found if limit == found.limit else replace(found, limit=to_float32(limit))

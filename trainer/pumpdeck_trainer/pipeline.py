@@ -9,32 +9,21 @@ therefore the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
+from pumpdeck_trainer.ahead import Ahead, Fleetwide
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
-from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate
+from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
-from pumpdeck_trainer.jobs import (
-    JudgeJob,
-    LearnJob,
-    Limits,
-    Rows,
-    SourceMaker,
-    judge_beside,
-    rows_of,
-    run_judge,
-    run_learn,
-)
+from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
 from pumpdeck_trainer.learning import (
     Judged,
     Learned,
@@ -45,6 +34,7 @@ from pumpdeck_trainer.learning import (
     learn,
     own_limit,
     rescore,
+    shape_ahead,
 )
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_record import Findings, write_record
@@ -61,27 +51,14 @@ from pumpdeck_trainer.search import (
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
-from pumpdeck_trainer.workers import Workers
 
 JUDGED_MAX_BYTES = 1_000_000
-FEWEST_PUMPS = 200
 KEPT_PUMPS = 64
-PUMPS_A_JOB = 50
 Ranges = dict[str, tuple[float, float]]
-_Item = TypeVar("_Item")
 
 
 def _no_progress(_step: str, _done: int, _total: int) -> None:
     return None
-
-
-@dataclass(frozen=True)
-class Fleetwide:
-    """Other processes for runs of many pumps, and how they open the rows; below `fewest` pumps to do they are not asked."""
-
-    workers: Workers
-    source: SourceMaker
-    fewest: int = FEWEST_PUMPS
 
 
 @dataclass(frozen=True)
@@ -129,6 +106,7 @@ class _Run:
         self._context = context
         self._rows: dict[str, PumpRows] = {}
         self._shape: Shape
+        self._asked: Ahead
         self._ahead: dict[str, Learned | str] = {}
         self._judged_ahead: dict[str, Judged] = {}
         self._champion = context.champion
@@ -143,8 +121,10 @@ class _Run:
         if self._champion and self._champion.lineage == self._lineage(snapshot):
             # The same run again: what it would be compared with is itself.
             self._champion = None
+        context = self._context
+        self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(list(learned.values()), self._spec)
+        self._shape = fit_shape(learned, self._spec)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
@@ -173,6 +153,7 @@ class _Run:
             held = held or [SearchRows(pump, self._rows_of(pump).rows, self._source.exclusions(pump)) for pump in pumps]
             results.append(judge_point(spec, point, held))
             self._context.cache.put(key, canonical.encode(results[-1]))
+            self._context.cache.checkpoint()
         self._say("search", len(points), len(points))
         self._found = choose(results, pumps)
         self._rows.clear()
@@ -198,65 +179,66 @@ class _Run:
 
     def _learn(self, pump: str, inputs: str) -> Learned | str:
         """What was learned of a pump, or why nothing was."""
+        ahead = self._ahead.pop(pump, None)
+        if ahead is not None:
+            return ahead
         key = self._key("fit", inputs)
         cached = self._context.cache.get(key)
         if cached is not None:
             return Learned.from_bytes(cached)
-        found = self._ahead.pop(pump, None)
-        if found is None:
-            try:
-                found = learn(self._rows_of(pump), self._spec)
-            except GateRefusedError as error:
-                found = error.sentence()
-        if isinstance(found, str):
-            return found
+        try:
+            found = learn(self._rows_of(pump), self._spec)
+        except GateRefusedError as error:
+            return error.sentence()
         self._context.cache.put(key, found.to_bytes())
         return found
 
     def _learn_ahead(self, snapshot: Snapshot) -> None:
         """In a run of many pumps: what is not in the cache is learned in other processes first."""
-        cache = self._context.cache
-        missing = [
-            pump for pump in self._request.pumps if cache.get(self._key("fit", snapshot.pumps[pump])) is None
-        ]
-        rows = self._worth(len(missing))
-        if rows is None or self._context.fleetwide is None:
-            return
-        jobs = [LearnJob(rows, self._spec, tuple(chunk)) for chunk in _chunks(missing)]
-        for job, found in zip(jobs, self._context.fleetwide.workers.submit(run_learn, jobs), strict=True):
-            self._ahead |= dict(zip(job.pumps, found, strict=True))
-            self._say("fit", len(self._ahead), len(self._request.pumps))
+        cache, shape = self._context.cache, shape_ahead(self._spec)
+        keys = {pump: self._key("fit", snapshot.pumps[pump]) for pump in self._request.pumps}
+        missing = [pump for pump, key in keys.items() if cache.get(key) is None]
+        for pump, early in self._asked.learn(missing, self._spec, shape):
+            self._ahead[pump] = early.learned
+            if isinstance(early.learned, Learned):
+                cache.put(keys[pump], early.learned.to_bytes())
+            self._keep_judged(snapshot, pump, early, shape)
 
-    def _judge_ahead(self, wanted: list[tuple[str, Learned, Limits]]) -> None:
-        """The same for the replay."""
-        rows = self._worth(len(wanted))
-        if rows is None or self._context.fleetwide is None:
-            return
-        champion = self._champion
-        jobs = [
-            JudgeJob(rows, self._shape, tuple(chunk), champion and champion.only(one[0] for one in chunk))
-            for chunk in _chunks(wanted)
-        ]
-        for job, found in zip(jobs, self._context.fleetwide.workers.submit(run_judge, jobs), strict=True):
-            self._judged_ahead |= {one[0]: judged for one, judged in zip(job.pumps, found, strict=True)}
-            self._say("evaluate", len(self._judged_ahead), len(wanted))
+    def _rescore_ahead(self, snapshot: Snapshot, learned: dict[str, Learned], keys: dict[str, str]) -> None:
+        """The same for scoring by the shape."""
+        cache, shape = self._context.cache, self._shape
+        missing = {pump: one for pump, one in learned.items() if cache.get(keys[pump]) is None}
+        for pump, early in self._asked.rescore(missing, shape):
+            if isinstance(early.learned, Learned):
+                one = learned[pump]
+                self._ahead[pump] = anew = replace(early.learned, sample=one.sample, edges=one.edges)
+                cache.put(keys[pump], anew.to_bytes())
+            self._keep_judged(snapshot, pump, early, shape)
 
-    def _worth(self, count: int) -> Rows | None:
-        """How jobs find their rows, where other processes are worth their start."""
-        fleetwide = self._context.fleetwide
-        if fleetwide is None or count < fleetwide.fewest:
-            return None
-        return Rows(fleetwide.source, self._request.start_ms, self._request.end_ms)
+    def _keep_judged(self, snapshot: Snapshot, pump: str, early: Early, shape: Shape | None) -> None:
+        """Under the key that names its limits: should the pump get others, nobody finds it."""
+        if shape and early.limits and early.judged:
+            key = self._judged_key(snapshot.pumps[pump], early.limits, shape)
+            self._judged_ahead[key] = early.judged
+            self._context.cache.put(key, canonical.encode(early.judged))
 
     def _rescore(self, snapshot: Snapshot, learned: dict[str, Learned]) -> dict[str, Learned]:
         found: dict[str, Learned] = {}
+        cache, shape = self._context.cache, self._shape.digest
+        told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
+        keys = {pump: self._key("shape", inputs) for pump, inputs in told.items()}
+        self._rescore_ahead(snapshot, learned, keys)
         for place, (pump, one) in enumerate(learned.items()):
             self._say("shape", place, len(learned))
-            key = self._key("shape", canonical.digest(f"{snapshot.pumps[pump]} {self._shape.digest}".encode()))
-            cached = self._context.cache.get(key)
-            found[pump] = Learned.from_bytes(cached) if cached else rescore(self._rows_of(pump), one, self._shape)
-            if not cached:
-                self._context.cache.put(key, found[pump].to_bytes())
+            ahead = self._ahead.pop(pump, None)
+            cached = None if ahead else cache.get(keys[pump])
+            if isinstance(ahead, Learned):
+                found[pump] = ahead
+            elif cached:
+                found[pump] = Learned.from_bytes(cached)
+            else:
+                found[pump] = rescore(self._rows_of(pump), one, self._shape)
+                cache.put(keys[pump], found[pump].to_bytes())
         self._say("shape", len(learned), len(learned))
         return found
 
@@ -291,28 +273,33 @@ class _Run:
         early: dict[str, FittedLimit | None],
     ) -> dict[str, Judged]:
         judged: dict[str, Judged] = {}
-        cache, shape, champion = self._context.cache, self._shape.digest, self._champion
-        held = champion.content_digest if champion else ""
+        cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
-        inputs = {pump: canonical.encode([snapshot.pumps[pump], shape, held, *pair]) for pump, pair in pairs.items()}
-        keys = {pump: self._key("evaluate", canonical.digest(told)) for pump, told in inputs.items()}
-        self._judge_ahead([(pump, one, pairs[pump]) for pump, one in learned.items() if cache.get(keys[pump]) is None])
+        keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
+        missing = [pump for pump, key in keys.items() if key not in ahead and cache.get(key) is None]
+        for pump, replayed in self._asked.judge({pump: (learned[pump], pairs[pump]) for pump in missing}, self._shape):
+            ahead[keys[pump]] = replayed
+            cache.put(keys[pump], canonical.encode(replayed))
         for place, (pump, one) in enumerate(learned.items()):
             self._say("evaluate", place, len(learned))
-            pair, key = pairs[pump], keys[pump]
-            cached = cache.get(key)
-            if cached is None:
-                faults = [item for item in self._source.exclusions(pump) if item.is_fault]
-                ahead = self._judged_ahead.pop(pump, None)
-                judged[pump] = ahead or judge_beside(
-                    self._rows_of(pump), (pump, one, pair), faults, self._shape, champion
-                )
-                self._context.cache.put(key, canonical.encode(judged[pump]))
-            else:
+            key = keys[pump]
+            found = ahead.pop(key, None)
+            cached = None if found else cache.get(key)
+            if found is not None:
+                judged[pump] = found
+            elif cached is not None:
                 judged[pump] = canonical.decode(Judged, cached, "cached replay", max_bytes=JUDGED_MAX_BYTES)
+            else:
+                faults = [item for item in self._source.exclusions(pump) if item.is_fault]
+                judged[pump] = judge_beside(self._rows_of(pump), (pump, one, pairs[pump]), faults, self._shape, champion)
+                cache.put(key, canonical.encode(judged[pump]))
             self._rows.pop(pump, None)
         self._say("evaluate", len(learned), len(learned))
         return judged
+
+    def _judged_key(self, inputs: str, limits: Limits, shape: Shape) -> str:
+        held = self._champion.content_digest if self._champion else ""
+        return self._key("evaluate", canonical.digest(canonical.encode([inputs, shape.digest, held, *limits])))
 
     def _key(self, step: str, inputs: str) -> str:
         context, spec = self._context, self._spec
@@ -339,15 +326,19 @@ class _Run:
             for pump, one in learned.items()
         )
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
+        held_out = self._shape.held_out
+        if held_out:
+            metrics |= held_out.metrics()
         gates = (
             parity,
             *self._rates(list(judged.values())),
             backtest_gate(pumps, spec),
             data_gate(list(learned.values()), len(left_out), spec.gates),
+            *([unseen_gate(held_out)] if held_out else []),
         )
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
-        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found)
+        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found, held_out)
         trained = TrainedModel(
             spec=spec,
             onnx=scorer.onnx,
@@ -400,10 +391,6 @@ class _Run:
             git_commit=context.git_commit,
             git_dirty=context.git_dirty,
         )
-
-
-def _chunks(items: Sequence[_Item]) -> list[Sequence[_Item]]:
-    return [items[start : start + PUMPS_A_JOB] for start in range(0, len(items), PUMPS_A_JOB)]
 
 
 def _trained(pump: str, found: tuple[Learned, Judged], limit: FittedLimit, block: PumpBlock, ranges: Ranges) -> TrainedPump:

@@ -12,6 +12,7 @@ from pumpdeck_trainer.learning import Judged
 from pumpdeck_trainer.search import SearchOutcome, outcome_plain
 from pumpdeck_trainer.source import Snapshot, TrainingRequest
 from pumpdeck_trainer.spec import PipelineSpec
+from pumpdeck_trainer.supervised import HeldOut
 from pumpdeck_trainer.trained import TrainedPump
 
 FORMAT = 1
@@ -27,6 +28,7 @@ class Findings:
     metrics: Mapping[str, float]
     gates: Sequence[QualityGate]
     search: SearchOutcome | None = None
+    held_out: HeldOut | None = None
 
 
 def write_record(
@@ -43,6 +45,7 @@ def write_record(
             "metrics": findings.metrics,
             "gates": list(findings.gates),
             **({"search": outcome_plain(findings.search)} if findings.search else {}),
+            **({"held_out": findings.held_out} if findings.held_out else {}),
             "left_out": findings.left_out,
             "pumps": {
                 pump.pump: _pump(pump, judged, snapshot)

@@ -13,6 +13,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.canonical import digest
 from pumpdeck_fleet.numeric.detectors import PumpBlock, contributions, score_rows
+from pumpdeck_fleet.numeric.detectors import probability as chance
 from pumpdeck_fleet.numeric.frame import Float32, Float64
 
 Z_CAP = 1000.0
@@ -24,6 +25,8 @@ class Scorer(ABC):
     model_type: str
     # A score that no row can pass, times the margin below which a limit must stay to be of use; None: unbounded.
     ceiling: float | None = None
+    # No limit stands below this score.
+    least: float = 0.0
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
@@ -36,6 +39,10 @@ class Scorer(ABC):
     @abstractmethod
     def contributions(self, block: PumpBlock, features: Float32) -> Float32:
         """float32 [n, c], 0 or more: the largest names the guilty channel; 0 for channels without a vote."""
+
+    def probability(self, score: Float32, limit: float) -> Float32:
+        """float32 [n] of scores float32 [n]: 0.5 at the limit, unless the type has learned better from labels."""
+        return chance(score, limit).astype(np.float32)
 
     @abstractmethod
     def graph(self) -> bytes:

@@ -9,11 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpdeck_fleet.core.canonical import digest, encode
+from pumpdeck_fleet.core.canonical import digest
+from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.core.telemetry import QualityFlag
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 
 FAULT = "fault"
+HEALTHY = "healthy"
 STOPPED = "stopped"
 SPEED_UNIT = "rpm"
 STOPPED_BELOW = 0.02
@@ -22,7 +24,10 @@ STOPPED_BELOW = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Rows at `start_ms <= t < end_ms` teach nothing. reason: `fault:<kind>`, `maintenance`, `before overhaul`, .."""
+    """Rows at `start_ms <= t < end_ms` teach nothing. reason: `fault:<kind>`, `maintenance`, `before overhaul`, ..
+
+    `healthy:<verdict>` leaves nothing out: a person looked at these rows and found the pump well.
+    """
 
     start_ms: int
     end_ms: int
@@ -32,6 +37,11 @@ class Exclusion:
     def is_fault(self) -> bool:
         """True for a labelled fault: left out of training, and sought in the replay."""
         return self.reason.split(":", 1)[0] == FAULT
+
+    @property
+    def is_healthy(self) -> bool:
+        """True for rows that somebody called normal, or the ground of a false alarm."""
+        return self.reason.split(":", 1)[0] == HEALTHY
 
     @property
     def kind(self) -> str:
@@ -72,14 +82,23 @@ class Snapshot:
     pumps: Mapping[str, str]
 
 
+def snapshot_parts(source: TrainingSource, request: TrainingRequest) -> dict[str, PumpSnapshot]:
+    """Exactly the rows (by the digests of their chunks) and exclusions that training will see, by pump; reads no row."""
+    span = (request.start_ms, request.end_ms)
+    return {
+        pump: PumpSnapshot(
+            *span,
+            tuple((start, found) for start, found in source.chunk_digests(pump, *span)),
+            tuple((one.start_ms, one.end_ms, one.reason) for one in source.exclusions(pump)),
+        )
+        for pump in request.pumps
+    }
+
+
 def take_snapshot(source: TrainingSource, request: TrainingRequest) -> Snapshot:
     """The digest of exactly the rows and exclusions that training will see; reads no row."""
-    pumps = {}
-    for pump in request.pumps:
-        chunks = [[start, found] for start, found in source.chunk_digests(pump, request.start_ms, request.end_ms)]
-        left_out = [[one.start_ms, one.end_ms, one.reason] for one in source.exclusions(pump)]
-        pumps[pump] = digest(encode([request.start_ms, request.end_ms, chunks, left_out]))
-    return Snapshot(digest(encode(pumps)), pumps)
+    pumps = {pump: digest(part.encode()) for pump, part in snapshot_parts(source, request).items()}
+    return Snapshot(SnapshotManifest(pumps).digest, pumps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +106,7 @@ class CleanRows:
     """A pump's rows for training and, where there were labelled faults, those that a device would have scored as well.
 
     excluded: rows left out by reason. `judged` is `learned` itself when nothing but flags was left out. flags: rows by
-    quality flag.
+    quality flag. verdicts: labelled faults, and rows that were called healthy.
     """
 
     learned: TelemetryFrame
@@ -95,6 +114,7 @@ class CleanRows:
     total: int
     excluded: Mapping[str, int]
     flags: Mapping[str, int] = field(default_factory=dict)
+    verdicts: tuple[Exclusion, ...] = ()
 
 
 def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools | None = None) -> CleanRows:
@@ -107,6 +127,8 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools
     counts["flagged"] = int(len(frame) - keep.sum())
     judged = keep.copy()
     for one in sorted(exclusions, key=lambda item: (item.start_ms, item.end_ms, item.reason)):
+        if one.is_healthy:
+            continue
         inside = (frame.at_ms >= one.start_ms) & (frame.at_ms < one.end_ms) & keep
         reason = FAULT if one.is_fault else one.reason
         counts[reason] = counts.get(reason, 0) + int(inside.sum())
@@ -119,7 +141,9 @@ def clean(frame: TelemetryFrame, exclusions: Sequence[Exclusion], stopped: Bools
     learned = frame if keep.all() else frame.take(keep)
     same = bool(np.array_equal(keep, judged))
     excluded = {reason: rows for reason, rows in counts.items() if rows}
-    return CleanRows(learned, learned if same else frame.take(judged), len(frame), excluded, sensor_flags(frame.flags))
+    verdicts = tuple(one for one in exclusions if one.is_fault or one.is_healthy)
+    shown = learned if same else frame.take(judged)
+    return CleanRows(learned, shown, len(frame), excluded, sensor_flags(frame.flags), verdicts)
 
 
 def sensor_flags(flags: NDArray[np.uint16]) -> dict[str, int]:

@@ -13,12 +13,13 @@ from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
 from pumpdeck_trainer.search_spec import AXES, SearchSpec, check_search, check_split, grid_points
 from pumpdeck_trainer.statements import STATEMENT_MAX, CardStatements
 
 FORMAT = 1
-MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm")
+MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm", *SUPERVISED)
 SPEC_MAX_BYTES = 65_536
 DAY_S = 86_400.0
 
@@ -259,6 +260,14 @@ def _search(parsed: _File, window_s: float, what: str) -> SearchSpec:
     }
     points = grid_points(axes, base, what) if any(axes.values()) else ()
     for point in points:
+        if point.model_type in SUPERVISED:
+            raise InputError(
+                "cannot be searched over: a grid is judged by steps and alarms, a supervised type by pumps left out",
+                f"{what}: search",
+                expected="a type that learns without labels",
+                found=repr(point.model_type),
+                hint="leave [search] empty, and compare the versions (pumpdeck models compare)",
+            )
         _positive(point.window_s, "search.window_s")
         AlarmSettings(deadband=point.deadband, persistence_s=point.persistence_s, tau_s=point.tau_s)
     return check_search(SearchSpec(points, asked.folds, asked.pumps, asked.label_horizon_s), asked.split, what)

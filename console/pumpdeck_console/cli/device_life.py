@@ -27,12 +27,20 @@ _HISTORY_COLUMNS = (
 
 
 _FORM_COLUMNS = (Column("device"), Column("site"), Column("root_words"))
-_ANSWER_COLUMNS = (Column("device"), Column("key_id", write=show_digest), Column("enrolled"), Column("words"), Column("problem"))
+_ANSWER_COLUMNS = (
+    Column("device"),
+    Column("key_id", write=show_digest),
+    Column("enrolled"),
+    Column("words"),
+    Column("problem"),
+)
 
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("devices", nargs=-1, required=True)
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="A folder on the stick.")
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="A folder on the stick."
+)
 @key_options
 @json_option
 @click.pass_obj
@@ -74,7 +82,9 @@ def enrol_intake(session: Session, folder: Path, told: tuple[str, ...], replace_
             row["problem"] = "its words were not confirmed"
             continue
         try:
-            accept_answer(workspace, folder=str(folder), device=one.device, words=given, replace_identity=replace_identity)
+            accept_answer(
+                workspace, folder=str(folder), device=one.device, words=given, replace_identity=replace_identity
+            )
         except PumpdeckError as error:
             row["problem"] = error.sentence()
         else:
@@ -109,7 +119,8 @@ def retire(session: Session, device: str, reason: str, is_agreed: bool, as_json:
     if not plan.is_retired:
         say(f"{plan.device} at {plan.site}: key {plan.key_id[:12]} is believed no more; {plan.receipts} receipts stay.")
         if plan.task:
-            say(f"Its task {plan.task} of rollout {plan.rollout} is not carried out any more.")
+            end = f"ends at the next sync of {plan.driven_by}, which drives it" if plan.driven_by else "ends now"
+            say(f"Its task {plan.task} of rollout {plan.rollout} {end}.")
         ask_to_go_on(is_agreed, f"Retire {plan.device}?")
         end_device(workspace, device=device, reason=reason)
     write_object({**dataclasses.asdict(plan), "is_retired": True}, as_json=as_json)

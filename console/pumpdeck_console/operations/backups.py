@@ -140,7 +140,8 @@ def _write(workspace: Workspace, folder: BackupFolder, on_progress: Progress) ->
                 take(source.relative_to(workspace.root).as_posix(), source)
     for source in [one for part in _FOLDERS[1:] for one in _below(workspace.root / part)]:
         take(source.relative_to(workspace.root).as_posix(), source)
-    for source in _below(workspace.artifacts_path):
+    # What else lies there can be made anew.
+    for source in _below(workspace.artifacts_path / "sha256"):
         _take_artifact(folder, files, source, take)
     listed = BackupList(BACKUP_FORMAT, workspace.store.workspace, workspace.clock.now_ms(), heads, files)
     total, done = listed.total_bytes, 0

@@ -129,6 +129,11 @@ def show_package(workspace: Workspace, *, which: str) -> PackageView:
     return PackageView(row, files.manifest)
 
 
+def package_content(workspace: Workspace, wanted: WantedDevice) -> PackageContent:
+    """Everything that the package of one device would hold; nothing is released."""
+    return _Parts(workspace).content(wanted)
+
+
 class _Parts:
     """The bytes that packages are made of, each read from the artifacts once."""
 

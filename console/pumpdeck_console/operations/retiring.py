@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.services.deploy_feed import feed
 from pumpdeck_fleet.store.devices import DeviceKeyRow
 from pumpdeck_fleet.store.receipts import ReceiptRow
 
 
 @dataclass(frozen=True, slots=True)
 class RetirePlan:
-    """What retiring would do: the key that ends, receipts that stay as history, the open task and where it stands."""
+    """What retiring would do: the key that ends, receipts that stay as history, the open task and where it stands.
+
+    `driven_by` is the workspace that drives the task's rollout, empty when this one does.
+    """
 
     device: str
     site: str
@@ -24,6 +29,7 @@ class RetirePlan:
     rollout: str
     active: str
     is_retired: bool
+    driven_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +54,16 @@ def plan_retire(workspace: Workspace, *, device: str) -> RetirePlan:
     active = store.devices.active().get(found.id, "")
     receipts = len(store.receipts.of(found.id))
     is_retired = keys[-1].ended_ms is not None
-    return RetirePlan(found.id, found.site, keys[-1].key_id, receipts, task, rollout, active, is_retired)
+    driven_by = store.rollouts.homes().get(rollout, "")
+    return RetirePlan(found.id, found.site, keys[-1].key_id, receipts, task, rollout, active, is_retired, driven_by)
 
 
 @operation("devices.retire", runs_in="worker")
 def retire(workspace: Workspace, *, device: str, reason: str = "") -> RetirePlan:
     """Revoke the device's key and keep its history. Repeating changes nothing.
 
-    Its open task, if any, is not carried out any more: it ends with its deadline, as a device that is silent.
+    Its open task is cancelled, or UNKNOWN where the assignment was handed over already: what runs there nobody can prove any
+    more. A task that another workspace drives ends there, at its next sync.
     """
     with workspace.store.atomic() as store:
         plan = plan_retire(workspace, device=device)
@@ -63,6 +71,9 @@ def retire(workspace: Workspace, *, device: str, reason: str = "") -> RetirePlan
         if store.devices.retire(plan.device, workspace.clock.now_ms(), words):
             digests = {"device_key": canonical.digest(store.devices.keys(plan.device)[-1].public_pem.encode())}
             store.audit.append(workspace.actor, "device.retire", plan.device, words or "retired", digests)
+        if plan.task and not plan.driven_by:
+            ended = store.devices.keys(plan.device)[-1].ended
+            feed(store, plan.rollout, [ev.Retire(workspace.clock.now_ms(), workspace.actor, plan.device, ended)])
     return plan
 
 
@@ -76,5 +87,3 @@ def device_history(workspace: Workspace, *, device: str) -> DeviceHistory:
         tuple(store.receipts.of(found.id)),
         tuple(store.receipts.apart(found.id)),
     )
-
-

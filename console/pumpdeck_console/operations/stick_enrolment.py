@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.confidential_packages import note_age_key
 from pumpdeck_console.operations.devices import EnrolledRow, keep_identity
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -132,6 +133,7 @@ def accept_answer(
         if form.root == canonical.digest(forms[ROOT].data):
             trust = DeviceTrustRow(device, form.site, forms[TARGETS].version, forms[ROOT].version, now_ms, "enrolment")
             store.devices.put_trust(trust)
+        note_age_key(workspace, device, answer.age_key, "told at enrolment, on a stick")
     return row
 
 

@@ -11,27 +11,29 @@ from functools import partial
 from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.held_source import hold_snapshot, open_held
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
-from pumpdeck_console.wiring import Workspace, open_workspace
+from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.inventory import Pump, PumpType
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
-from pumpdeck_fleet.core.telemetry import Verdict
+from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services.inventory_file import reference_start_ms
 from pumpdeck_fleet.store import Store
+from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
-from pumpdeck_trainer.pipeline import FEWEST_PUMPS, Fleetwide, RunContext, train
+from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
@@ -127,14 +129,20 @@ class StoreSource:
         return self._workspace.store.telemetry.chunk_digests(pump, start_ms, end_ms)
 
     def exclusions(self, pump: str) -> Sequence[Exclusion]:
-        """Labelled faults, and everything before the last dated change of the pump or its device."""
+        """Labelled faults, rows called healthy, and everything before the last dated change of the pump or its device."""
         found = [
-            Exclusion(label.start_ms, label.end_ms, f"fault:{label.kind}")
+            Exclusion(label.start_ms, label.end_ms, _taught(label))
             for label in self._workspace.store.labels.of(pump, 0, canonical.MAX_SAFE_INTEGER)
-            if label.verdict is Verdict.FAULT
         ]
         start_ms = reference_start_ms(self._workspace.fleet, pump, self._workspace.clock.now_ms())
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
+
+
+<<<<<<< HEAD
+=======
+def _taught(label: Label) -> str:
+    """What a label tells a training."""
+    return f"fault:{label.kind}" if label.verdict is Verdict.FAULT else f"healthy:{label.verdict.value}"
 
 
 @contextmanager
@@ -144,6 +152,7 @@ def open_source(root: Path) -> Iterator[StoreSource]:
         yield StoreSource(workspace)
 
 
+>>>>>>> supervised
 def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
     """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
 
@@ -191,10 +200,15 @@ def _train_type(
     spec = load_pipeline(workspace, pump_type)
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
+    request = _request(workspace, spec, pumps, options)
+    # Held before anything is read: rows that come in meanwhile change nothing, and a run that is cut finds it again.
+    source = hold_snapshot(workspace.store, StoreSource(workspace), request)
 
     def told(step: str, done: int, total: int) -> None:
         on_progress(f"{pump_type.id}: {step}", done, total)
 
+    # Who names a cluster wants it used, however few the pumps.
+    fewest = 1 if options.scheduler else FEWEST_PUMPS
     context = RunContext(
         code_digest=code_digest(),
         lock_digest=lock_digest(),
@@ -202,11 +216,10 @@ def _train_type(
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
         on_progress=told,
-        # Who names a cluster wants it used, however few the pumps.
-        fleetwide=Fleetwide(workers, partial(open_source, workspace.root), fewest=1 if options.scheduler else FEWEST_PUMPS),
+        fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
         champion=load_champion(workspace, spec.model),
     )
-    trained = train(spec, _request(workspace, spec, pumps, options), StoreSource(workspace), context)
+    trained = train(spec, request, source, context)
     return register(workspace, trained, context.champion, options)
 
 

@@ -81,7 +81,8 @@ def tell_device(store: Store, channel: RpcChannel, device: Device, news: SiteNew
 def exposed(workspace: Workspace, *, sites: Sequence[str] = ()) -> tuple[Exposure, ...]:
     """Enrolled devices that are not known to have taken the newest keys: a key that was revoked since still counts there.
 
-    Known is what a device answered over SSH, or signed in a receipt for an assignment made after the change.
+    Known is what a device answered over SSH, signed in a return on a stick, or in a receipt for an assignment made after the
+    change.
     """
     store = workspace.store
     wanted = set(sites) or {site.id for site in workspace.fleet.sites}

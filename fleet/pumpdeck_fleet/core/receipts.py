@@ -133,14 +133,26 @@ class ReturnItem:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenTrust:
+    """The versions of root and targets below which a device will never go again: older keys no longer count there."""
+
+    root: int
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReturnIndex:
-    """The signed list that covers every byte a device hands over in one collect or on one stick."""
+    """The signed list that covers every byte a device hands over in one collect or on one stick.
+
+    `trust` stands in returns on sticks: over SSH the device answers at once. None: an older agent, or nothing taken yet.
+    """
 
     format: int
     device: str
     counter: int
     at_ms: int
     items: tuple[ReturnItem, ...]
+    trust: TakenTrust | None = None
 
 
 @dataclass(frozen=True, slots=True)

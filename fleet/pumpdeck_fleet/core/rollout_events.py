@@ -173,6 +173,19 @@ class GiveWay:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """A person ended this device: nothing it signs counts any more, so its task cannot end by a receipt.
+
+    `reason` is what its key says of its end: `retired: ..`.
+    """
+
+    now_ms: int
+    actor: str
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Revert:
     """A person takes the rollout back through another rollout, named `by`."""
 
@@ -207,6 +220,7 @@ Event = (
     | Abort
     | Supersede
     | GiveWay
+    | Retire
     | Revert
     | RevertEnded
 )

@@ -140,6 +140,14 @@ def _give_way(work: Work, event: ev.GiveWay) -> None:
         work.end_task(event.device, target, f"gives way to {event.by}, which another workspace started")
 
 
+def _retire(work: Work, event: ev.Retire) -> None:
+    task = work.live_task(event.device)
+    if task is not None:
+        # What was handed over may run by now, and nobody will ever prove it.
+        target = TaskState.UNKNOWN if task.assign_ms else TaskState.CANCELLED
+        work.end_task(event.device, target, f"its device was {event.reason}")
+
+
 def _revert(work: Work, event: ev.Revert) -> None:
     work.move(RolloutState.REVERTING, f"{event.reason} (by {event.by})")
     work.cancel_unassigned(event.reason)
@@ -401,6 +409,7 @@ _HANDLERS: Mapping[type[Any], Callable[[Work, Any], None]] = {
     ev.Abort: _abort,
     ev.Supersede: _supersede,
     ev.GiveWay: _give_way,
+    ev.Retire: _retire,
     ev.Revert: _revert,
     ev.RevertEnded: _revert_ended,
 }

@@ -37,7 +37,7 @@ from pumpdeck_fleet.core.rollout_events import SYSTEM, Receipted
 from pumpdeck_fleet.core.rpc import Op
 from pumpdeck_fleet.services.deploy_feed import feed_receipts
 from pumpdeck_fleet.store import Store
-from pumpdeck_fleet.store.devices import DeviceIdentityRow
+from pumpdeck_fleet.store.devices import DeviceIdentityRow, DeviceTrustRow
 from pumpdeck_fleet.transports.rpc_client import COLLECT_BYTES, ReturnBatch, collect_all
 
 FORMAT = 1
@@ -177,6 +177,7 @@ class Collector:
                     return self._keep_late(verified)
                 self._audit("return.ignored", verified, error.sentence())
                 return CollectReport(verified.device, problems=(error.sentence(),), is_replay=True)
+            self._note_trust(verified)
             report = replace(self.keep_receipts(verified.receipts), device=verified.device)
             for item, data in verified.items:
                 if item.kind is not ReturnKind.RECEIPT:
@@ -184,6 +185,16 @@ class Collector:
             if verified.items:
                 self._audit("return.collect", verified, _summary(report))
             return report
+
+    def _note_trust(self, verified: VerifiedReturn) -> None:
+        """What the device has signed to have taken, unless more is known: a stick may be weeks on its way."""
+        device, said = verified.device, verified.index.trust
+        if said is None:
+            return
+        site, known = self.fleet.device(device).site, self.store.devices.trusts().get(device)
+        if known is None or known.site != site or (known.root, known.version) < (said.root, said.targets):
+            row = DeviceTrustRow(device, site, said.targets, said.root, self.clock.now_ms(), "return")
+            self.store.devices.put_trust(row)
 
     def _keep_late(self, verified: VerifiedReturn) -> CollectReport:
         """What an older return has that the store lacks. Its sketches never take the place of others: later ones are fuller."""

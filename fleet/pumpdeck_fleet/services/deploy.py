@@ -200,7 +200,8 @@ def advance(store: Store, fleet: Fleet, now_ms: int) -> tuple[Rollout, ...]:
             others = [store.rollouts.load(other) for other in moving if other != rollout_id]
             busy = {group: other.id for other in others for group in other.held_groups()}
             closed = closed_sites(fleet, [rollout, *others], rollout.plan.policy, now_ms)
-            events = [*_observations(store, fleet, rollout, now_ms), ev.Tick(now_ms, closed, busy)]
+            events = [*_retired(store, rollout, now_ms), *_observations(store, fleet, rollout, now_ms)]
+            events.append(ev.Tick(now_ms, closed, busy))
             after.append(feed(store, rollout_id, events).rollout)
     return tuple(after)
 
@@ -291,6 +292,13 @@ def _check_heard(store: Store, devices: Iterable[str]) -> None:
             expected=f"word from each after {format_ms(restored.at_ms)}",
             hint="collect from them, take in their sticks, or sync with a workspace that has heard of them",
         )
+
+
+def _retired(store: Store, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:
+    """Live tasks of devices that were retired, here or in a workspace that has been merged since."""
+    live = [device for device, task in rollout.tasks.items() if task.is_live]
+    ended = store.devices.retired() if live else {}
+    return [ev.Retire(now_ms, ev.SYSTEM, device, ended[device].ended) for device in live if device in ended]
 
 
 def _observations(store: Store, fleet: Fleet, rollout: Rollout, now_ms: int) -> Sequence[ev.Event]:

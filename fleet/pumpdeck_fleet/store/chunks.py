@@ -8,15 +8,16 @@ rows give the same tables however they were split, ordered or repeated.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS
-from pumpdeck_fleet.core.errors import FormatError, TooLargeError
+from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, format_ms
+from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError, TooLargeError
+from pumpdeck_fleet.core.snapshots import PumpSnapshot
 from pumpdeck_fleet.numeric.columns import MAX_ROWS, pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, empty_frame
 from pumpdeck_fleet.store import rollups
@@ -30,8 +31,10 @@ from pumpdeck_fleet.store.chunk_merge import (
 )
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.hourly import HourlyReader
+from pumpdeck_fleet.store.retention import Removed, remove_before
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
 from pumpdeck_fleet.store.series import PLACES, LastRow, Series, SeriesEnd, SeriesTable
+from pumpdeck_fleet.store.snapshots import lay_aside
 
 DAY_CHUNK_ROWS = 1_500
 ROLLUP_ROWS = 240
@@ -161,6 +164,9 @@ class ChunkTable:
             plan.rolled.append((day, rows))
 
     def _carry_out(self, series: Series, plan: _Plan) -> None:
+        touched = sorted({*plan.obsolete, *(series.place(chunk.hour) for chunk in plan.chunks)})
+        if touched:
+            lay_aside(self._sql, touched[0], touched[-1], touched)
         self._sql.write_many("DELETE FROM chunk WHERE place = ?", [(place,) for place in plan.obsolete])
         self._sql.write_many(
             "INSERT OR REPLACE INTO chunk (place, hours, rows, channels, flagged, digest, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -260,6 +266,43 @@ class ChunkTable:
             return []
         rows = self._sql.rows(f"SELECT place, digest FROM chunk WHERE {_TOUCHES}", _bounds(series, start_ms, end_ms))
         return [(place % PLACES * HOUR_MS, digest.hex()) for place, digest in rows]
+
+    def held_frame(self, pump: str, part: PumpSnapshot, span: tuple[int, int]) -> TelemetryFrame:
+        """The rows of a snapshot at `span[0] <= at_ms < span[1]`, each chunk proven by its digest, changed since or not.
+
+        Raises:
+            NotFoundError: a chunk is gone. DamagedError: a chunk does not hold what its digest says.
+        """
+        series = self._series.find(pump)
+        start_ms, end_ms = max(span[0], part.start_ms), min(span[1], part.end_ms)
+        parts = []
+        for at_ms, digest in part.chunks:
+            if at_ms < end_ms and at_ms + DAY_MS > start_ms:
+                rows = self._version(series, at_ms, digest) if series else None
+                if rows is None:
+                    hint = "retention let it go; its digest stays in the record"
+                    which = f"{pump}, {format_ms(at_ms)}"
+                    raise NotFoundError("a chunk of a snapshot is gone", which, expected=digest, hint=hint)
+                parts.append(rows.between(start_ms, end_ms))
+        return _joined([rows for rows in parts if len(rows)], self._channels)
+
+    def _version(self, series: Series, start_ms: int, digest: str) -> TelemetryFrame | None:
+        """The chunk of that start and digest, from the telemetry or from what was laid aside."""
+        values = (series.place(start_ms // HOUR_MS), bytes.fromhex(digest))
+        for table in ("chunk", "chunk_kept"):
+            row = self._sql.row(f"SELECT {_DATA} FROM {table} WHERE place = ? AND digest = ?", values)
+            if row is not None:
+                found = self._unpack(series, *row)
+                if _digest(found).hex() != digest:
+                    which = f"chunk of {series.pump}, {format_ms(start_ms)}"
+                    raise DamagedError("was altered", which, expected=digest, found=_digest(found).hex())
+                return found
+        return None
+
+    def remove_before(self, before_ms: int, needed: Set[tuple[str, int]]) -> Removed:
+        """Remove chunks that end before that time and are not `needed` (pump, start), with their hourly figures."""
+        self._sql.check_writing()
+        return remove_before(self._sql, self._series, before_ms, needed)
 
     def frames_at(self, pump: str, starts_ms: Sequence[int]) -> Iterator[TelemetryFrame]:
         """The rows of chunks that `chunk_digests` names by these starts, in order; many chunks to a frame."""

@@ -82,6 +82,12 @@ class DeviceTable:
             (at_ms, device, key_id),
         )
         self._sql.write(
+            # Written down, not erased: a merge must not bring back what the computer before it had taken.
+            "UPDATE device_trust SET version = 0, root = 0, at_ms = ?, how = 'replaced' WHERE device IN"
+            " (SELECT device FROM device WHERE device = ? AND key_id != ?)",
+            (at_ms, device, key_id),
+        )
+        self._sql.write(
             # The last status stays: its number says which assignments were used up.
             "UPDATE device SET active = NULL, counter = 0 WHERE device = ? AND key_id != ?",
             (device, key_id),

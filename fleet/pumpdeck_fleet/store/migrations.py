@@ -31,6 +31,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(5, "keys of devices", schema.DEVICE_KEYS),
     Migration(6, "requests for new models", schema.RETRAINING),
     Migration(7, "age keys of devices", schema.DEVICE_AGE_KEYS),
+    Migration(8, "snapshots", schema.SNAPSHOTS),
 )
 
 

@@ -149,3 +149,14 @@ DEVICE_KEYS: tuple[str, ...] = (
         device TEXT PRIMARY KEY, site TEXT NOT NULL, version INTEGER NOT NULL, root INTEGER NOT NULL, at_ms INTEGER NOT NULL,
         how TEXT NOT NULL) WITHOUT ROWID""",
 )
+
+# Snapshots as manifests over chunks. A pin names a version of a chunk that a snapshot needs; `chunk_kept` holds such versions
+# after late rows changed the chunk.
+SNAPSHOTS: tuple[str, ...] = (
+    "CREATE TABLE snapshot (digest TEXT PRIMARY KEY, body BLOB NOT NULL)",
+    "CREATE TABLE snapshot_part (digest TEXT PRIMARY KEY, body BLOB NOT NULL)",
+    "CREATE TABLE chunk_pin (place INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (place, digest)) WITHOUT ROWID",
+    """CREATE TABLE chunk_kept (
+        place INTEGER NOT NULL, digest BLOB NOT NULL, hours INTEGER NOT NULL, rows INTEGER NOT NULL, channels INTEGER NOT NULL,
+        flagged INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (place, digest))""",
+)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.store.chunks import ChunkTable
     from pumpdeck_fleet.store.merge_tables import Side
     from pumpdeck_fleet.store.retraining import RetrainTable
+    from pumpdeck_fleet.store.snapshots import SnapshotTable
     from pumpdeck_fleet.store.sticks import StickTable
 
 
@@ -147,6 +148,13 @@ class Store:
         from pumpdeck_fleet.store.retraining import RetrainTable  # deferred: lists of pumps need no request
 
         return RetrainTable(self._sql)
+
+    @cached_property
+    def snapshots(self) -> SnapshotTable:
+        """Training sets as manifests over chunks of telemetry."""
+        from pumpdeck_fleet.store.snapshots import SnapshotTable  # deferred: lists of pumps need no snapshot
+
+        return SnapshotTable(self._sql)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""

@@ -20,6 +20,7 @@ from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.rollout_states import TaskState
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.store.merge import dump
+from pumpdeck_packaging.backup import BackupFolder
 from pumpdeck_packaging.bundle_layout import DEPLOY_SLOTS
 from support.courier_fleet import MODEL, POLICY, CourierFleet, courier_fleet
 
@@ -66,6 +67,15 @@ def test_everything_comes_back(fleet: CourierFleet, tmp_path: Path, name: str) -
     assert again.trust(site).current_files() == fleet.workspace.trust(site).current_files()
     assert again.store.audit.verify().chain == again.store.workspace != fleet.workspace.store.workspace
     assert fleet.workspace.store.workspace in again.store.audit.chains()
+
+
+def test_what_training_keeps_beside_the_artifacts_is_no_artifact(fleet: CourierFleet, tmp_path: Path) -> None:
+    """The index of results that a later run may use again."""
+    index = fleet.workspace.artifacts_path / "runs" / "index.json"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(b"{}")
+    assert backup(fleet.workspace, to=str(tmp_path / "backup")).files > 0
+    assert not any("index.json" in path for path in BackupFolder(tmp_path / "backup").read().files)
 
 
 def test_no_private_key_is_in_a_backup(fleet: CourierFleet, tmp_path: Path) -> None:

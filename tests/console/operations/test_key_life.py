@@ -94,6 +94,24 @@ def test_who_has_not_heard_of_a_revocation_is_named_until_it_has(yard: CourierFl
     assert exposed(yard.workspace) == ()
 
 
+def test_a_return_on_a_stick_proves_which_keys_a_device_has_taken(yard: CourierFleet) -> None:
+    """No package is due, so no receipt comes; the device signs in its return what it has taken."""
+    old = new_laptop(yard)
+    put_into_force(yard, ChangeRequest(remove=(old,), is_lost=True))
+    first, second = names(yard)
+    export_bundle(yard.workspace, query="", to=str(yard.folder / "stick"))
+    assert yard.visit(first).outcome == "none"
+    assert [one.device for one in exposed(yard.workspace)] == [first, second]
+    report = intake_bundle(yard.workspace, folder=str(yard.folder / "stick"))
+    assert report.problems == () and [one.device for one in exposed(yard.workspace)] == [second]
+    row = yard.workspace.store.devices.trusts()[first]
+    assert (row.root, row.how) == (3, "return")
+    key = generate_key()
+    with yard.workspace.store.atomic() as store:
+        store.devices.put_identity(first, key.public_pem, key.key_id, "", yard.clock.now_ms())
+    assert [one.device for one in exposed(yard.workspace)] == [first, second]
+
+
 def test_a_device_that_does_not_take_the_news_stays_named(yard: CourierFleet) -> None:
     old = new_laptop(yard)
     put_into_force(yard, ChangeRequest(remove=(old,), is_lost=True))
@@ -204,8 +222,9 @@ def test_a_collect_tells_devices_of_newer_keys_and_says_who_did_not_take_them(ya
     sites = tuple(dataclasses.replace(site, link=Link.SSH) for site in fleet.sites)
     yard.workspace.__dict__["fleet"] = dataclasses.replace(fleet, sites=sites)
     first, second = names(yard)
-    root = yard.agent(second).layout.trust_root
-    root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    layout = yard.agent(second).layout
+    layout.trust_root.write_bytes(yard.workspace.trust(yard.devices[0].site).root_bytes())
+    layout.trust_root_copy.unlink()
     yard.workspace.__dict__["connect"] = lambda device: LoopChannel(yard.agent(device.id))
     summary = collect(yard.workspace)
     problems = {report.device: report.problems for report in summary.devices}

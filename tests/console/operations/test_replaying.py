@@ -58,13 +58,35 @@ def test_the_command_says_so(trained: Workspace, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["same"] is True
 
 
-def test_a_run_whose_labels_changed_is_refused_and_one_that_is_not_there_not_found(trained: Workspace) -> None:
-    run = list_runs(trained)[0].run
+def _relabel(trained: Workspace) -> None:
     pump = trained.fleet.pumps[0].id
     label = Label(pump, NOW_MS - 3 * DAY_MS, NOW_MS - 3 * DAY_MS + HOUR_MS, Verdict.FAULT, "seal", trained.actor, NOW_MS)
     with trained.store.atomic() as store:
         store.labels.add(label)
+
+
+def test_a_run_gives_the_same_bytes_after_late_rows_and_new_labels(trained: Workspace) -> None:
+    (run,) = list_runs(trained)
+    _relabel(trained)
+    pump = trained.fleet.pumps[0].id
+    before = trained.store.telemetry.chunk_digests(pump, 0, NOW_MS)
+    late = trained.store.telemetry.frame(pump, NOW_MS - 4 * DAY_MS, NOW_MS - 4 * DAY_MS + HOUR_MS)
+    with trained.store.atomic() as store:
+        store.telemetry.append(pump, TelemetryFrame(late.channels, late.at_ms, late.values * 2, late.flags))
+    changed = set(before) - set(trained.store.telemetry.chunk_digests(pump, 0, NOW_MS))
+    assert len(changed) == 1 and trained.store.snapshots.aside()[0] == 1
+    assert replay_run(trained, run=run.run).replayed_digest == run.content_digest
+
+
+def test_a_run_whose_snapshot_was_let_go_is_refused_when_labels_changed_and_one_that_is_not_there_not_found(
+    trained: Workspace,
+) -> None:
+    (run,) = list_runs(trained)
+    with trained.store.atomic() as store:
+        store.snapshots.release([run.snapshot_digest])
+    assert replay_run(trained, run=run.run).same
+    _relabel(trained)
     with pytest.raises(RefusedError, match="have changed since"):
-        replay_run(trained, run=run)
+        replay_run(trained, run=run.run)
     with pytest.raises(NotFoundError):
         replay_run(trained, run="feed")

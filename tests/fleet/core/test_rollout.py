@@ -515,6 +515,19 @@ def test_a_task_that_was_not_handed_over_can_be_superseded_and_another_cannot() 
     assert rollout.tasks[second].state is TaskState.SUPERSEDED
 
 
+def test_the_task_of_a_retired_device_ends_at_once() -> None:
+    """What was not handed over is cancelled; of what was, nobody will prove what became of it."""
+    rollout, now_ms = in_wave(1)
+    first, second, _ = rollout.plan.waves[1]
+    rollout, _ = rollout.receive(ev.Staged(now_ms, first))
+    for device in (first, second):
+        rollout, commands = rollout.receive(ev.Retire(now_ms, "actor-a", device, "retired: scrapped"))
+        assert any(isinstance(command, ev.Withdraw) for command in commands)
+    found = {device: rollout.tasks[device] for device in (first, second)}
+    assert [task.state for task in found.values()] == [TaskState.UNKNOWN, TaskState.CANCELLED]
+    assert {task.note for task in found.values()} == {"its device was retired: scrapped"}
+
+
 def test_a_revert_ends_the_rollout_through_another() -> None:
     rollout, now_ms = in_wave(1)
     rollout, _ = rollout.receive(ev.Revert(now_ms, "actor-a", "worse than before", "r2"))

@@ -190,6 +190,10 @@ class RolloutWorld(RuleBasedStateMachine):
     def supersede(self, name: str, device: str) -> None:
         self.person(name, ev.Supersede(self.now_ms, "operator", device, "r9"))
 
+    @rule(name=names, device=devices)
+    def retire(self, name: str, device: str) -> None:
+        self.person(name, ev.Retire(self.now_ms, "operator", device, "retired"))
+
     @rule(name=names)
     def approve_another_plan(self, name: str) -> None:
         self.person(name, ev.Approve(self.now_ms, "attacker", "0" * 64))
