@@ -102,7 +102,7 @@ def _load(path: Path, cls: type[T]) -> T:
         return cls()
     try:
         found = canonical.from_plain(cls, tomli.loads(data.decode("utf-8")), str(path))
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"is not TOML in UTF-8 ({error})", str(path)) from error
     except FormatError as error:
         raise InputError(error.what, error.which, expected=error.expected, found=error.found) from error

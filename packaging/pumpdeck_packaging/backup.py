@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pumpdeck_fleet.core.errors import (
     NotFoundError,
     TooLargeError,
 )
-from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_fleet.core.files import RealFileSystem, open_plain, read_plain, replace_file
 from pumpdeck_fleet.core.ids import check_digest
 
 BACKUP_FORMAT = 1
@@ -34,6 +35,7 @@ LIST_MAX_BYTES = 64 * 1024 * 1024
 FILES_MAX = 1_000_000
 FILE_MAX_BYTES = 1 << 40
 _PIECE_BYTES = 1 << 20
+_OBJECT = re.compile(r"objects/sha256/([0-9a-f]{2})/([0-9a-f]{64})")
 
 OnBytes = Callable[[int], None]
 
@@ -134,7 +136,7 @@ class BackupFolder:
             NotFoundError: no finished backup lies here. FormatError: the list is not one. DamagedError: it names a bad path.
         """
         try:
-            data = self._fs.read_bytes(self.folder / BACKUP_NAME, LIST_MAX_BYTES)
+            data = read_plain(self.folder / BACKUP_NAME, LIST_MAX_BYTES)
         except FileNotFoundError as error:
             hint = "was it finished? Make it again with: pumpdeck backup"
             raise NotFoundError("holds no backup", str(self.folder), expected=BACKUP_NAME, hint=hint) from error
@@ -208,7 +210,7 @@ def _copy(source: Path, target: Path | None, on_bytes: OnBytes) -> BackupFile:
     digest, size = hashlib.sha256(), 0
     out = target.open("wb") if target is not None else None
     try:
-        with source.open("rb") as stream:
+        with open_plain(source) as stream:
             while piece := stream.read(_PIECE_BYTES):
                 digest.update(piece)
                 size += len(piece)
@@ -244,7 +246,7 @@ def unpack(source: Path, folder: Path) -> None:
         DamagedError: it is cut, no tar, or holds something else.
     """
     try:
-        with tarfile.open(source, "r:") as tar:
+        with open_plain(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for number, member in enumerate(_members(tar)):
                 if number > FILES_MAX:
                     raise TooLargeError("holds too many files", str(source))
@@ -261,9 +263,14 @@ def unpack(source: Path, folder: Path) -> None:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    seen: set[str] = set()
     while (member := tar.next()) is not None:
         name = member.name
-        is_object = name.startswith("objects/sha256/") and len(name.split("/")) == 4
-        if not member.isreg() or not (name == BACKUP_NAME or is_object):
+        found = _OBJECT.fullmatch(name)
+        is_object = found is not None and found[2].startswith(found[1])
+        # A sparse member is "regular" to tarfile and unfolds to any length it says: a letter of 10 kB would fill the disk.
+        is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+        if not is_plain or name in seen or not (name == BACKUP_NAME or is_object):
             raise FormatError("holds something that belongs to no backup", "backup", found=repr(name[:80]))
+        seen.add(name)
         yield member

@@ -256,7 +256,7 @@ def verify_dsse(envelope: bytes, payload_type: str, public_keys: Mapping[str, st
     what = "signed envelope"
     plain = canonical.parse_json(envelope, what, max_bytes=max_bytes)
     parsed = _parse_envelope(plain, what)
-    if canonical.encode(parsed.to_dict()) != envelope:
+    if canonical.encode(parsed.to_dict()) != envelope or list(parsed.signatures) != sorted(parsed.signatures):
         raise FormatError("is not in canonical form", what)
     if parsed.payload_type != payload_type:
         raise TrustError(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from support.attack_classes import by_class
+
+_WHOLE = 600
+"""So many tests are the whole folder: then the table of classes is printed."""
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     def reports(outcome: str) -> list[pytest.TestReport]:
@@ -16,3 +21,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     told = [value for report in reports("passed") for name, value in report.user_properties if name == "altered copies"]
     if told:
         terminalreporter.write_line(f"altered copies of what is signed, sealed or listed: {sum(map(int, told))}, accepted 0")
+    if held >= _WHOLE:
+        terminalreporter.write_line("tests by class: " + "; ".join(f"{kind} {len(names)}" for kind, names in by_class().items()))

@@ -133,7 +133,7 @@ NAMES = (
 
 
 def all_refused(one: Kept, altered: Iterable[bytes], record: Callable[[str, object], None]) -> None:
-    """Each altered copy is refused by a leaf of the tree of errors; the honest bytes pass before and after, so nothing changed."""
+    """Each altered copy is refused by a leaf of the tree of errors; the honest bytes pass before and after."""
     one.door(one.data)
     count = 0
     for data in altered:

@@ -6,6 +6,7 @@ The whole: `python tests/attack/fuzz.py --inputs 1000000`.
 from __future__ import annotations
 
 import importlib.util
+import json
 import struct
 import sys
 import warnings
@@ -18,12 +19,15 @@ import pytest
 
 from pumpdeck_agent.rpc_server import answer_frame
 from pumpdeck_agent.spool import parse_spool
+from pumpdeck_console.config import load_policies
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import format_ms
-from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.core.errors import FormatError, InputError
 from pumpdeck_fleet.core.rpc import Frame, FrameDecoder
 from pumpdeck_fleet.numeric.arrays import decode_arrays
+from pumpdeck_fleet.services.inventory_file import load_fleet
 from pumpdeck_fleet.transports.rpc_client import parse_collect
+from pumpdeck_packaging.downgrade import verify_downgrade
 from pumpdeck_packaging.enrolment import check_answer, claimed_site
 from support.fuzz_doors import all_targets
 from support.fuzz_samples import Samples
@@ -127,6 +131,30 @@ def test_a_csv_with_old_line_ends_and_endless_fields_is_read_as_far_as_it_goes()
     assert found.frames["p-101a"].values[0, 0] == 5.0
     with pytest.raises(FormatError):
         parse_spool("a.csv", b'"' + b"x" * 200_000)
+
+
+def test_two_signatures_in_another_order(tmp_path: Path) -> None:
+    """Tampered: a downgrade word whose two signatures changed places was taken as another file of the same meaning."""
+    samples = Samples(tmp_path)
+    plain = json.loads(samples.envelopes["downgrade"])
+    plain["signatures"].reverse()
+    with pytest.raises(FormatError, match="canonical form"):
+        verify_downgrade(canonical.encode(plain), samples.verified.trusted, "gannet")
+    assert (
+        verify_downgrade(samples.envelopes["downgrade"], samples.verified.trusted, "gannet").word.device == "gannet-d1"
+    )
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000])
+def test_a_toml_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
+    """Huge-integer in files that people write: named by file and line, not a defect."""
+    for name, load in (
+        ("fleet.toml", lambda: load_fleet(tmp_path)),
+        ("policies.toml", lambda: load_policies(tmp_path)),
+    ):
+        (tmp_path / name).write_text(f"format = {number}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=name):
+            load()
 
 
 @pytest.mark.parametrize("shape", [[0, 2**53 - 1, 2**53 - 1], [2**31, 2**31, 2**31, 0]])

@@ -125,7 +125,7 @@ def test_two_versions_of_one_role_are_refused(site: SampleSite) -> None:
 
 @pytest.mark.parametrize("role", ["targets", "release", "deploy", "snapshot", "timestamp"])
 def test_metadata_signed_by_a_stranger_is_refused(site: SampleSite, role: str) -> None:
-    """A key that nobody delegated to."""
+    """Wrong key: one that nobody delegated to."""
     forged = edited(site.files(), site.keys, role, lambda _signed: None, [generate_key()])
     refused(site.state(), forged, PumpdeckError)
 
@@ -145,7 +145,7 @@ def test_a_signature_that_does_not_hold_is_refused_even_above_the_threshold(site
 
 
 def test_one_signature_does_not_pass_where_four_eyes_are_asked_for(tmp_path: Path) -> None:
-    """A critical site asks for two release keys; one thief has one."""
+    """Short threshold: a critical site asks for two release keys; one thief has one."""
     keys = SampleKeys(release=[generate_key(), generate_key()], release_threshold=2)
     site = SampleSite(tmp_path, keys=keys)
     site.deliver()
@@ -226,7 +226,7 @@ def test_a_root_with_another_threshold_is_refused(site: SampleSite, threshold: o
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_root_without_two_of_the_old_keys_is_refused(site: SampleSite, count: int) -> None:
-    """New keys sign their own coming to power."""
+    """Short threshold: new keys sign their own coming to power."""
     new = [generate_key() for _ in range(3)]
 
     def replaced(signed: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ def test_a_root_without_two_of_the_old_keys_is_refused(site: SampleSite, count: 
 
 
 def test_a_root_that_skips_a_version_is_refused(site: SampleSite) -> None:
-    """A chain with a hole: the root in between may have revoked the signers."""
+    """Skipped root: a chain with a hole: the root in between may have revoked the signers."""
     files = site.files()
     signed = signed_of(files, "root") | {"version": 3}
     refused(site.state(), {**files, "3.root.json": metadata(signed, site.keys.root)}, DamagedError, "2.root.json")
@@ -456,7 +456,7 @@ def test_metadata_of_another_site_with_the_same_keys_is_refused(tmp_path: Path) 
 
 
 def test_yesterdays_stick_is_refused(own: SampleSite) -> None:
-    """An old set with good signatures, whole or with any of its files mixed into the new one."""
+    """Mix-and-match: an old set with good signatures, whole or with any of its files mixed into the new one."""
     own.deliver(onnx=b"old")
     old = own.files()
     device, _ = accepted(own.state(), old)
@@ -549,7 +549,7 @@ def test_a_revoked_laptop_is_not_believed_any_more(own: SampleSite) -> None:
 
 
 def test_a_root_that_revokes_a_key_cannot_be_held_back(own: SampleSite) -> None:
-    """The thief leaves out the new root, so that his key still counts on this device."""
+    """Withheld root: the thief leaves out the new root, so that his key still counts on this device."""
     own.deliver()
     before = own.files()
     rotated(own, without_laptop=0)
@@ -561,7 +561,7 @@ def test_a_root_that_revokes_a_key_cannot_be_held_back(own: SampleSite) -> None:
 
 
 def test_revoking_a_thief_also_takes_back_the_numbers_he_ran_up(own: SampleSite) -> None:
-    """Fast forward: the thief signs with an enormous version and seq, so that nothing honest is ever newer."""
+    """Fast-forward and recovery: the thief signs with an enormous version and seq, so that nothing honest is ever newer."""
     own.deliver()
     far = 64 * 2**40
 

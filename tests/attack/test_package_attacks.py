@@ -192,7 +192,7 @@ def test_bytes_hidden_in_padding_or_behind_the_end_are_refused(tmp_path: Path) -
 
 
 def test_a_cut_package_is_refused_at_every_length(tmp_path: Path) -> None:
-    """The stick was pulled."""
+    """Truncated: the stick was pulled."""
     for length in range(0, len(BUILT.data), 13):
         refused(BUILT.data[:length], tmp_path / "root", FormatError)
 
@@ -213,7 +213,7 @@ def _peak_mb() -> float:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the process's peak memory")
 def test_a_decompression_bomb_is_stopped_at_the_signed_length(tmp_path: Path) -> None:
-    """256 MiB of zeros in 40 kB, bare and as a member that says 1 GiB."""
+    """Xz bomb: 256 MiB of zeros in 40 kB, bare and as a member that says 1 GiB."""
     encoder = lzma.LZMACompressor(filters=SMALL)
     zeros = bytes(1024 * 1024)
     bomb = b"".join([encoder.compress(zeros) for _ in range(256)] + [encoder.flush()])
@@ -228,7 +228,7 @@ def test_a_decompression_bomb_is_stopped_at_the_signed_length(tmp_path: Path) ->
 
 
 def test_a_dictionary_that_eats_the_memory_is_refused(tmp_path: Path) -> None:
-    """The stream asks for 1.5 GB of dictionary to unpack a few bytes."""
+    """Xz bomb: the stream asks for 1.5 GB of dictionary to unpack a few bytes."""
     data = bytearray(xz(ustar.write(members())))
     # The dictionary size is one byte in the block header (offset 16 of a one-block stream); its CRC32 follows.
     assert data[12] == 2 and data[14] == 0x21

@@ -181,7 +181,7 @@ def test_the_key_of_a_device_that_was_replaced_is_not_believed(scene: Scene) -> 
 
 
 def test_a_receipt_signed_by_another_device_is_refused(scene: Scene) -> None:
-    """The index is the device's own, the receipt in it is not."""
+    """Forged receipt: the index is the device's own, the receipt in it is not."""
     scene.forge([scene.receipt(generate_key())])
     scene.refused("unknown key")
 
@@ -340,7 +340,7 @@ def test_a_folder_with_an_odd_name_is_named_and_left(scene: Scene, name: str) ->
 
 
 def test_an_older_return_played_again_changes_nothing(scene: Scene) -> None:
-    """A copy of last month's stick is handed in after this month's."""
+    """Replayed receipt, and all that came with it: a copy of last month's stick is handed in after this month's."""
     shutil.copytree(scene.yard.folder / "stick", scene.yard.folder / "copy")
     scene.yard.visit(scene.device)
     scene.intake()

@@ -164,7 +164,7 @@ def test_one_role_of_yesterday_among_todays_is_refused(scene: Scene, role: str) 
 
 
 def test_the_root_withheld_that_revokes_a_laptop_is_refused(scene: Scene) -> None:
-    """The new root is taken off the stick so that a revoked laptop's metadata still counts."""
+    """Withheld root. The new root is taken off the stick so that a revoked laptop's metadata still counts."""
     site = scene.bench.site
     rotate(site)
     scene.bench.site.trust.assign(
@@ -250,7 +250,7 @@ def test_another_devices_assignment_under_this_devices_name_is_refused(scene: Sc
 
 
 def test_a_package_that_the_laptop_alone_vouches_for_is_refused(scene: Scene) -> None:
-    """A stolen laptop assigns a package that no release key signed."""
+    """A package outside the device's own prefix signed by the deploy key, as a stolen laptop can."""
     forged = canonical.parse_json(scene.files["assign.json"], "assign", max_bytes=4096)
     forged["package_sha256"], forged["seq"] = EVIL.sha256, forged["seq"] + 1
     data = canonical.encode(forged)
@@ -389,7 +389,7 @@ def _as_device(path: Path, outside: Path) -> None:
 @pytest.mark.parametrize("become", [_as_link, _as_fifo, _as_folder, _as_device], ids=lambda one: one.__name__.strip("_"))
 @pytest.mark.parametrize("name", ["bundle.json", "assign/gannet-d1", "timestamp.json", "PACKAGE"])
 def test_what_is_not_a_plain_file_is_refused(scene: Scene, name: str, become: Callable[[Path, Path], None]) -> None:
-    """A link, a pipe that never speaks, a folder, or a device stands where a file should: nothing is followed or waited for."""
+    """A symlink, a FIFO that never speaks, a folder, or a device file stands there: nothing is followed or waited for."""
     become(scene.package_path if name == "PACKAGE" else scene.path(name), scene.outside)
     scene.refused()
 
@@ -482,7 +482,7 @@ def _index(scene: Scene, **changes: Any) -> bytes:
     ids=lambda path: repr(path)[1:40],
 )
 def test_a_list_that_names_a_path_outside_the_bundle_is_refused(scene: Scene, path: str) -> None:
-    """Leaving the folder, meaning two things, or names that some file system treats specially."""
+    """`..`, absolute, NUL, backslash, case-fold twins, reserved names, a foreign site's path: nothing leaves the bundle."""
     files = canonical.to_plain(scene.index())["files"]
     data = _index(scene, files={**files, path: {"bytes": 1, "digest": "0" * 64}})
     (scene.folder / "bundle.json").write_bytes(data)
@@ -583,7 +583,7 @@ class SwappingDisk(ForwardingFileSystem):
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_package_exchanged_between_verification_and_use_never_runs(scene: Scene, after: int) -> None:
-    """Verification-to-use race: a stick with its own processor gives the good package first and another one later."""
+    """Verification-to-use race on the stick: one with its own processor gives the good package first, then another."""
     before = scene.standing()
     disk = SwappingDisk(StickFileSystem(scene.folder), NEXT.sha256, EVIL.data, after)
     found = scene.visit(stick_on(disk, scene.folder))  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_foreign_names(mail: Mail, name: str) -> None:
-    """`..`, absolute, backslash, drive letter, case twins, reserved words, folders of ours that no bundle has."""
+    """`..`, absolute, backslash, drive letter, case-fold twins, reserved names, folders of ours that no bundle has."""
     mail.write([*mail.members(), (name, b"evil")])
     refused(mail)
     assert not (mail.path.parent / "evil").exists()
@@ -233,12 +233,20 @@ def test_a_pipe_and_a_folder_in_the_place_of_a_letter(mail: Mail, tmp_path: Path
 
 
 def test_compressed_letters_are_not_unpacked(mail: Mail) -> None:
-    """A gzip or xz bomb is no tar: its first block is refused."""
+    """A zip bomb, a gzip or an xz bomb is no tar: its first block is refused."""
     import gzip
     import lzma
 
     whole = mail.path.read_bytes()
-    packers: tuple[Callable[[bytes], bytes], ...] = (gzip.compress, lzma.compress)
+    import zipfile
+
+    def zipped(data: bytes) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("sites/gannet/packages/x", data)
+        return stream.getvalue()
+
+    packers: tuple[Callable[[bytes], bytes], ...] = (gzip.compress, lzma.compress, zipped)
     for pack in packers:
         mail.path.write_bytes(pack(whole + bytes(10_000_000)))
         refused(mail)

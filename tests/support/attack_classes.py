@@ -10,11 +10,12 @@ from pathlib import Path
 ATTACKS = Path(__file__).parents[1] / "attack"
 CLASSES = (
     "tampered", "truncated", "longer", "sparse", "zero-length", "deep-nested", "huge-integer", "rollback of root",
-    "rollback of timestamp", "rollback of snapshot", "rollback of targets", "rollback of release", "rollback of deploy", "freeze",
-    "fast-forward and recovery", "mix-and-match", "wrong key", "short threshold", "same key twice", "skipped root", "withheld root",
-    "foreign site's path", "`..`", "absolute", "NUL", "backslash", "case-fold twins", "reserved names", "symlink", "FIFO",
-    "device file", "zip bomb", "xz bomb", "package outside the device's own prefix signed by the deploy key", "replayed receipt",
-    "forged receipt", "verification-to-use race on the stick",
+    "rollback of timestamp", "rollback of snapshot", "rollback of targets", "rollback of release", "rollback of deploy",
+    "freeze", "fast-forward and recovery", "mix-and-match", "wrong key", "short threshold", "same key twice",
+    "skipped root", "withheld root", "foreign site's path", "`..`", "absolute", "NUL", "backslash", "case-fold twins",
+    "reserved names", "symlink", "FIFO", "device file", "zip bomb", "xz bomb",
+    "package outside the device's own prefix signed by the deploy key", "replayed receipt", "forged receipt",
+    "verification-to-use race on the stick",
 )  # fmt: skip
 """Word by word the list that the product promises; a docstring names them so, whatever its capitals."""
 

@@ -203,10 +203,10 @@ def parse_pipeline(text: str, pump_type: PumpType, what: str) -> PipelineSpec:
         raise InputError("is too large", what, expected=f"at most {SPEC_MAX_BYTES} characters", found=len(text))
     try:
         parsed = msgspec.convert(tomli.loads(text), _File)
-    except tomli.TOMLDecodeError as error:
-        raise InputError(f"is not TOML ({error})", what) from error
     except msgspec.ValidationError as error:
         raise InputError(str(error), what, hint="docs/pipeline.example.toml shows every key") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is not TOML ({error})", what) from error
     if parsed.format != FORMAT:
         raise InputError("has an unknown format", f"{what}: format", expected=FORMAT, found=parsed.format)
     if parsed.pump_type != pump_type.id:

@@ -15,7 +15,7 @@ from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
-from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_fleet.core.files import RealFileSystem, read_plain, replace_file
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.core.words import fingerprint_words
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE, ROOT, TARGETS
@@ -164,7 +164,7 @@ def read_proposal(path: Path) -> Proposal:
         NotFoundError: no such file. DamagedError, TrustError: it is none, or was altered.
     """
     try:
-        data = RealFileSystem().read_bytes(path, PROPOSAL_MAX_BYTES)
+        data = read_plain(path, PROPOSAL_MAX_BYTES)
     except FileNotFoundError as error:
         raise NotFoundError("no such file", str(path)) from error
     return parse_proposal(data, path.name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from pumpdeck_fleet.core.errors import TooLargeError
+from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 
 _WINDOWS = sys.platform == "win32"
@@ -27,6 +28,26 @@ def read_at_most(stream: BinaryIO, max_bytes: int, what: str) -> bytes:
     if len(data) > max_bytes:
         raise TooLargeError("is too large", what, expected=f"at most {max_bytes} bytes")
     return data
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A plain file from outside, opened to be read: nothing waits for a pipe, nothing reads a device without end.
+
+    Raises:
+        FormatError: it is something else.
+        OSError: it cannot be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FormatError("is not a plain file", str(path))
+    return os.fdopen(fd, "rb")
+
+
+def read_plain(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a plain file from outside. Raises: FormatError, TooLargeError, OSError."""
+    with open_plain(path) as stream:
+        return read_at_most(stream, max_bytes, str(path))
 
 
 def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:

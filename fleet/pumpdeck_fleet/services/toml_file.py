@@ -90,7 +90,8 @@ def parse_toml(source: TomlText) -> dict[str, Any]:
     """
     try:
         return tomli.loads(source.text)
-    except (tomli.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError: TOMLDecodeError is one, and so is a number of more digits than Python reads.
         message = str(error)
         place = _SYNTAX_PLACE.search(message)
         line = int(place[1]) if place and place[1] else source.text.count("\n") + 1
