@@ -45,7 +45,7 @@ def test_a_pump_that_needs_its_types_pool_waits_for_it() -> None:
 def test_only_a_type_that_learns_from_no_other_pump_has_its_shape_ahead() -> None:
     learned = learned_of(tuple(LONG))
     shape = shape_ahead(SPEC)
-    assert shape and shape.digest == fit_shape(learned, SPEC).digest
+    assert shape and shape.digest == fit_shape({str(place): one for place, one in enumerate(learned)}, SPEC).digest
     assert shape_ahead(replace(SPEC, model_type="pca")) is None
 
 
@@ -53,7 +53,7 @@ def test_scoring_anew_elsewhere_gives_the_same_maxima_and_sends_no_sample() -> N
     spec = replace(SPEC, model_type="pca")
     pumps = tuple(LONG)
     learned = [one.learned for one in run_learn(LearnJob(ROWS, spec, pumps)) if isinstance(one.learned, Learned)]
-    shape = fit_shape(learned, spec)
+    shape = fit_shape({str(place): one for place, one in enumerate(learned)}, spec)
     job = RescoreJob(ROWS, shape, tuple((pump, slim(one)) for pump, one in zip(pumps, learned, strict=True)))
     assert len(pickle.dumps(job.pumps)) < 4000 * len(pumps)
     from pumpdeck_trainer.jobs import rows_of
