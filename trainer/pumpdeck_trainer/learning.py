@@ -391,14 +391,14 @@ def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 
 
-<<<<<<< HEAD
 def shape_ahead(spec: PipelineSpec) -> Shape | None:
     """The shape of a type that learns nothing from other pumps (`maxz`): the one that `fit_shape` will give."""
     if spec.model_type != MaxZScorer.model_type:
         return None
     scorer = MaxZScorer(len(spec.channels))
     return Shape(spec, scorer, scorer)
-=======
+
+
 def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     inputs = inputs_of(spec)
 
@@ -428,7 +428,6 @@ def _labelled(pump: str, learned: Learned, fit: Fit, inputs: Inputs) -> Labelled
         healthy_stands_for=learned.used / max(len(learned.sample), 1),
         ill_stands_for=ill.stands_for,
     )
->>>>>>> supervised
 
 
 def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:

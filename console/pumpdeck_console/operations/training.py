@@ -138,21 +138,11 @@ class StoreSource:
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 
-<<<<<<< HEAD
-=======
 def _taught(label: Label) -> str:
     """What a label tells a training."""
     return f"fault:{label.kind}" if label.verdict is Verdict.FAULT else f"healthy:{label.verdict.value}"
 
 
-@contextmanager
-def open_source(root: Path) -> Iterator[StoreSource]:
-    """The rows of a workspace, in a process that knows only its folder."""
-    with open_workspace(root) as workspace:
-        yield StoreSource(workspace)
-
-
->>>>>>> supervised
 def load_pipeline(workspace: Workspace, pump_type: PumpType) -> PipelineSpec:
     """The spec in `pipelines/<pump type>.toml`, or the built-in defaults where there is no such file.
 
