@@ -4,7 +4,8 @@
 
 Seeded pumps that wander slowly, each with two spells of the same weak fault. A classifier on hourly means is judged in three
 ways by its F1: rows shuffled; the later half of the time, after learning from the earlier; pumps it has never seen. The rows,
-the classifier and its settings are the same each time; only the split differs. With `--skab DIR` (or PUMPDECK_SKAB) the same
+the classifier and its settings are the same each time; only the split differs. The sample fleet's
+ESPs with weak faults are asked the same. With `--skab DIR` (or PUMPDECK_SKAB) the same
 is asked of SKAB's 34 labelled files: means of 15 s in widths from each file's first 400 rows, rows shuffled against whole files
 left out.
 """
@@ -23,12 +24,17 @@ from skab import TRAIN_ROWS, read_run
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from pumpdeck_fleet.numeric.features import window_means
+from pumpdeck_sample.fleet import FleetSize
+from support.simulated_labels import simulated_source
 
 MINUTES_A_ROW = 10
 ROWS_A_DAY = 24 * 60 // MINUTES_A_ROW
 WINDOW_MS = 3_600_000
 SKAB_WINDOW_MS = 15_000
+SAMPLE_SEVERITY = 0.05
 FAULT = np.array([0.0, -0.6, 0.9])
 Split = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -59,6 +65,29 @@ def splits(pumps: int, days: int) -> dict[str, Split]:
         "f1_later_rows": iter([(place < rows // 2 - purge, place >= rows // 2)]),
         "f1_other_pumps": ((pump % 4 != one, pump % 4 == one) for one in range(4)),
     }
+
+
+def sample_figures(size: FleetSize) -> dict[str, float]:
+    """F1 on the sample fleet's ESPs with weak faults, hourly means in widths: shuffled rows against whole pumps left out."""
+    _, source = simulated_source(SAMPLE_SEVERITY, size)
+    features, faulty, which = [], [], []
+    for place, (pump, frame) in enumerate(source.frames.items()):
+        means, _ = window_means(frame.at_ms, frame.values, WINDOW_MS)
+        ill = np.zeros(len(means), np.bool_)
+        for one in source.exclusions(pump):
+            ill |= (frame.at_ms >= one.start_ms) & (frame.at_ms < one.end_ms)
+        centre, spread = np.nanmean(means[~ill], axis=0), np.nanstd(means[~ill], axis=0)
+        features.append((means - centre) / np.maximum(spread, 1e-6))
+        faulty.append(ill)
+        which.append(np.full(len(means), place))
+    rows, truth, pump_of = np.concatenate(features), np.concatenate(faulty), np.concatenate(which)
+    fold = np.random.default_rng(1).integers(0, 4, len(rows))
+    ways = {
+        "sample_f1_shuffled": ((fold != one, fold == one) for one in range(4)),
+        "sample_f1_other_pumps": ((pump_of % 4 != one, pump_of % 4 == one) for one in range(4)),
+    }
+    found = {name: round(f1_of(split, rows, truth), 3) for name, split in ways.items()}
+    return {"sample_pumps": len(source.frames), "sample_faulty_share": round(float(truth.mean()), 3), **found}
 
 
 def skab_figures(folder: Path, files: int) -> dict[str, float]:
@@ -106,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     features, faulty = (np.concatenate(column) for column in zip(*parts, strict=True))
     found = {name: round(f1_of(split, features, faulty), 3) for name, split in splits(pumps, days).items()}
     figures = {"pumps": pumps, "days": days, "faulty_share": round(float(faulty.mean()), 3), **found}
+    figures |= sample_figures(FleetSize(4, 3, 4) if arguments.quick else FleetSize(6, 5, 4))
     if arguments.skab and Path(arguments.skab).is_dir():
         figures |= skab_figures(Path(arguments.skab), 8 if arguments.quick else 34)
     print(json.dumps(figures) if arguments.json else "\n".join(f"{name:22} {one:>8}" for name, one in figures.items()))
