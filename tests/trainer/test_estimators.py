@@ -1,27 +1,51 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pumpdeck_fleet.numeric.detectors import score_rows
-from pumpdeck_trainer.estimators import ForestDetector, GmmDetector, MaxZDetector, OcsvmDetector, PcaDetector
+from pumpdeck_trainer.estimators import (
+    BoostDetector,
+    ForestDetector,
+    GmmDetector,
+    LogisticDetector,
+    MaxZDetector,
+    OcsvmDetector,
+    PcaDetector,
+)
 from pumpdeck_trainer.parity import Session
 
 ROWS = np.random.default_rng(0).normal([10, 200, -3], [1, 5, 0.1], (500, 3))
 
 
-@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
-def test_scikit_learns_own_checks_pass() -> None:
-    check_estimator(MaxZDetector())
+UNSUPERVISED = (MaxZDetector, PcaDetector, ForestDetector, OcsvmDetector, GmmDetector)
+SUPERVISED = (LogisticDetector, BoostDetector)
 
 
 @pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input")
-@pytest.mark.parametrize("kind", [PcaDetector, ForestDetector, OcsvmDetector, GmmDetector])
-def test_scikit_learns_checks_pass_for_shapes_too(kind: type[MaxZDetector]) -> None:
-    check_estimator(kind())
+@parametrize_with_checks([kind() for kind in (*UNSUPERVISED, *SUPERVISED)])
+def test_scikit_learns_own_checks_pass(estimator: MaxZDetector, check: Callable[[MaxZDetector], None]) -> None:
+    """All that apply to an estimator with these tags, none left out."""
+    check(estimator)
+
+
+@pytest.mark.parametrize("kind", SUPERVISED)
+def test_a_supervised_types_probabilities_and_contributions_are_those_of_its_graph(kind: type[LogisticDetector]) -> None:
+    ill = ROWS[:200] + np.array([0.0, 20.0, 0.0])
+    rows, told = np.concatenate([ROWS, ill]), np.repeat(["well", "zill"], [len(ROWS), len(ill)])
+    detector = kind(votes=[True, True, False]).fit(rows, told)
+    score, chance, parts = Session(detector.to_onnx()).run(detector.block_, rows[450:550].astype(np.float32))
+    np.testing.assert_allclose(score, detector.score_samples(rows[450:550]), rtol=1e-5)
+    np.testing.assert_allclose(chance, detector.predict_proba(rows[450:550])[:, 1], rtol=1e-4)
+    np.testing.assert_allclose(parts, detector.contributions(rows[450:550]), rtol=1e-4, atol=1e-5)
+    assert (detector.predict(rows) == told).mean() > 0.97
+    with pytest.raises(ValueError, match="holds 3 classes"):
+        kind().fit(ROWS[:9], np.repeat([0, 1, 2], 3))
 
 
 @pytest.mark.parametrize("kind", [PcaDetector, ForestDetector, OcsvmDetector, GmmDetector])
