@@ -77,18 +77,21 @@ class ForestScorer(ShapeScorer):
 
         from pumpdeck_trainer import graph
 
-        nodes, constants = graph.front()
-        nodes += [
+        # No `graph.front`: trees take what is missing where 0 would go (below), and ask only on which side of a threshold
+        # a width lies. Thresholds lie between widths that were cut at Z_CAP, so a cut changes no answer. Each node less
+        # is 5 % of what a row costs.
+        nodes = [
+            node("Sub", ["x", "centre"], ["d"]),
+            node("Div", ["d", "scale"], ["w"]),
+            node("Mul", ["w", "votes"], ["z"]),
             node("TreeEnsembleRegressor", ["z"], ["sums"], domain="ai.onnx.ml", **self._attributes()),
-            node("Slice", ["sums", "from_0", "to_1", "second"], ["path2"]),
-            node("Squeeze", ["path2", "second"], ["path"]),
+            node("Gather", ["sums", "path_at"], ["path"], axis=1),
             node("Reciprocal", ["path"], ["score"]),
             *graph.chance(),
-            node("Slice", ["sums", "to_1", "to_end", "second"], ["blame"]),
+            node("Gather", ["sums", "blame_at"], ["blame"], axis=1),
             node("Mul", ["blame", "votes"], ["contributions"]),
         ]
-        ends = {"from_0": [0], "to_1": [1], "to_end": [1 + self.channels], "second": [1]}
-        constants += [graph.whole(name, values) for name, values in ends.items()]
+        constants = [graph.whole("path_at", 0), graph.whole("blame_at", range(1, 1 + self.channels))]
         return graph.build(self.model_type, self.channels, nodes, constants, ml=True)
 
     def _attributes(self) -> dict[str, Any]:
@@ -104,6 +107,7 @@ class ForestScorer(ShapeScorer):
             "nodes_featureids": self.nodes["channel"].tolist(),
             "nodes_modes": np.where(inner, "BRANCH_LEQ", "LEAF").tolist(),
             "nodes_values": self.nodes["threshold"].astype(float).tolist(),
+            "nodes_missing_value_tracks_true": (inner & (self.nodes["threshold"] >= 0)).astype(int).tolist(),
             "nodes_truenodeids": np.where(inner, left - start, 0).tolist(),
             "nodes_falsenodeids": np.where(inner, self.nodes["right"] - start, 0).tolist(),
             "target_treeids": tree[where].tolist(),

@@ -66,8 +66,8 @@ def constant(name: str, values: float | NDArray[np.floating]) -> onnx.TensorProt
     return helper.make_tensor(name, _FLOAT, array.shape, array.tobytes(), raw=True)
 
 
-def whole(name: str, values: Sequence[int]) -> onnx.TensorProto:
-    """An int64 initializer."""
+def whole(name: str, values: int | Sequence[int]) -> onnx.TensorProto:
+    """An int64 initializer; of one number a scalar."""
     array = np.asarray(values, "<i8")
     return helper.make_tensor(name, TensorProto.INT64, array.shape, array.tobytes(), raw=True)
 
