@@ -1,4 +1,4 @@
-"""`pumpdeck models`, `runs` and `snapshots`."""
+"""`pumpdeck models` and `runs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pumpdeck_console.cli.lazy import LazyGroup, WorkspaceCommand
+from pumpdeck_console.cli.lazy import LazyGroup
 from pumpdeck_console.cli.output import (
     Column,
     json_option,
@@ -46,13 +46,6 @@ _RUN_COLUMNS = (
     Column("at"),
     Column("snapshot_digest", "snapshot", write=show_digest),
     Column("reason"),
-)
-_SNAPSHOT_COLUMNS = (
-    Column("snapshot_digest", "snapshot", write=show_digest),
-    Column("model"),
-    Column("versions"),
-    Column("pumps", right=True),
-    Column("data_end"),
 )
 _COMPARE_COLUMNS = {
     "figure": (Column("name"), Column("before", right=True), Column("after", right=True)),
@@ -365,29 +358,6 @@ def replay(session: Session, run: str, as_json: bool) -> None:
             found=report.replayed_digest[:12],
             hint=f"other since then: {', '.join(changed)}" if changed else "the same code and packages were used",
         )
-
-
-@click.command(cls=WorkspaceCommand)
-@query_argument
-@json_option
-@click.pass_obj
-def snapshots(session: Session, query: str, as_json: bool) -> None:
-    """List the frozen training sets, newest data first."""
-    from pumpdeck_console.operations.runs import list_snapshots  # deferred: help needs none of it
-
-    words = query.lower().split()
-    rows = [
-        {
-            "snapshot_digest": row.snapshot_digest,
-            "model": row.model,
-            "versions": ",".join(str(number) for number in row.versions),
-            "pumps": row.pumps,
-            "data_end": time_text(row.data_end_ms),
-        }
-        for row in list_snapshots(session.workspace())
-        if all(word in f"{row.model} {row.snapshot_digest}".lower() for word in words)
-    ]
-    write_rows(rows, _SNAPSHOT_COLUMNS, as_json=as_json, empty=_EMPTY)
 
 
 def _model(row: ModelRow) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from pumpdeck_fleet.store.chunk_merge import (
 )
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.hourly import HourlyReader
-from pumpdeck_fleet.store.retention import Removed, remove_before
+from pumpdeck_fleet.store.retention import OldChunk, Removed, old_chunks, remove_before
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
 from pumpdeck_fleet.store.series import PLACES, LastRow, Series, SeriesEnd, SeriesTable
 from pumpdeck_fleet.store.snapshots import lay_aside
@@ -298,6 +298,10 @@ class ChunkTable:
                     raise DamagedError("was altered", which, expected=digest, found=_digest(found).hex())
                 return found
         return None
+
+    def old_chunks(self, before_ms: int) -> Iterator[OldChunk]:
+        """Chunks that end before that time."""
+        return old_chunks(self._sql, self._series, before_ms)
 
     def remove_before(self, before_ms: int, needed: Set[tuple[str, int]]) -> Removed:
         """Remove chunks that end before that time and are not `needed` (pump, start), with their hourly figures."""
