@@ -51,6 +51,13 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ExperimentPolicy:
+    """How many people must say that an experiment shall change its pipeline."""
+
+    merge_approvals: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """`policies.toml`."""
 
@@ -60,6 +67,7 @@ class Policies:
     transport: TransportPolicy = field(default_factory=TransportPolicy)
     trust: TrustPolicy = field(default_factory=TrustPolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    experiments: ExperimentPolicy = field(default_factory=ExperimentPolicy)
 
 
 @dataclass(frozen=True, slots=True)

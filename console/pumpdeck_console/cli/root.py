@@ -26,6 +26,10 @@ COMMANDS = {
     "runs": (f"{_CLI}.models:runs", "List training runs, show, compare or replay one."),
     "snapshots": (f"{_CLI}.snapshots:snapshots", "List frozen training sets, show, compare or export one."),
     "retention": (f"{_CLI}.snapshots:retention", "Remove the rows and snapshots that policies.toml keeps no longer."),
+    "experiments": (
+        f"{_CLI}.experiments:experiments",
+        "Try other settings of a pipeline on a branch: start, run, compare, merge or drop one.",
+    ),
     "models": (f"{_CLI}.models:models", "List model versions, show, compare, profile, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, change who may sign, or show how it stands."),
     "package": (f"{_CLI}.packages:package", "Build, release, list or show the signed packages of devices."),

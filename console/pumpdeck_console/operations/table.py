@@ -23,6 +23,10 @@ WORKERS = {
     "models.demote": Entry(f"{_OPERATIONS}.models:demote", "worker"),
     "snapshots.export": Entry(f"{_OPERATIONS}.snapshot_export:export_snapshot", "worker"),
     "retention": Entry(f"{_OPERATIONS}.retention:apply_retention", "worker"),
+    **{
+        f"experiments.{name}": Entry(f"{_OPERATIONS}.experiments:{name}_experiment", "worker")
+        for name in ("start", "run", "merge", "drop")
+    },
     "runs.replay": Entry(f"{_OPERATIONS}.replaying:replay_run", "worker"),
     "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),
     "devices.enrol": Entry(f"{_OPERATIONS}.devices:enrol", "worker"),
@@ -102,6 +106,8 @@ READERS = {
     "snapshots.list": Entry(f"{_OPERATIONS}.snapshots:list_snapshots", "reader"),
     "snapshots.show": Entry(f"{_OPERATIONS}.snapshots:show_snapshot", "reader"),
     "snapshots.diff": Entry(f"{_OPERATIONS}.snapshots:diff_snapshots", "reader"),
+    "experiments.list": Entry(f"{_OPERATIONS}.experiments:list_experiments", "reader"),
+    "experiments.compare": Entry(f"{_OPERATIONS}.experiments:compare_experiments", "reader"),
     "retention.plan": Entry(f"{_OPERATIONS}.retention:plan_retention", "reader"),
     "explain": Entry(f"{_OPERATIONS}.explaining:explain", "reader"),
     "audit.list": Entry(f"{_OPERATIONS}.audit:list_audit", "reader"),
