@@ -27,6 +27,8 @@ WORKERS = {
         f"experiments.{name}": Entry(f"{_OPERATIONS}.experiments:{name}_experiment", "worker")
         for name in ("start", "run", "merge", "drop")
     },
+    "runs.export": Entry(f"{_OPERATIONS}.run_export:export_run", "worker"),
+    "runs.replay_file": Entry(f"{_OPERATIONS}.run_export:replay_file", "worker"),
     "runs.replay": Entry(f"{_OPERATIONS}.replaying:replay_run", "worker"),
     "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),
     "devices.enrol": Entry(f"{_OPERATIONS}.devices:enrol", "worker"),
