@@ -44,6 +44,20 @@ class TrustPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long telemetry is kept; 0 keeps all. What a live version was trained from is kept longer (docs/data.md)."""
+
+    telemetry_days: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentPolicy:
+    """How many people must say that an experiment shall change its pipeline."""
+
+    merge_approvals: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """`policies.toml`."""
 
@@ -52,6 +66,8 @@ class Policies:
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     transport: TransportPolicy = field(default_factory=TransportPolicy)
     trust: TrustPolicy = field(default_factory=TrustPolicy)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    experiments: ExperimentPolicy = field(default_factory=ExperimentPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,16 @@ def lock_digest() -> str:
     return digest_of_installed((one.name, one.version) for one in importlib.metadata.distributions())
 
 
+def installed() -> list[str]:
+    """name==version of everything installed, sorted: the lines that `lock_digest` is taken over."""
+    return _lines((one.name, one.version) for one in importlib.metadata.distributions())
+
+
 def digest_of_installed(pairs: Iterable[tuple[str, str]]) -> str:
     """The lock digest of (name, version) pairs; names are normalised, doubles count once."""
+    return digest("\n".join(_lines(pairs)).encode("utf-8"))
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> list[str]:
     lines = {f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}" for name, version in pairs}
-    kept = sorted(line for line in lines if not line.startswith("pumpdeck=="))
-    return digest("\n".join(kept).encode("utf-8"))
+    return sorted(line for line in lines if not line.startswith("pumpdeck=="))

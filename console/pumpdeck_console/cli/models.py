@@ -1,15 +1,16 @@
-"""`pumpdeck models`, `runs` and `snapshots`."""
+"""`pumpdeck models` and `runs`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pumpdeck_console.cli.lazy import LazyGroup, WorkspaceCommand
+from pumpdeck_console.cli.lazy import LazyGroup
 from pumpdeck_console.cli.output import (
     Column,
     json_option,
@@ -46,13 +47,6 @@ _RUN_COLUMNS = (
     Column("at"),
     Column("snapshot_digest", "snapshot", write=show_digest),
     Column("reason"),
-)
-_SNAPSHOT_COLUMNS = (
-    Column("snapshot_digest", "snapshot", write=show_digest),
-    Column("model"),
-    Column("versions"),
-    Column("pumps", right=True),
-    Column("data_end"),
 )
 _COMPARE_COLUMNS = {
     "figure": (Column("name"), Column("before", right=True), Column("after", right=True)),
@@ -342,19 +336,40 @@ def diff(session: Session, before: str, after: str, by: str, as_json: bool) -> N
     say(f"{found.before[:12]} against {found.after[:12]}: {content}; {len(found.parts)} parts differ")
 
 
-@runs.command("replay")
+@runs.command("export")
 @click.argument("run")
+@click.option("--to", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 @json_option
 @click.pass_obj
-def replay(session: Session, run: str, as_json: bool) -> None:
+def export(session: Session, run: str, to: Path, as_json: bool) -> None:
+    """Write RUN with its snapshot, spec and list of installed packages into one file, to be replayed anywhere."""
+    from pumpdeck_console.operations.run_export import export_run  # deferred: help needs none of it
+
+    write_object(dataclasses.asdict(export_run(session.workspace(), run=run, to=str(to))), as_json=as_json)
+
+
+@runs.command("replay")
+@click.argument("run", default="")
+@click.option("--from", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A file of runs export.")
+@json_option
+@click.pass_obj
+def replay(session: Session, run: str, file: Path | None, as_json: bool) -> None:
     """Train RUN again from its record, without the cache, and tell whether the same bytes come out.
 
-    RUN is its digest or the first characters of it. Nothing is registered. Other bytes end with exit code 5.
+    RUN is its digest or the first characters of it; with --from the run is taken whole from a file. Nothing is registered.
+    Other bytes end with exit code 5.
     """
     from pumpdeck_console.operations.replaying import replay_run  # deferred: help needs none of it
 
+    if bool(run) is (file is not None):
+        raise click.UsageError("give either RUN or --from FILE")
     with ProgressLine() as progress:
-        report = replay_run(session.workspace(), run=run, on_progress=progress)
+        if file is not None:
+            from pumpdeck_console.operations.run_export import replay_file  # deferred: as above
+
+            report = replay_file(session.workspace(), path=str(file), on_progress=progress)
+        else:
+            report = replay_run(session.workspace(), run=run, on_progress=progress)
     write_object(dataclasses.asdict(report), as_json=as_json)
     if not report.same:
         changed = [name for name, same in (("code", report.same_code), ("packages", report.same_lock)) if not same]
@@ -365,29 +380,6 @@ def replay(session: Session, run: str, as_json: bool) -> None:
             found=report.replayed_digest[:12],
             hint=f"other since then: {', '.join(changed)}" if changed else "the same code and packages were used",
         )
-
-
-@click.command(cls=WorkspaceCommand)
-@query_argument
-@json_option
-@click.pass_obj
-def snapshots(session: Session, query: str, as_json: bool) -> None:
-    """List the frozen training sets, newest data first."""
-    from pumpdeck_console.operations.runs import list_snapshots  # deferred: help needs none of it
-
-    words = query.lower().split()
-    rows = [
-        {
-            "snapshot_digest": row.snapshot_digest,
-            "model": row.model,
-            "versions": ",".join(str(number) for number in row.versions),
-            "pumps": row.pumps,
-            "data_end": time_text(row.data_end_ms),
-        }
-        for row in list_snapshots(session.workspace())
-        if all(word in f"{row.model} {row.snapshot_digest}".lower() for word in words)
-    ]
-    write_rows(rows, _SNAPSHOT_COLUMNS, as_json=as_json, empty=_EMPTY)
 
 
 def _model(row: ModelRow) -> dict[str, Any]:

@@ -24,7 +24,12 @@ COMMANDS = {
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
     "runs": (f"{_CLI}.models:runs", "List training runs, show, compare or replay one."),
-    "snapshots": (f"{_CLI}.models:snapshots", "List the frozen training sets, newest data first."),
+    "snapshots": (f"{_CLI}.snapshots:snapshots", "List frozen training sets, show, compare or export one."),
+    "retention": (f"{_CLI}.snapshots:retention", "Remove the rows and snapshots that policies.toml keeps no longer."),
+    "experiments": (
+        f"{_CLI}.experiments:experiments",
+        "Try other settings of a pipeline on a branch: start, run, compare, merge or drop one.",
+    ),
     "models": (f"{_CLI}.models:models", "List model versions, show, compare, profile, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, change who may sign, or show how it stands."),
     "package": (f"{_CLI}.packages:package", "Build, release, list or show the signed packages of devices."),

@@ -56,9 +56,14 @@ def diff_runs(workspace: Workspace, *, before: str, after: str) -> RunDiff:
     """
     rows = [find_run(workspace, one) for one in (before, after)]
     old, new = (read_run(workspace, run=row.run) for row in rows)
-    parts = (*_spec(old, new), *_data(old, new), *_lineage(old, new), *_figures(old, new), *_gates(old, new))
+    parts = diff_records(old, new)
     same = rows[0].content_digest == rows[1].content_digest
     return RunDiff(rows[0].run, rows[1].run, same, parts, _steps(old, new))
+
+
+def diff_records(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[PartChange, ...]:
+    """What differs between two run records."""
+    return (*_spec(old, new), *_data(old, new), *_lineage(old, new), *_figures(old, new), *_gates(old, new))
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Training runs and snapshots, as the audit chain and the run records tell them."""
+"""Training runs, as the audit chain and the run records tell them."""
 
 from __future__ import annotations
 
@@ -86,26 +86,3 @@ def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
         data, f"run record {found_run[:12]}", max_bytes=RUN_RECORD_MAX_BYTES
     )
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotRow:
-    """One frozen training set and the model versions that came of it."""
-
-    snapshot_digest: str
-    model: str
-    versions: tuple[int, ...]
-    data_end_ms: int
-    pumps: int
-
-
-@operation("snapshots.list", runs_in="reader")
-def list_snapshots(workspace: Workspace) -> tuple[SnapshotRow, ...]:
-    """Snapshots that a registered version was trained from, newest data first."""
-    found: dict[tuple[str, str], SnapshotRow] = {}
-    for model in workspace.store.registry.models():
-        for version in workspace.store.registry.versions(model):
-            key = (version.lineage.snapshot_digest, model)
-            old = found[key].versions if key in found else ()
-            found[key] = SnapshotRow(key[0], model, (*old, version.number), version.data_end_ms, len(version.pumps))
-    return tuple(sorted(found.values(), key=lambda row: (-row.data_end_ms, row.model)))

@@ -21,6 +21,14 @@ WORKERS = {
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
     "models.profile": Entry(f"{_OPERATIONS}.profiling:profile_version", "worker"),
     "models.demote": Entry(f"{_OPERATIONS}.models:demote", "worker"),
+    "snapshots.export": Entry(f"{_OPERATIONS}.snapshot_export:export_snapshot", "worker"),
+    "retention": Entry(f"{_OPERATIONS}.retention:apply_retention", "worker"),
+    **{
+        f"experiments.{name}": Entry(f"{_OPERATIONS}.experiments:{name}_experiment", "worker")
+        for name in ("start", "run", "merge", "drop")
+    },
+    "runs.export": Entry(f"{_OPERATIONS}.run_export:export_run", "worker"),
+    "runs.replay_file": Entry(f"{_OPERATIONS}.run_export:replay_file", "worker"),
     "runs.replay": Entry(f"{_OPERATIONS}.replaying:replay_run", "worker"),
     "train": Entry(f"{_OPERATIONS}.training:train_models", "worker"),
     "devices.enrol": Entry(f"{_OPERATIONS}.devices:enrol", "worker"),
@@ -97,7 +105,12 @@ READERS = {
     "runs.list": Entry(f"{_OPERATIONS}.runs:list_runs", "reader"),
     "runs.diff": Entry(f"{_OPERATIONS}.run_diff:diff_runs", "reader"),
     "runs.show": Entry(f"{_OPERATIONS}.runs:read_run", "reader"),
-    "snapshots.list": Entry(f"{_OPERATIONS}.runs:list_snapshots", "reader"),
+    "snapshots.list": Entry(f"{_OPERATIONS}.snapshots:list_snapshots", "reader"),
+    "snapshots.show": Entry(f"{_OPERATIONS}.snapshots:show_snapshot", "reader"),
+    "snapshots.diff": Entry(f"{_OPERATIONS}.snapshots:diff_snapshots", "reader"),
+    "experiments.list": Entry(f"{_OPERATIONS}.experiments:list_experiments", "reader"),
+    "experiments.compare": Entry(f"{_OPERATIONS}.experiments:compare_experiments", "reader"),
+    "retention.plan": Entry(f"{_OPERATIONS}.retention:plan_retention", "reader"),
     "explain": Entry(f"{_OPERATIONS}.explaining:explain", "reader"),
     "audit.list": Entry(f"{_OPERATIONS}.audit:list_audit", "reader"),
     "audit.verify": Entry(f"{_OPERATIONS}.audit:verify_audit", "reader"),

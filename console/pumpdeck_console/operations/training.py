@@ -186,17 +186,30 @@ def _workers(scheduler: str) -> Iterator[Workers]:
 def _train_type(
     workspace: Workspace, pump_type: PumpType, by: tuple[TrainOptions, Workers], on_progress: Progress
 ) -> TrainedRow:
-    options, workers = by
     spec = load_pipeline(workspace, pump_type)
+    champion = load_champion(workspace, spec.model)
+
+    def told(step: str, done: int, total: int) -> None:
+        on_progress(f"{pump_type.id}: {step}", done, total)
+
+    trained = train_held(workspace, (pump_type, spec), by, told, champion)
+    return register(workspace, trained, champion, by[0])
+
+
+def train_held(
+    workspace: Workspace,
+    what: tuple[PumpType, PipelineSpec],
+    by: tuple[TrainOptions, Workers],
+    on_progress: Progress,
+    champion: Champion | None = None,
+) -> TrainedModel:
+    """Freeze a snapshot and train by that spec from it; nothing is registered."""
+    (pump_type, spec), (options, workers) = what, by
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
     request = _request(workspace, spec, pumps, options)
     # Held before anything is read: rows that come in meanwhile change nothing, and a run that is cut finds it again.
     source = hold_snapshot(workspace.store, StoreSource(workspace), request)
-
-    def told(step: str, done: int, total: int) -> None:
-        on_progress(f"{pump_type.id}: {step}", done, total)
-
     # Who names a cluster wants it used, however few the pumps.
     fewest = 1 if options.scheduler else FEWEST_PUMPS
     context = RunContext(
@@ -205,12 +218,11 @@ def _train_type(
         git_commit=commit,
         git_dirty=dirty,
         cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
-        on_progress=told,
+        on_progress=on_progress,
         fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
-        champion=load_champion(workspace, spec.model),
+        champion=champion,
     )
-    trained = train(spec, request, source, context)
-    return register(workspace, trained, context.champion, options)
+    return train(spec, request, source, context)
 
 
 def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:

@@ -31,7 +31,7 @@ from pumpdeck_fleet.store.chunk_merge import (
 )
 from pumpdeck_fleet.store.connection import Connection
 from pumpdeck_fleet.store.hourly import HourlyReader
-from pumpdeck_fleet.store.retention import Removed, remove_before
+from pumpdeck_fleet.store.retention import OldChunk, Removed, old_chunks, remove_before
 from pumpdeck_fleet.store.rollups import DAY_HOURS, HourRollup
 from pumpdeck_fleet.store.series import PLACES, LastRow, Series, SeriesEnd, SeriesTable
 from pumpdeck_fleet.store.snapshots import lay_aside
@@ -286,6 +286,14 @@ class ChunkTable:
                 parts.append(rows.between(start_ms, end_ms))
         return _joined([rows for rows in parts if len(rows)], self._channels)
 
+    def held_chunk(self, pump: str, chunk: tuple[int, str]) -> TelemetryFrame:
+        """One whole chunk of a snapshot by (start, digest). Raises: as `held_frame`."""
+        series = self._series.find(pump)
+        found = self._version(series, *chunk) if series else None
+        if found is None:
+            raise NotFoundError("a chunk of a snapshot is gone", f"{pump}, {format_ms(chunk[0])}", expected=chunk[1])
+        return found
+
     def _version(self, series: Series, start_ms: int, digest: str) -> TelemetryFrame | None:
         """The chunk of that start and digest, from the telemetry or from what was laid aside."""
         values = (series.place(start_ms // HOUR_MS), bytes.fromhex(digest))
@@ -298,6 +306,10 @@ class ChunkTable:
                     raise DamagedError("was altered", which, expected=digest, found=_digest(found).hex())
                 return found
         return None
+
+    def old_chunks(self, before_ms: int) -> Iterator[OldChunk]:
+        """Chunks that end before that time."""
+        return old_chunks(self._sql, self._series, before_ms)
 
     def remove_before(self, before_ms: int, needed: Set[tuple[str, int]]) -> Removed:
         """Remove chunks that end before that time and are not `needed` (pump, start), with their hourly figures."""
@@ -387,3 +399,8 @@ def _digest(frame: TelemetryFrame) -> bytes:
     for column, dtype in ((frame.at_ms, "<i8"), (frame.values, "<f4"), (frame.flags, "<u2")):
         content.update(column.astype(dtype, copy=False).tobytes())
     return content.digest()
+
+
+def frame_digest(frame: TelemetryFrame) -> str:
+    """The digest of a chunk with these rows, in hex."""
+    return _digest(frame).hex()

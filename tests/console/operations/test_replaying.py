@@ -11,11 +11,12 @@ import pytest
 
 from pumpdeck_console import main, wiring
 from pumpdeck_console.operations.replaying import replay_run
+from pumpdeck_console.operations.run_export import export_run, replay_file
 from pumpdeck_console.operations.runs import list_runs
 from pumpdeck_console.operations.training import train_models
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, FixedClock
-from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
+from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from support.seeded_workspace import seeded_workspace
@@ -90,3 +91,33 @@ def test_a_run_whose_snapshot_was_let_go_is_refused_when_labels_changed_and_one_
         replay_run(trained, run=run.run)
     with pytest.raises(NotFoundError):
         replay_run(trained, run="feed")
+
+
+def test_an_exported_run_gives_the_same_digest_in_another_workspace(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = list_runs(trained)
+    file = tmp_path / "run.tar"
+    assert main.main(["-w", str(trained.root), "runs", "export", run.run, "--to", str(file), "--json"]) == 0
+    seeded_workspace(tmp_path / "other").close()
+    capsys.readouterr()
+    assert main.main(["-w", str(tmp_path / "other"), "runs", "replay", "--from", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["same"] and report["replayed_digest"] == run.content_digest
+    assert main.main(["-w", str(trained.root), "runs", "replay"]) == 2
+
+
+def test_an_exported_run_that_was_altered_is_refused(trained: Workspace, tmp_path: Path) -> None:
+    (run,) = list_runs(trained)
+    file = tmp_path / "run.tar"
+    export_run(trained, run=run.run, to=str(file))
+    data = bytearray(file.read_bytes())
+    for place in (data.index(b"chunks/") + 600, data.index(b'"lineage"')):
+        bad = bytearray(data)
+        bad[place] ^= 1
+        file.write_bytes(bytes(bad))
+        with pytest.raises(DamagedError):
+            replay_file(trained, path=str(file))
+    file.write_bytes(b"no archive")
+    with pytest.raises(DamagedError):
+        replay_file(trained, path=str(file))
