@@ -53,6 +53,7 @@ from pumpdeck_packaging.trust_rules import (
 from pumpdeck_packaging.tuf_adapter import SameVersionError, TrustedSet
 
 ASSIGNMENT_FORMAT = 1
+SYNC_FIRST = "another laptop has signed since: merge with it first (pumpdeck sync), then assign again"
 _FIELD_ROLES = (DEPLOY, SNAPSHOT, TIMESTAMP)
 
 
@@ -264,7 +265,7 @@ def _add(trusted: TrustedSet, form: MetadataForm, kept: MetadataForm | None) -> 
         return trusted.add(form)
     except SameVersionError:
         if kept is None or kept.data != form.data:
-            raise ReplayError("differs from the one of the same version accepted before", form.name) from None
+            raise ReplayError("differs from the one of the same version accepted before", form.name, hint=SYNC_FIRST) from None
         return trusted.signers(form)
 
 
@@ -315,6 +316,7 @@ def raised_floor(state: TrustState, verified: VerifiedSite) -> TrustFloor:
                 form.name,
                 expected=f"version {entry.number} or newer",
                 found=form.version,
+                hint=SYNC_FIRST,
             )
         roles[role] = FloorEntry(form.version, verified.signers[role])
     return replace(state.floor, roles=roles)
@@ -368,6 +370,6 @@ def _check_seq(state: TrustState, assignment: Assignment, found: str, verified: 
             f"assignment of {assignment.device}",
             expected=f"seq {least} or newer",
             found=assignment.seq,
-            hint="make a new assignment at the console",
+            hint=SYNC_FIRST,
         )
     return False

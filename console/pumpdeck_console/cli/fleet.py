@@ -113,10 +113,7 @@ _DEVICE_COMMANDS = {
     "enrol-stick": ("pumpdeck_console.cli.device_life:enrol_stick", "Write enrolment forms for DEVICES onto a stick."),
     "enrol-intake": ("pumpdeck_console.cli.device_life:enrol_intake", "Enrol the devices that answered on a stick."),
     "retire": ("pumpdeck_console.cli.device_life:retire", "End DEVICE: its key is believed no more, its history stays."),
-    "requests": (
-        "pumpdeck_console.cli.requests:requests",
-        "List the requests for new models that devices sent, for pumps that QUERY selects.",
-    ),
+    "requests": ("pumpdeck_console.cli.requests:requests", "List what devices ask for: new models for pumps of QUERY."),
     "dismiss": ("pumpdeck_console.cli.requests:dismiss", "Close every open request for PUMP without training."),
     "history": ("pumpdeck_console.cli.device_life:history", "Show the keys DEVICE had and what each of them signed."),
 }

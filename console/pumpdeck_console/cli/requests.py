@@ -32,7 +32,7 @@ _COLUMNS = (
 @json_option
 @click.pass_obj
 def requests(session: Session, query: str, with_closed: bool, as_json: bool) -> None:
-    """List the requests for new models that devices sent, for pumps that QUERY selects."""
+    """List what devices ask for: new models for pumps of QUERY."""
     from pumpdeck_console.operations import requests as operations  # deferred: help needs none of it
 
     found = operations.list_requests(session.workspace(), query=query, with_closed=with_closed)

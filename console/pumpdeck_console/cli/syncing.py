@@ -103,5 +103,7 @@ def show(result: SyncResult) -> None:
         say(f"Refused: {which}: {reason}")
     for line in result.unsigned:
         say(f"Not signed again: {line}")
+    if result.is_plan:
+        say("Nobody signed it as a whole: receipts, trust and audit chains in it are proven, the rest is not.")
     said = "would be taken" if result.is_plan else "taken"
     say(f"{sum(report.taken.values())} rows {said} from workspace {report.workspace}; {report.receipts} receipts awaited here.")

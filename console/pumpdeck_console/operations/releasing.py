@@ -12,7 +12,7 @@ from pumpdeck_fleet.core.errors import RefusedError
 from pumpdeck_fleet.core.ids import pump_id
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.store.models import PackagePump, PackageRow
-from pumpdeck_packaging.bundle_layout import RELEASE
+from pumpdeck_packaging.bundle_layout import RELEASE, SEALED_SUFFIX
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_packaging.release_entries import PackageRelease
 from pumpdeck_packaging.trust_proposal import (
@@ -107,7 +107,9 @@ def _rows(workspace: Workspace, proposal: Proposal, site: str) -> list[PackageRo
     for path, target in sorted(opened.release.targets.items()):
         if int(target.custom["release"]) != opened.release.version:
             continue
-        device, digest = path.split("/")[1], str(target.hashes["sha256"])
+        _, device, name = path.split("/")
+        # What TUF signs of a confidential package is its ciphertext; what can be read here is the package inside.
+        digest = name.removesuffix(SEALED_SUFFIX) if name.endswith(SEALED_SUFFIX) else str(target.hashes["sha256"])
         data = workspace.artifacts.get(digest)
         size = int(target.custom["unpacked_bytes"])
         manifest = read_package(data, expected_sha256=digest, max_unpacked_bytes=size).manifest

@@ -28,6 +28,8 @@ from pumpdeck_console.operations.workspace import doctor
 from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError, TrustError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.inventory import Link
+from pumpdeck_packaging.age_box import generate_identity
+from pumpdeck_packaging.sealed_package import seal_package
 from pumpdeck_packaging.signing import Ed25519Signer, generate_key
 from pumpdeck_packaging.trust_proposal import Proposal, sign_proposal
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease
@@ -140,7 +142,8 @@ def test_what_a_lost_key_signed_is_listed_with_how_far_it_got(yard: CourierFleet
     assert {one.state for one in signed_by(yard.workspace, key=keys["release"])} == {"runs on the device"}
 
 
-def test_a_site_with_four_eyes_releases_only_what_two_people_signed(yard: CourierFleet) -> None:
+@pytest.mark.parametrize("is_confidential", [False, True])
+def test_a_site_with_four_eyes_releases_only_what_two_people_signed(yard: CourierFleet, is_confidential: bool) -> None:
     """The second person signs on another computer, from the file alone; before that nothing can be assigned."""
     device, other = yard.devices[0], generate_key()
     site = device.site
@@ -153,7 +156,9 @@ def test_a_site_with_four_eyes_releases_only_what_two_people_signed(yard: Courie
     built = package(device.id, tags, shift=2.0)
     yard.workspace.artifacts.put(built.data)
     mine = yard.workspace.signing_key("release", site).signer
-    release = [PackageRelease(built, {MODEL: 2})]
+    sealed, ciphertext = seal_package(built.data, device.id, generate_identity().public)
+    yard.workspace.artifacts.put(ciphertext)
+    release = [PackageRelease(built, {MODEL: 2}, sealed if is_confidential else None)]
     path = propose_release(yard.workspace, site, release, mine)
     assert path is not None and propose_release(yard.workspace, site, release, mine) == path
     before = len(yard.workspace.store.packages.for_device(device.id))
