@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,38 @@ from pumpdeck_fleet.core.errors import RefusedError, UnreachableError
 _KEEPALIVE_S = 30
 _FIRST_WAIT_S = 1
 _LONGEST_WAIT_S = 60
+_BROKEN_WAIT_S = 5.0
 _SEND_LIMIT_S = 2.0
 # Announcements that wait for a broker that is away; what no longer fits is said again by the next repeat.
 _QUEUED_MAX = 256
+
+
+class _NeverRaisedError(OSError):
+    """Stands for errors of TLS where there is no TLS."""
+
+
+if paho.ssl is None:
+    # `serve` loads paho without ssl where no broker wants TLS. paho names ssl's errors in its `except` clauses even then, so a
+    # reset or a message that comes in two halves would end its thread with an AttributeError.
+    paho.ssl = types.SimpleNamespace(SSLWantReadError=_NeverRaisedError, SSLWantWriteError=_NeverRaisedError)
+
+
+class _LastingClient(paho.Client):  # type: ignore[misc]
+    """paho's client, whose thread does not end with an error: else rows would stop for ever, and nobody would be told.
+
+    paho lets some errors of the network out of its loop: those of the call after a refused version, for one.
+    `recover` is told the error and says whether to go on, with a new connection.
+    """
+
+    recover: Callable[[Exception], bool] | None = None
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> Any:
+        while True:
+            try:
+                return super().loop_forever(timeout, retry_first_connection)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the rows of the next hour must come in
+                if self.recover is None or not self.recover(error):
+                    return paho.MQTT_ERR_UNKNOWN
 
 
 class MqttLink:
@@ -43,8 +73,9 @@ class MqttLink:
         self._report = report
         self._connection = 0
         self._is_up = threading.Event()
+        self._is_closing = threading.Event()
         self._was_told = ""
-        self._client = paho.Client(
+        self._client = _LastingClient(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id or client_id,
             clean_session=False,
@@ -57,6 +88,7 @@ class MqttLink:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
+        self._client.recover = self._recover
         self._filters: Sequence[str] = ()
         self._log_in()
 
@@ -70,7 +102,7 @@ class MqttLink:
         self._filters = tuple(filters)
         if will is not None:
             self._client.will_set(will[0], will[1], qos=1, retain=True)
-        self._client.connect_async(self._settings.host, self._settings.port_in_use, _KEEPALIVE_S)
+        self._aim()
         self._client.loop_start()
 
     def wait_until_up(self, limit_s: float) -> bool:
@@ -94,6 +126,7 @@ class MqttLink:
 
     def close(self, last: tuple[str, bytes] | None = None) -> None:
         """Say a last word, when there is a connection, and end it."""
+        self._is_closing.set()
         if last is not None and self.is_up:
             said = self._client.publish(last[0], last[1], qos=1, retain=True)
             try:
@@ -102,6 +135,17 @@ class MqttLink:
                 self._report("mqtt: the last word was not taken")
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _aim(self) -> None:
+        self._client.connect_async(self._settings.host, self._settings.port_in_use, _KEEPALIVE_S)
+
+    def _recover(self, error: Exception) -> bool:
+        self._is_up.clear()
+        self._tell(f"mqtt: lost {self._settings.host} ({type(error).__name__}: {error}); tried again by and by")
+        if self._is_closing.wait(_BROKEN_WAIT_S):
+            return False
+        self._aim()
+        return True
 
     def _log_in(self) -> None:
         settings = self._settings

@@ -26,7 +26,7 @@ echo "machine=$(uname -m)"
 py=$(command -v python3 || true); echo "python=$py"
 if [ -n "$py" ]; then
   "$py" -c 'import sys; print("cpython=%d.%d" % sys.version_info[:2])'
-  "$py" -s -c 'import numpy, onnxruntime, cryptography, _cffi_backend' 2>/dev/null && echo libraries=1 || echo libraries=
+  "$py" -s -c 'import numpy, onnxruntime, cryptography, _cffi_backend, pyrage' 2>/dev/null && echo libraries=1 || echo libraries=
 fi
 d=$root; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
 echo "free_kb=$(df -Pk "$d" | awk 'NR==2 {print $4}')"

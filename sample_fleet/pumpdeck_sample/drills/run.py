@@ -67,7 +67,7 @@ def _kills(room: Room) -> Figures:
 def _agent_upgrades(room: Room) -> Figures:
     if os.name == "nt":
         return {"tried": 0, "not_run": "the launcher of a device needs a POSIX system"}
-    return drill_agent_upgrades(room.folder, room.pool, room.pick(4, 120))
+    return drill_agent_upgrades(room.folder, room.pool, room.pick(2, 120))
 
 
 DRILLS: Mapping[str, Callable[[Room], Figures]] = {
