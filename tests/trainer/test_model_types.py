@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import cache
 
 import numpy as np
 import onnx
 import pytest
 
+from pumpdeck_agent.runtime import Model
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.detectors import PumpBlock, to_float32
 from pumpdeck_trainer.classifiers import EVEN
@@ -196,3 +198,19 @@ def test_widths_are_cut_and_missing_ones_are_none() -> None:
     block = block_with(1.0)
     rows = np.array([[np.nan] * CHANNELS, [np.inf] * CHANNELS, [-3e38] * CHANNELS], np.float32)
     assert widths(block, rows).tolist() == [[0.0] * 6, [1000.0 * vote for vote in VOTES], [-1000.0 * v for v in VOTES]]
+
+
+@each
+def test_the_device_scores_a_row_in_place_without_keeping_memory(model_type: str) -> None:
+    scorer, block = fitted(model_type)
+    model, rows = Model(scorer.onnx, model_type), features(block, healthy(200, 13))
+    parameters = model.parameters(block)
+    call = model.row_call(parameters)
+    np.testing.assert_allclose([call(row) for row in rows], model.score(rows, parameters), rtol=1e-5)
+    tracemalloc.start()
+    for row in rows:
+        call(row)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # One float and one view of a row at a time, far less than an array of answers a call.
+    assert held < 1024 and peak < 2048
