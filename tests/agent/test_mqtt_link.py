@@ -52,6 +52,7 @@ class RudeBroker:
             self.kept.append(connection)
             return
         if answer:
+            connection.settimeout(0.3)
             # Its answer is read before the reset: the other side has called anew, or has hung up.
             with contextlib.suppress(OSError):
                 connection.recv(512)
