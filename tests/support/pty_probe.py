@@ -65,7 +65,9 @@ class PtyProbe:
         self.size = 0
         self.raw = b""
         self.is_over = False
-        given = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environ or {})}
+        # A test runner may say its own size; the size here is that of the pty.
+        here = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        given = {**here, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environ or {})}
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
         self.started = time.perf_counter()
