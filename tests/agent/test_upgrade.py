@@ -61,6 +61,7 @@ def test_a_newer_agent_takes_over_and_its_receipt_says_so(bench: UpgradeBench) -
         ("cannot score", other_agent("0.2.0", {"pumpdeck_agent/runtime.py": RAISES}), "broken on purpose"),
         ("says another version", other_agent("0.2.0", prefix={"pumpdeck_agent/self_check.py": b""}), ""),
     ],
+    ids=["raises", "silent", "dies", "cannot verify", "cannot score", "another version"],
 )
 def test_an_agent_that_fails_its_check_never_runs(bench: UpgradeBench, name: str, agent: bytes, says: str) -> None:
     bench.install(package())
