@@ -24,8 +24,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from score_rows import one_row, sketches
-from score_service import delivery, service
 
 from pumpdeck_agent.platform_here import FileLocks
 from pumpdeck_agent.runtime import ModelCache
@@ -33,6 +31,8 @@ from pumpdeck_agent.scorer import Scorer
 from pumpdeck_agent.spool_binary import encode_segment
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
+from support.bench_rows import one_row, sketches
+from support.bench_service import delivery, service
 from support.devices import NAMES, NOW_MS, Bench, package, quiet_rows
 
 TAGS = ("P-101A", "P-101B", "P-102A", "P-102B")
