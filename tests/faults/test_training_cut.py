@@ -16,9 +16,11 @@ from support.trained_workspace import kind_of, trained_row, workspace_with_rows
 
 # Trains in the folder argv[1] and sends itself the signal argv[3] in the middle of the step argv[2], pump type argv[4].
 CUT = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from pumpdeck_console import main
+# Tests that run in the background inherit an interrupt that is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pumpdeck_console.cli import training
 from pumpdeck_console.cli.session import ProgressLine
 

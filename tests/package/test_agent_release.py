@@ -36,9 +36,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_sources_give_the_same_bytes_twice_and_from_another_folder(built: AgentRelease, tmp_path: Path) -> None:
     assert agent_bytes() == built.path.read_bytes()
     assert (built.sha256, built.bytes) == (canonical.digest(agent_bytes()), len(agent_bytes()))
-    places = {path.name: path for name in os.environ["PYTHONPATH"].split(os.pathsep) for path in Path(name).glob("pumpdeck_*")}
-    for name, path in places.items():
-        shutil.copytree(path, tmp_path / "moved" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    roots = Path(pumpdeck_agent.__file__).parents[2]
+    for path in (one.parent for one in roots.glob("*/pumpdeck_*/__init__.py")):
+        shutil.copytree(path, tmp_path / "moved" / path.name, ignore=shutil.ignore_patterns("__pycache__"))
     statement = "import sys; from pathlib import Path; from pumpdeck_packaging.agent_release import build_agent; "
     statement += "print(build_agent(Path(sys.argv[1])).sha256)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "moved"), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
