@@ -273,9 +273,16 @@ def _write_aliases(report: PromoteReport, as_json: bool) -> None:
     )
 
 
-@click.group(cls=LazyGroup, default="list")
+_LOGS = "pumpdeck_console.cli.run_logs"
+_LAZY = {
+    "live": (f"{_LOGS}:live", "List trainings that are running, and how the newest ones before them ended."),
+    "log": (f"{_LOGS}:log", "Show the log of RUN: steps, durations, warnings, pumps with trouble, verdicts."),
+}
+
+
+@click.group(cls=LazyGroup, default="list", lazy=_LAZY)
 def runs() -> None:
-    """List training runs, show, compare or replay one."""
+    """List training runs, show, compare or replay one, or follow the one that is running."""
 
 
 @runs.command("list")
@@ -309,10 +316,10 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
 @click.argument("run")
 @click.pass_obj
 def show_run(session: Session, run: str) -> None:
-    """Write the whole record of RUN, named by its digest or the first characters of it, as JSON."""
-    from pumpdeck_console.operations.runs import read_run  # deferred: help needs none of it
+    """Write the whole record of RUN and its log as JSON; RUN is its digest or the first characters of it."""
+    from pumpdeck_console.operations.run_logs import show_run as shown  # deferred: help needs none of it
 
-    sys.stdout.write(json.dumps(read_run(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
+    sys.stdout.write(json.dumps(shown(session.workspace(), run=run), indent=2, sort_keys=True) + "\n")
 
 
 @runs.command("diff")
