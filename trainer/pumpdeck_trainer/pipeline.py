@@ -21,7 +21,7 @@ from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
-from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
+from pumpdeck_trainer.gates import backtest_gate, beyond_budget, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
 from pumpdeck_trainer.learning import (
@@ -37,6 +37,7 @@ from pumpdeck_trainer.learning import (
     shape_ahead,
 )
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
+from pumpdeck_trainer.run_log import EXCLUDED, LEFT_OUT, OVER_BUDGET, PROVISIONAL, RunObserver, Unobserved
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.scorer import MaxZScorer
 from pumpdeck_trainer.search import (
@@ -45,6 +46,7 @@ from pumpdeck_trainer.search import (
     SearchRows,
     choose,
     judge_point,
+    search_text,
     searched_pumps,
     with_point,
 )
@@ -76,6 +78,7 @@ class RunContext:
     on_progress: Progress = _no_progress
     fleetwide: Fleetwide | None = None
     champion: Champion | None = None
+    observer: RunObserver = field(default_factory=Unobserved)
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -156,6 +159,7 @@ class _Run:
             self._context.cache.checkpoint()
         self._say("search", len(points), len(points))
         self._found = choose(results, pumps)
+        self._context.observer.note(f"search: {search_text(self._found)}")
         self._rows.clear()
         self._spec = with_point(spec, points[self._found.chosen])
         self._spec_digest, self._learning_digest = self._spec.digest, self._spec.learning_digest
@@ -169,8 +173,12 @@ class _Run:
             found = self._learn(pump, snapshot.pumps[pump])
             if isinstance(found, str):
                 left_out[pump] = found
-            else:
-                learned[pump] = found
+                self._context.observer.trouble("fit", pump, LEFT_OUT, found)
+                continue
+            learned[pump] = found
+            share = 1 - found.used / max(found.rows, 1)
+            if share > self._spec.gates.excluded_share_warn:
+                self._context.observer.trouble("fit", pump, EXCLUDED, f"{share:.0%} of {found.rows}")
         self._say("fit", len(self._request.pumps), len(self._request.pumps))
         if not learned:
             why = next(iter(left_out.values()), "no pump was named")
@@ -259,6 +267,9 @@ class _Run:
         early_pooled = pool_limit(early, rule, spec.budget)
         shape = self._shape
         limits = {pump: own_limit(one.fit.maxima, pooled, spec, shape.scorer) for pump, one in learned.items()}
+        for pump, limit in limits.items():
+            if limit.provisional:
+                self._context.observer.trouble("limits", pump, PROVISIONAL)
         held: dict[str, FittedLimit | None] = dict.fromkeys(learned)
         for pump, one in learned.items():
             if one.early and (early_pooled or one.early.maxima.has_own):
@@ -325,6 +336,8 @@ class _Run:
             _trained(pump, (one, judged[pump]), limits[pump], blocks[pump], ranges_of(one, spec))
             for pump, one in learned.items()
         )
+        for pump, alarms in beyond_budget(pumps, spec):
+            self._context.observer.trouble("evaluate", pump, OVER_BUDGET, f"{alarms} false alarms in its last 30 days")
         metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
         held_out = self._shape.held_out
         if held_out:
@@ -336,6 +349,8 @@ class _Run:
             data_gate(list(learned.values()), len(left_out), spec.gates),
             *([unseen_gate(held_out)] if held_out else []),
         )
+        for gate in gates:
+            self._context.observer.gate(gate)
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
         findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found, held_out)
