@@ -68,7 +68,7 @@ def _kills(room: Room) -> Figures:
     from pumpdeck_agent.runtime import warm_up  # deferred: only this drill forks, and its forks need it loaded
 
     warm_up()
-    return drill_kills(room.folder, room.pool, room.pick(18, 1002))
+    return drill_kills(room.folder, room.pool, room.pick(20, 1000))
 
 
 def _agent_upgrades(room: Room) -> Figures:
