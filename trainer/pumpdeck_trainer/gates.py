@@ -10,7 +10,8 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_fleet.numeric.frame import Bools, Float64, Int64
 from pumpdeck_trainer.chance import poisson_tail
-from pumpdeck_trainer.learning import Judged, Learned
+from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.learning import Learned
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
 from pumpdeck_trainer.supervised import HeldOut

@@ -25,7 +25,7 @@ from pumpdeck_fleet.core.ports import FileSystem, Progress
 from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.numeric.columns import pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import TelemetryFrame, concatenate, empty_frame
-from pumpdeck_fleet.store.chunks import frame_digest
+from pumpdeck_fleet.store.chunk_frames import frame_digest
 from pumpdeck_trainer.answers import Trained
 from pumpdeck_trainer.lineage import code_digest, installed, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
