@@ -100,8 +100,8 @@ def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[Pipeline
 
 
 def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
-    """The labelled faults that lie in these rows."""
-    return [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
+    """The labelled faults of which these rows hold any: what was never recorded, or was maintenance, nobody can have met."""
+    return [one for one in faults if np.searchsorted(at_ms, one.end_ms) > np.searchsorted(at_ms, one.start_ms)]
 
 
 def hits_of(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[bool, ...]:

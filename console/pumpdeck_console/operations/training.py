@@ -27,7 +27,7 @@ from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
-from pumpdeck_fleet.services.inventory_file import reference_start_ms
+from pumpdeck_fleet.services.inventory_file import maintenance_of, reference_start_ms
 from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
 from pumpdeck_trainer.cache import FolderCache, NoCache, RunCache
@@ -36,7 +36,7 @@ from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.run_log import Listener, WatchedCache, no_listener
-from pumpdeck_trainer.source import Exclusion, TrainingRequest
+from pumpdeck_trainer.source import MAINTENANCE, Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
 from pumpdeck_trainer.workers import LokyWorkers, Workers
@@ -133,12 +133,13 @@ class StoreSource:
         return self._workspace.store.telemetry.chunk_digests(pump, start_ms, end_ms)
 
     def exclusions(self, pump: str) -> Sequence[Exclusion]:
-        """Labelled faults, rows called healthy, and everything before the last dated change of the pump or its device."""
+        """Labelled faults, rows called healthy, maintenance, and everything before the last dated change of pump or device."""
         found = [
             Exclusion(label.start_ms, label.end_ms, _taught(label))
             for label in self._workspace.store.labels.of(pump, 0, canonical.MAX_SAFE_INTEGER)
         ]
         start_ms = reference_start_ms(self._workspace.fleet, pump, self._workspace.clock.now_ms())
+        found += [Exclusion(*span, MAINTENANCE) for span in maintenance_of(self._workspace.fleet, pump)]
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 

@@ -159,7 +159,7 @@ def test_a_search_whose_record_says_something_else_is_named(trained: Workspace, 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names kernels of x86 processors")
 def test_on_another_kernel_of_the_algebra_library_the_answers_are_the_same(trained: Workspace) -> None:
-    run = _spec(trained, 'model_type = "gmm"\n')
+    run = _spec(trained, 'model_type = "pca"\n')
     command = [sys.executable, "-m", "pumpdeck_console.main", "-w", str(trained.root), "runs", "replay", run, "--json"]
     done = subprocess.run(command, env={**os.environ, "OPENBLAS_CORETYPE": "Nehalem"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
