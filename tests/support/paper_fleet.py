@@ -1,4 +1,4 @@
-"""A site behind a real SSH server and a site served by sticks, both with the real agent in processes of its own, for journeys of papers.
+"""A device behind a real SSH server or served by sticks, the real agent in processes of its own: for journeys of papers.
 
 Papers are what people must bring with an assignment: permits, and downgrade words that two of them signed.
 """
@@ -41,18 +41,18 @@ MODEL = "esp-health"
 
 @dataclass
 class PaperFleet:
-    """`over_ssh` and `by_stick` are the two devices; `packages` holds the digests of version 1 and 2 by device."""
+    """`device` is the one that is served, `other` a stranger; `packages` holds the digests of version 1 and 2 by device."""
 
     folder: Path
     fleet: Fleet
     packages: dict[str, tuple[str, str]]
 
     @property
-    def over_ssh(self) -> Device:
+    def other(self) -> Device:
         return self.fleet.devices[0]
 
     @property
-    def by_stick(self) -> Device:
+    def device(self) -> Device:
         return self.fleet.devices[1]
 
     @property
@@ -81,7 +81,7 @@ class PaperFleet:
 
     def deliver(self, device: Device, rollout: str) -> str:
         """Bring it there and hear of it, by SSH or on a stick; the state its task comes to."""
-        if device == self.over_ssh:
+        if self.fleet.site_by_id[device.site].link is Link.SSH:
             self.call("tick", "--until-idle", "--limit", "120")
         else:
             self.carry(device)
@@ -175,9 +175,9 @@ class PaperFleet:
 
 
 @contextmanager
-def paper_fleet(folder: Path) -> Iterator[PaperFleet]:
-    """Both devices with two versions released for each; nothing is installed yet."""
-    yard = courier_fleet(folder, now_ms=time.time_ns() // 1_000_000, links=(Link.SSH,))
+def paper_fleet(folder: Path, link: Link) -> Iterator[PaperFleet]:
+    """Two versions are released for each device, nothing is installed yet; `link` leads to the one that is served."""
+    yard = courier_fleet(folder, now_ms=time.time_ns() // 1_000_000, links=(Link.COURIER, link))
     first = {device.id: yard.packages[device.id].sha256 for device in yard.devices}
     yard.release(2, shift=0.5)
     packages = {device.id: (first[device.id], yard.packages[device.id].sha256) for device in yard.devices}
@@ -185,10 +185,10 @@ def paper_fleet(folder: Path) -> Iterator[PaperFleet]:
     assert isinstance(login, Ed25519Signer)
     found = PaperFleet(folder, yard.workspace.fleet, packages)
     yard.workspace.close()
-    with Sshd(folder / "sshd", agent_command(found.root(found.over_ssh))) as server:
+    with Sshd(folder / "sshd", agent_command(found.root(found.device))) as server:
         (server.folder / "authorized_keys").write_text(login.openssh_public + "\n", encoding="ascii")
         here = {"address": "127.0.0.1", "port": server.port, "user": getpass.getuser(), "host_key": server.host_key}
-        devices = (dataclasses.replace(found.over_ssh, **here), found.by_stick)
+        devices = (found.other, dataclasses.replace(found.device, **here))
         found.fleet = dataclasses.replace(found.fleet, devices=devices)
         found.write()
         yield found
