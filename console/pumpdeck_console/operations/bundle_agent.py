@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from pumpdeck_console.operations.bundle_plan import chosen_devices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_packaging.agent_release import build_agent
 from pumpdeck_packaging.agent_wheels import WheelSet, read_wheels
 from pumpdeck_packaging.bundle import claim
 from pumpdeck_packaging.bundle_agent import AgentOnStick, write_agent
 from pumpdeck_packaging.bundle_stick import real_stick
+from pumpdeck_packaging.wheel_index import WHEELS_FILE
 
 _ARCHITECTURES = {"arm64": "aarch64", "amd64": "x86_64"}
 
@@ -44,7 +47,7 @@ def plan_agent(workspace: Workspace, *, query: str = "") -> AgentPlan:
     Raises:
         NotFoundError: the libraries for one of the devices were never fetched. RefusedError: no device is selected.
     """
-    sets = _wheels(workspace, _architectures(workspace, query))
+    sets = _wheels(workspace, architectures_of(workspace, chosen_devices(workspace, query)))
     return AgentPlan(tuple(one.target.name for one in sets), sum(one.bytes for one in sets))
 
 
@@ -56,7 +59,7 @@ def add_agent(workspace: Workspace, *, query: str = "", to: str, on_progress: Pr
         NotFoundError: the libraries for one of them were never fetched. RefusedError, ConflictError, StickFailedError: as export.
     """
     store = workspace.store
-    sets = _wheels(workspace, _architectures(workspace, query))
+    sets = _wheels(workspace, architectures_of(workspace, chosen_devices(workspace, query)))
     built = build_agent(workspace.root / AGENT_FOLDER)
     stick = real_stick(Path(to).absolute())
     new_id = "b-" + canonical.digest(f"{store.workspace}/{workspace.clock.now_ms()}/{stick.folder}".encode())[:12]
@@ -68,15 +71,25 @@ def add_agent(workspace: Workspace, *, query: str = "", to: str, on_progress: Pr
     return AgentReport(done, tuple(_paper(done)))
 
 
-def _architectures(workspace: Workspace, query: str) -> set[str]:
+def architectures_of(workspace: Workspace, devices: Iterable[Device]) -> set[str]:
+    """The kinds of computer that these devices are, by the names of their classes."""
     known = workspace.fleet.device_classes
-    classes = [known[one.device_class] for one in chosen_devices(workspace, query) if one.device_class in known]
+    classes = [known[one.device_class] for one in devices if one.device_class in known]
     return {_ARCHITECTURES.get(one.architecture.lower(), one.architecture.lower()) for one in classes}
 
 
-def _wheels(workspace: Workspace, architectures: set[str]) -> list[WheelSet]:
+def fetched_architectures(workspace: Workspace) -> set[str]:
+    """The kinds of computer for which compiled libraries are in this workspace."""
+    return {folder.name.split("-cp")[0] for folder in _wheel_folders(workspace)}
+
+
+def _wheel_folders(workspace: Workspace) -> list[Path]:
     home = workspace.root / AGENT_FOLDER / WHEELS_FOLDER
-    folders = sorted(home.iterdir()) if home.is_dir() else []
+    return sorted(folder for folder in home.iterdir() if (folder / WHEELS_FILE).is_file()) if home.is_dir() else []
+
+
+def _wheels(workspace: Workspace, architectures: set[str]) -> list[WheelSet]:
+    folders = _wheel_folders(workspace)
     sets = [read_wheels(folder) for folder in folders if folder.name.split("-cp")[0] in architectures]
     missing = sorted(architectures - {one.target.architecture for one in sets})
     if missing:
