@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_console.operations.agent_releases import agent_desk
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import OtherSide, open_other, peoples_files
 from pumpdeck_console.operations.vouching import Circle, seal_chains
@@ -155,6 +156,8 @@ def _merge_sites(workspace: Workspace, other: OtherSide) -> tuple[list[SiteMerge
     for site in workspace.fleet.sites:
         try:
             merges.append(merge_site(workspace.trust_path / site.id, other.trust / site.id, workspace.fs, now_ms))
+            if workspace.trust(site.id).exists:
+                agent_desk(workspace, site.id).take(other.trust / site.id)
         except PumpdeckError as error:
             refused.append((f"trust of {site.id}", error.sentence()))
     return merges, refused
