@@ -13,7 +13,7 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
-from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
+from pumpdeck_fleet.numeric.detectors import SCORE_CAP, LimitBranch, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
@@ -27,6 +27,7 @@ from pumpdeck_trainer.baseline import (
     spread_places,
     value_spread,
 )
+from pumpdeck_trainer.foreign_scorer import ForeignModel, ForeignScorer, fit_foreign
 from pumpdeck_trainer.labelled import SUPERVISED, IllRows, LabelledPump, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.model_types import fit_scorer
@@ -373,12 +374,16 @@ class Shape:
         return replace(self, scorer=self.without.get(pump, self.scorer), without={})
 
 
-def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
-    """The shape from the samples of all pumps, in the order given.
+def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec, foreign: ForeignModel | None = None) -> Shape:
+    """The shape from the samples of all pumps, in the order given; an imported graph is only read by them, not learned.
 
     Raises:
         GateRefusedError: too few rows, or labels.
     """
+    if foreign is not None:
+        inputs = inputs_of(spec)
+        reader = fit_foreign(foreign, [(one.fit.plain_block(inputs), one.sample) for one in pumps.values()])
+        return Shape(spec, reader, reader)
     if spec.model_type in SUPERVISED:
         return _fit_labelled(pumps, spec)
     learned = list(pumps.values())
@@ -460,6 +465,9 @@ def own_limit(
     found = limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)
     if scorer is None:
         return found
+    if isinstance(scorer, ForeignScorer) and scorer.stated is not None:
+        # Not the pump's own: devices are told so by the branch they know for that.
+        return replace(found, limit=scorer.stated, branch=LimitBranch.POOLED, provisional=True)
     highest = scorer.ceiling if scorer.ceiling is not None else found.limit
     limit = min(max(found.limit, scorer.least), max(highest, 0.0))
     return found if limit == found.limit else replace(found, limit=to_float32(limit))

@@ -21,6 +21,7 @@ from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
+from pumpdeck_trainer.foreign_scorer import ForeignModel, ForeignScorer
 from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
@@ -66,6 +67,7 @@ class RunContext:
     """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache, progress, workers.
 
     champion: judged on the same rows beside what is trained; it changes nothing of the result but `Judged.contest`.
+    foreign: the imported graph to be judged instead of one to be learned, where `spec.foreign` names one.
     """
 
     code_digest: str
@@ -76,6 +78,7 @@ class RunContext:
     on_progress: Progress = _no_progress
     fleetwide: Fleetwide | None = None
     champion: Champion | None = None
+    foreign: ForeignModel | None = None
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -124,7 +127,7 @@ class _Run:
         context = self._context
         self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(learned, self._spec)
+        self._shape = fit_shape(learned, self._spec, self._context.foreign)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
@@ -329,12 +332,15 @@ class _Run:
         held_out = self._shape.held_out
         if held_out:
             metrics |= held_out.metrics()
+        if isinstance(scorer, ForeignScorer):
+            metrics |= {"foreign_zero": scorer.zero, "foreign_unit": scorer.unit}
         gates = (
             parity,
             *self._rates(list(judged.values())),
             backtest_gate(pumps, spec),
             data_gate(list(learned.values()), len(left_out), spec.gates),
             *([unseen_gate(held_out)] if held_out else []),
+            *self._foreign_gates(blocks, learned),
         )
         lineage = self._lineage(snapshot)
         span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
@@ -357,6 +363,18 @@ class _Run:
         )
         self._say("export", 1, 1)
         return trained
+
+    def _foreign_gates(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[QualityGate, ...]:
+        """What is asked of an imported graph alone; nothing for our own."""
+        scorer, spec = self._shape.scorer, self._spec
+        if not isinstance(scorer, ForeignScorer):
+            return ()
+        # Deferred: only an import needs them.
+        from pumpdeck_trainer.foreign_gates import foreign_gate, graph_gate, reference_gate
+
+        pumps = {pump: (block, learned[pump].sample) for pump, block in blocks.items()}
+        limits = [block.limit for block in blocks.values()]
+        return (reference_gate(scorer, limits, spec.gates), graph_gate(scorer, pumps, spec.seed), foreign_gate(scorer))
 
     def _rates(self, judged: list[Judged]) -> tuple[QualityGate, QualityGate]:
         """Replay and hold-out against the alarm thresholds."""

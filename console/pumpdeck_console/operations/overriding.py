@@ -11,7 +11,7 @@ from pumpdeck_fleet.core.registry import ModelVersion
 
 OVERRIDE_ACTION = "model.override"
 PEOPLE = 2
-NEVER_OVERRIDDEN = ("parity",)
+NEVER_OVERRIDDEN = ("parity", "reference")
 """A graph that computes something else than the model is no matter of opinion."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.foreign_files import load_foreign
 from pumpdeck_console.operations.held_source import held_source
 from pumpdeck_console.operations.runs import RunRow, list_runs, read_run
 from pumpdeck_console.operations.training import StoreSource
@@ -48,7 +49,8 @@ def replay_run(workspace: Workspace, *, run: str, on_progress: Progress = no_pro
     source = _rows_of(workspace, row, request, lineage["snapshot_digest"])
     data = workspace.artifacts.get(lineage["pipeline_digest"])
     spec = canonical.decode(PipelineSpec, data, "recorded pipeline", max_bytes=SPEC_MAX_BYTES)
-    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress)
+    foreign = load_foreign(workspace, spec)
+    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress, foreign=foreign)
     trained = train(spec, request, source, context)
     return ReplayReport(
         run=row.run,

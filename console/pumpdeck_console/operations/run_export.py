@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.foreign_files import foreign_members, foreign_of_members
 from pumpdeck_console.operations.held_source import held_source
 from pumpdeck_console.operations.replaying import ReplayReport
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, find_run
@@ -63,6 +64,7 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
         "lock.json": canonical.encode(installed()),
         "manifest.json": SnapshotManifest({pump: _part_digest(source.part(pump)) for pump in source.pumps}).encode(),
     }
+    members |= foreign_members(workspace, lineage["pipeline_digest"])
     for pump in source.pumps:
         part = source.part(pump)
         members[f"parts/{_part_digest(part)}"] = part.encode()
@@ -92,7 +94,9 @@ def replay_file(workspace: Workspace, *, path: str, on_progress: Progress = no_p
     spec = canonical.decode(PipelineSpec, members["spec.json"], "recorded pipeline", max_bytes=SPEC_MAX_BYTES)
     source = FileSource(members)
     request = TrainingRequest(source.pumps, asked["start_ms"], asked["end_ms"])
-    trained = train(spec, request, source, RunContext(code_digest(), lock_digest(), on_progress=on_progress))
+    foreign = foreign_of_members(spec, members)
+    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress, foreign=foreign)
+    trained = train(spec, request, source, context)
     content, found = str(head["content"]), trained.content_digest
     same_code, same_lock = code_digest() == lineage["code_digest"], lock_digest() == lineage["lock_digest"]
     return ReplayReport(

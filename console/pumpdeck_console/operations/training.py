@@ -14,7 +14,7 @@ from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.held_source import hold_snapshot, open_held
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
-from pumpdeck_console.operations.profiling import profile_gate
+from pumpdeck_console.operations.profiling import GraphSize, profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
@@ -31,9 +31,12 @@ from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
 from pumpdeck_trainer.cache import FolderCache, NoCache
 from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.foreign_reader import graph_opset
+from pumpdeck_trainer.foreign_scorer import ForeignModel
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
+from pumpdeck_trainer.profile import ProfileFigures
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
@@ -44,12 +47,32 @@ _GIT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row."""
+    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row.
+
+    foreign: the imported graph that is judged instead of one that is learned.
+    """
 
     use_cache: bool = True
     note: str = ""
     until_ms: int = 0
     scheduler: str = ""
+    foreign: ForeignModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a result enters the registry. An imported one never becomes candidate by itself: a person asks for it by number.
+
+    measured: of the graph, for the gate `profile`. artifacts: files that came with it.
+    """
+
+    action: str = TRAIN_ACTION
+    takes_alias: bool = True
+    measured: ProfileFigures | None = None
+    artifacts: tuple[bytes, ...] = ()
+
+
+TRAINED = Registration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +244,7 @@ def train_held(
         on_progress=on_progress,
         fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
         champion=champion,
+        foreign=options.foreign,
     )
     return train(spec, request, source, context)
 
@@ -232,16 +256,21 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
 
 
 def register(
-    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions
+    workspace: Workspace,
+    trained: TrainedModel,
+    champion: Champion | None,
+    options: TrainOptions,
+    how: Registration = TRAINED,
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
-    fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
+    size = GraphSize(len(trained.onnx), graph_opset(trained.spec.model_type, trained.onnx))
+    fits = profile_gate(workspace, trained.spec.pump_type, size, how.measured)
     judged = judge_in_fleet(workspace, trained, champion)
     gates = (*trained.gates, *judged.gates, fits)
     against = champion.number if champion else 0
     card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec), card):
+    for data in (*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts):
         workspace.artifacts.put(data)
     version = replace(
         trained.version(0, workspace.clock.now_ms(), options.note),
@@ -253,12 +282,14 @@ def register(
         "run": version.run_record_digest,
         "snapshot": trained.lineage.snapshot_digest,
         "content": trained.content_digest,
+        **({"source": trained.spec.foreign.source} if trained.spec.foreign else {}),
     }
     with workspace.store.atomic() as store:
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
         if hard:
             reason = f"{hard[0].name}: {hard[0].reason}"
-            store.audit.append(workspace.actor, "train.refused", trained.model, reason=reason, digests=digests)
+            action = f"{how.action.partition('.')[0]}.refused"
+            store.audit.append(workspace.actor, action, trained.model, reason=reason, digests=digests)
             return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
@@ -267,10 +298,10 @@ def register(
         said = "" if is_new else "the same content as before"
         if kept.refusals:
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
-        else:
+        elif how.takes_alias:
             store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
             _answer_requests(workspace, store, trained, options)
-        store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
+        store.audit.append(workspace.actor, how.action, f"{trained.model} {number}", reason=said, digests=digests)
     return _row(trained, kept, is_new=is_new, reason=said)
 
 
