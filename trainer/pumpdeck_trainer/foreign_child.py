@@ -24,6 +24,7 @@ from pumpdeck_trainer.foreign_trial import (
     CPU_S,
     FILE_MAX_BYTES,
     GRAPH,
+    HOPELESS_US,
     LARGEST_ROWS,
     ROWS,
     SINGLE_ROWS,
@@ -95,6 +96,7 @@ def _apart(one: np.ndarray, other: np.ndarray) -> float:
 def examine(onnx: bytes, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Answers of all rows and what the graph costs."""
     graph = _Graph(onnx)
+    _stop_if_hopeless(graph, rows[:1])
     found = graph.run(rows)
     again = graph.run(rows)
     repeat = max(_apart(found[name], again[name]) for name in graph.outputs)
@@ -107,6 +109,16 @@ def examine(onnx: bytes, rows: np.ndarray) -> dict[str, np.ndarray]:
     rss_mb = psutil.Process().memory_info().rss / 1024 / 1024
     figures = np.array([graph.load_ms, p50, p99, rss_mb, repeat, alone])
     return {**found, "figures": figures}
+
+
+def _stop_if_hopeless(graph: _Graph, row: np.ndarray) -> None:
+    """One row, after one that warms up: what is far beyond any limit needs no further look."""
+    graph.run(row)
+    began = time.perf_counter()
+    graph.run(row)
+    took_us = (time.perf_counter() - began) * 1e6
+    if took_us > HOPELESS_US:
+        raise RefusedError("it is too slow", expected=f"at most {HOPELESS_US:.0f} us a row", found=f"{took_us:.0f} us")
 
 
 def _time_rows(graph: _Graph, row: np.ndarray) -> tuple[float, float]:

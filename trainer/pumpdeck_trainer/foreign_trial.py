@@ -26,6 +26,8 @@ CPU_S = 120
 LARGEST_ROWS = 4096
 """So many rows go through a graph at once on a device that catches up (`pumpdeck_agent/scorer.py`)."""
 SINGLE_ROWS = 64
+HOPELESS_US = 250_000.0
+"""A row that takes so long, on however busy a computer, ends the trial at once."""
 ALONE_MAX = 1e-4
 """Two ways to group the same rows may differ by rounding, not by more."""
 _WATCH_S = 0.02
