@@ -1,4 +1,4 @@
-"""Hostile models from outside, all the way: refused at the import; and if somebody signs one nonetheless, no device commits it."""
+"""Hostile models from outside: refused at the import; and if somebody signs one nonetheless, no device commits it."""
 
 from __future__ import annotations
 
