@@ -100,6 +100,7 @@ class EventEntry(Struct, forbid_unknown_fields=True):
     at: Moment
     subject: str
     kind: EventKind
+    until: Moment | None = None
     channel: str = ""
     note: str = ""
 
