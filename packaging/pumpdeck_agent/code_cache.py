@@ -42,7 +42,7 @@ class CachedCode:
         if name not in self._modules:
             return None
         member, is_package = self._modules[name][2:]
-        spec = ModuleSpec(name, self, origin=f"{self.archive}/{member}", is_package=bool(is_package))  # type: ignore[arg-type]
+        spec = ModuleSpec(name, self, origin=f"{self.archive}/{member}", is_package=bool(is_package))
         spec.has_location = True
         if is_package:
             spec.submodule_search_locations = [f"{self.archive}/{name.replace('.', '/')}"]
@@ -76,7 +76,7 @@ def use_cache(archive: Path) -> bool:
     if found is None:
         stream.close()
         return False
-    sys.meta_path.insert(0, found)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, found)
     return True
 
 
