@@ -42,7 +42,7 @@ class CachedCode:
         if name not in self._modules:
             return None
         member, is_package = self._modules[name][2:]
-        spec = ModuleSpec(name, self, origin=f"{self.archive}/{member}", is_package=bool(is_package))
+        spec = ModuleSpec(name, self, origin=f"{self.archive}/{member}", is_package=bool(is_package))  # type: ignore[arg-type]
         spec.has_location = True
         if is_package:
             spec.submodule_search_locations = [f"{self.archive}/{name.replace('.', '/')}"]
