@@ -16,7 +16,7 @@ from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
-from pumpdeck_console.operations.runs import TRAIN_ACTION
+from pumpdeck_console.operations.runs import REFUSED_ACTION, TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
@@ -258,7 +258,7 @@ def register(
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
         if hard:
             reason = f"{hard[0].name}: {hard[0].reason}"
-            store.audit.append(workspace.actor, "train.refused", trained.model, reason=reason, digests=digests)
+            store.audit.append(workspace.actor, REFUSED_ACTION, trained.model, reason=reason, digests=digests)
             return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
