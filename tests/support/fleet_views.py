@@ -11,7 +11,7 @@ import numpy as np
 from pumpdeck_console.operations.bundle_view import AwaitedLine, BundlesView, DriveLine, StickLine
 from pumpdeck_console.operations.comparing import Comparison
 from pumpdeck_console.operations.run_diff import RunDiff
-from pumpdeck_console.operations.run_views import RunDetail, RunsView
+from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
 from pumpdeck_console.operations.trust_rows import KeysView
 from pumpdeck_console.operations.upkeep_view import UpkeepView
 from pumpdeck_console.operations.views import (
@@ -306,6 +306,7 @@ class FakeReaders:
     before: Callable[[str], None] = lambda name: None
     calls: list[str] = field(default_factory=list)
     rollouts_now: RolloutsView | None = None
+    live_now: LiveView | None = None
     _fleet: FleetView | None = None
 
     def _enter(self, name: str) -> None:
@@ -366,6 +367,10 @@ class FakeReaders:
     def runs(self) -> RunsView:
         self._enter("runs")
         return desk_views.runs_view(self.now_ms) if self.pumps else RunsView(self.now_ms)
+
+    def live(self) -> LiveView:
+        self._enter("live")
+        return self.live_now or LiveView(self.now_ms)
 
     def run(self, run: str) -> RunDetail:
         self._enter("run")

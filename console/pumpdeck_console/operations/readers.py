@@ -25,7 +25,7 @@ from pumpdeck_fleet.core.inventory import Fleet
 if TYPE_CHECKING:
     from pumpdeck_console.operations.comparing import Comparison
     from pumpdeck_console.operations.run_diff import RunDiff
-    from pumpdeck_console.operations.run_views import RunDetail, RunsView
+    from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
     from pumpdeck_console.operations.trust_rows import KeysView
     from pumpdeck_console.operations.upkeep_view import UpkeepView
 
@@ -102,6 +102,11 @@ class StoreReaders:
         from pumpdeck_console.operations.run_views import runs_view  # deferred: its screen is seldom the first
 
         return runs_view(self._workspace)
+
+    def live(self) -> LiveView:
+        from pumpdeck_console.operations.run_views import live_view  # deferred: as above
+
+        return live_view(self._workspace)
 
     def run(self, run: str) -> RunDetail:
         from pumpdeck_console.operations.run_views import run_detail  # deferred: as above

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.requests import RequestRow, list_requests
@@ -12,9 +12,13 @@ from pumpdeck_console.operations.runs import RunRow, find_run, list_runs, read_r
 from pumpdeck_console.operations.snapshots import SnapshotRow, list_snapshots
 from pumpdeck_console.wiring import Workspace
 
+if TYPE_CHECKING:
+    from pumpdeck_trainer.run_log import LogLine
+
 EXPERIMENTS_FOLDER = "experiments"
 _MOST_POINTS = 200
 _MOST_LEFT_OUT = 200
+_LIVE_LOOKED_AT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,36 @@ class PointLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldLine:
+    """One line of a run's log; event: begin, step, progress, done, pump, warning, note, gate or end; numbers as in `LogLine`."""
+
+    at_ms: int
+    event: str
+    text: str
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLog:
+    """A training under way in any process of this computer, and what it has told so far."""
+
+    name: str
+    began_ms: int
+    lines: tuple[ToldLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """Trainings under way, the newest first."""
+
+    as_of_ms: int
+    runs: tuple[LiveLog, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetail:
     """One training run as its record tells it. `lineage` are (word, value) pairs; times are ms."""
 
@@ -72,6 +106,8 @@ class RunDetail:
     left_out_count: int
     points: tuple[PointLine, ...]
     lineage: tuple[tuple[str, str], ...]
+    log: tuple[ToldLine, ...] = ()
+    """What was kept of its log; nothing for runs from before logs were kept."""
 
 
 @operation("view.runs", runs_in="reader")
@@ -133,7 +169,39 @@ def run_detail(workspace: Workspace, *, run: str) -> RunDetail:
             ("seed", str(lineage["seed"])),
             ("git", f"{lineage['git_commit']}{' and changes' if lineage['git_dirty'] else ''}" or "-"),
         ),
+        log=_kept_log(workspace, row.run),
     )
+
+
+@operation("view.live", runs_in="reader")
+def live_view(workspace: Workspace) -> LiveView:
+    """What runs now. Asked every second while somebody looks, so only the newest logs are opened."""
+    from pumpdeck_console.operations.run_logs import list_live, read_log  # deferred: only while somebody looks
+
+    runs = tuple(
+        LiveLog(run.name, run.began_ms, _told(read_log(workspace, run=run.name).lines))
+        for run in list_live(workspace, limit=_LIVE_LOOKED_AT)
+        if run.state == "running"
+    )
+    return LiveView(workspace.clock.now_ms(), runs)
+
+
+def _told(lines: Iterable[LogLine]) -> tuple[ToldLine, ...]:
+    return tuple(_told_line(one) for one in lines)
+
+
+def _told_line(one: LogLine) -> ToldLine:
+    text = f"{one.pump}: {one.text}" if one.pump else one.text
+    return ToldLine(one.at_ms, one.event, text, one.step or "", one.done or 0, one.total or 0, one.seconds)
+
+
+def _kept_log(workspace: Workspace, run: str) -> tuple[ToldLine, ...]:
+    from pumpdeck_console.operations.run_logs import kept_lines, log_digest  # deferred: as above
+
+    digest = log_digest(workspace, run)
+    if not digest or not workspace.artifacts.has(digest):
+        return ()
+    return _told(kept_lines(workspace, digest))
 
 
 def _gates(workspace: Workspace, row: RunRow, record: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

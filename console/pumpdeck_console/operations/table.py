@@ -129,6 +129,7 @@ READERS = {
     "view.audit": Entry(f"{_OPERATIONS}.rollout_view:audit_view", "reader"),
     "view.bundles": Entry(f"{_OPERATIONS}.bundle_view:bundles_view", "reader"),
     "view.runs": Entry(f"{_OPERATIONS}.run_views:runs_view", "reader"),
+    "view.live": Entry(f"{_OPERATIONS}.run_views:live_view", "reader"),
     "view.run": Entry(f"{_OPERATIONS}.run_views:run_detail", "reader"),
     "view.keys": Entry(f"{_OPERATIONS}.keys_view:keys_view", "reader"),
     "view.upkeep": Entry(f"{_OPERATIONS}.upkeep_view:upkeep_view", "reader"),

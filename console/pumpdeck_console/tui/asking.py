@@ -43,6 +43,7 @@ class AskingApp(PacedApp):
         "bundles": lambda readers: readers.bundles(),
         "models": lambda readers: readers.models(),
         "runs": lambda readers: readers.runs(),
+        "live": lambda readers: readers.live(),
     }
     """Views without an argument that are read in milliseconds."""
     SLOW: ClassVar[dict[str, Callable[[Readers], object]]] = {

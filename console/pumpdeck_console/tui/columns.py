@@ -34,7 +34,7 @@ def age_column(key: str, title: str, times_ms: Sequence[int], now_ms: int, **mor
     """How long ago, the newest first; 0 and less are never."""
     texts = [age(at_ms if at_ms > 0 else -1, now_ms) for at_ms in times_ms]
     newest_first = np.array([-at_ms for at_ms in times_ms], dtype=np.int64)
-    return text_column(key, title, max(5, len(title)), texts, align="right", **{"sort_keys": (newest_first,), **more})
+    return text_column(key, title, max(5, len(title) + 1), texts, align="right", **{"sort_keys": (newest_first,), **more})
 
 
 def sign_column(

@@ -256,8 +256,11 @@ class ConsoleApp(AskingApp):
     def _watch(self) -> None:
         """Once a second: has one read been under way for too long, is a slow question due, how long does an action take?"""
         self.ask_what_is_due()
-        if self.desk.words and isinstance(self.console_screen, ListsScreen):
-            self.console_screen.show_task()
+        screen = self.console_screen
+        for name in screen.WATCHED if screen is not None else ():
+            self.ask(name)
+        if self.desk.words and isinstance(screen, ListsScreen):
+            screen.show_task()
         busy = bool(self.threads.busy_with)
         self._slow_ticks = self._slow_ticks + 1 if busy else 0
         is_slow = self._slow_ticks >= SLOW_AFTER

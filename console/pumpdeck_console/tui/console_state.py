@@ -28,7 +28,7 @@ from .selecting import Selector, select_words
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.bundle_view import BundlesView
-    from pumpdeck_console.operations.run_views import RunDetail, RunsView
+    from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
     from pumpdeck_console.operations.trust_rows import KeysView
     from pumpdeck_console.operations.upkeep_view import UpkeepView
 
@@ -48,6 +48,7 @@ class Views:
     bundles: BundlesView | None = None
     runs: RunsView | None = None
     run: RunDetail | None = None
+    live: LiveView | None = None
     keys: KeysView | None = None
     upkeep: UpkeepView | None = None
 

@@ -20,6 +20,7 @@ from .filtering import Mask, query_mask
 from .lines import LinePane
 from .live_pane import LivePane
 from .scroll_dialog import ScrollDialog
+from .task_log import TaskLog
 from .virtual_table import TableView, VirtualTable
 
 PANE_FROM = 100
@@ -157,10 +158,14 @@ class ListsScreen(ConsoleScreen):
 
     def show_task(self) -> None:
         """Draw what is under way, once more."""
-        log = self.console.desk.log
         pane = self._find(LivePane)
         if pane is not None:
-            pane.show(None if log is self._hidden_log else log, self.console.now_ms())
+            pane.show(self.task_log(), self.console.now_ms())
+
+    def task_log(self) -> TaskLog | None:
+        """The story to show: that of the newest action, until it is put away."""
+        log = self.console.desk.log
+        return None if log is self._hidden_log else log
 
     def _show_list(self) -> None:
         listing = self.listing

@@ -6,7 +6,10 @@ from .cells import Parts, fit, number, progress_bar, sides
 from .lines import LinePane
 from .task_log import StepTold, TaskLog
 
-HEIGHT = 7
+HEIGHT = 8
+STOP = (" ctrl+x ", "stops it at its next safe point; what was done is kept")
+ELSEWHERE = (" ", "another process does this; it is stopped there")
+AWAY = (" Esc ", "puts this away")
 _OUTCOME_STYLES = {"info": "panel_ok", "warn": "panel_drift", "error": "panel_alarm"}
 
 
@@ -45,12 +48,13 @@ def live_lines(log: TaskLog, now_ms: int, size: tuple[int, int], glyphs: str) ->
         lines.append(_newest_line(log, now_ms, width, glyphs))
     else:
         lines.append([(f" {log.outcome}", _OUTCOME_STYLES[log.level])])
-    room = height - 3
-    told = list(log.steps.values())[-room:] if room > 0 else []
+    room = max(0, height - 3)
+    notes = log.notes[-min(len(log.notes), room // 2) :] if room > 1 else []
+    told = list(log.steps.values())[-(room - len(notes)) :] if room > len(notes) else []
     lines += [_step_line(step, now_ms, glyphs) for step in told]
+    lines += [[("   ", "panel"), (fit(note, width - 4), "panel_drift")] for note in notes]
     lines += [[]] * (height - 1 - len(lines))
-    stop, away = (" ctrl+x ", "stops it at its next safe point; what was done is kept"), (" Esc ", "puts this away")
-    key, meaning = stop if log.is_running else away
+    key, meaning = (STOP if log.is_ours else ELSEWHERE) if log.is_running else AWAY
     lines.append([(key, "panel_key"), (meaning, "panel_dim")])
     return lines[:height]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pumpdeck_console.operations.bundle_view import BundlesView
     from pumpdeck_console.operations.comparing import Comparison
     from pumpdeck_console.operations.run_diff import RunDiff
-    from pumpdeck_console.operations.run_views import RunDetail, RunsView
+    from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
     from pumpdeck_console.operations.trust_rows import KeysView
     from pumpdeck_console.operations.upkeep_view import UpkeepView
     from pumpdeck_console.operations.views import (
@@ -73,6 +73,9 @@ class Readers(Protocol):
 
     def runs(self) -> RunsView:
         """Training runs, snapshots, what devices ask for, experiments."""
+
+    def live(self) -> LiveView:
+        """Trainings under way in any process. Asked every second while the runs screen is in front."""
 
     def run(self, run: str) -> RunDetail:
         """One training run in full."""

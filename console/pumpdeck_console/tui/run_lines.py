@@ -7,13 +7,15 @@ from collections.abc import Mapping
 
 from pumpdeck_console.operations.requests import RequestRow
 from pumpdeck_console.operations.run_diff import RunDiff
-from pumpdeck_console.operations.run_views import ExperimentLine, PointLine, RunDetail, RunsView
+from pumpdeck_console.operations.run_views import ExperimentLine, LiveLog, PointLine, RunDetail, RunsView, ToldLine
 from pumpdeck_console.operations.runs import RunRow
 from pumpdeck_console.operations.snapshots import SnapshotRow
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.merging import version_name
 
-from .cells import Parts, age, fit, number
+from .cells import Parts, age, clock_text, fit, number
+from .live_pane import span_text
+from .task_log import TaskLog
 from .texts import commands, heading, pairs, verdicts, wrapped
 
 _SIGNS: Mapping[str, str] = {"chosen": "panel_ok", "second": "panel_drift"}
@@ -63,8 +65,42 @@ def run_lines(run: RunRow, detail: RunDetail | None, width: int) -> list[Parts]:
         lines += heading(f"left out: {detail.left_out_count} pumps")
         lines += pairs(detail.left_out, width)
     lines += [*heading("lineage"), *pairs([(word, value[: width - 14]) for word, value in detail.lineage], width, 11)]
+    if detail.log:
+        lines += [*heading("log"), *_log_lines(detail.log, width)]
     again = [("the same again, and whether the same bytes come out", f"pumpdeck runs replay {run.run[:12]}")]
     return [*lines, *heading("prove it"), *commands(again, width)]
+
+
+_LOUD = {"pump": "panel_drift", "warning": "panel_drift", "end": "panel_title"}
+
+
+def _log_lines(log: tuple[ToldLine, ...], width: int) -> list[Parts]:
+    lines: list[Parts] = []
+    for one in log:
+        if one.event in ("step", "progress", "gate", "begin"):
+            continue
+        count = f"{one.done:,} of {one.total:,}" if one.total else ""
+        took = f"{span_text(one.seconds)}" if one.seconds is not None else ""
+        words = " ".join(word for word in (one.step if one.event == "done" else "", count, one.text, took) if word)
+        clock = clock_text(one.at_ms)
+        for place, piece in enumerate(wrapped(words, width - 9, _LOUD.get(one.event, "panel"), 1)):
+            lines.append([(f" {clock}" if not place else " " * 9, "panel_dim"), *piece])
+    return lines
+
+
+def log_of(run: LiveLog) -> TaskLog:
+    """A training of another process as the story of an action."""
+    log = TaskLog("train", run.name, run.began_ms, is_ours=False)
+    for one in run.lines:
+        if one.step and one.event in ("step", "progress", "done"):
+            log.told(one.step, one.total if one.event == "done" and one.total else one.done, one.total, one.at_ms)
+    log.notes = log_notes(run)
+    return log
+
+
+def log_notes(run: LiveLog) -> list[str]:
+    """What a training told beside its steps, newest last."""
+    return [f"{one.event}: {one.text}" for one in run.lines if one.event in ("pump", "warning", "note") and one.text]
 
 
 def _pump_words(detail: RunDetail) -> str:

@@ -11,9 +11,11 @@ from pumpdeck_fleet.core.merging import version_name
 
 from .cells import Parts
 from .lists_screen import Listing, ListsScreen
-from .run_lines import run_lines, run_summary
+from .run_lines import log_notes, log_of, run_lines, run_summary
 from .run_tables import asked_list, experiments_list, runs_list, snapshots_list
+from .task_log import TaskLog
 
+TRAININGS = frozenset({"train", "experiments.run"})
 REST_S = 0.15
 """How long the cursor rests on a run before its record is read."""
 
@@ -22,7 +24,8 @@ class RunsScreen(ListsScreen):
     """Start a training and follow it; look into runs, compare them; answer what devices ask for."""
 
     NAME = "runs"
-    QUESTIONS = ("runs",)
+    QUESTIONS = ("runs", "live")
+    WATCHED = ("live",)
     KEYS = (("v", "next list"), ("T", "train"), ("Enter", "in full"), ("=", "compare"), ("D", "dismiss"), ("/", "filter"),
             ("^x", "stop"), ("c", "command"), ("q", "quit"))  # fmt: skip
     BINDINGS = [
@@ -70,6 +73,16 @@ class RunsScreen(ListsScreen):
             self.show_page()
         elif self._detail is None:
             self.row_changed()
+
+    # What is under way, here or in another process
+
+    def task_log(self) -> TaskLog | None:
+        own, view = super().task_log(), self.console.views.live
+        running = view.runs[0] if view is not None and view.runs else None
+        if own is not None and own.operation in TRAININGS and own.is_running:
+            own.notes = log_notes(running) if running is not None else own.notes
+            return own
+        return log_of(running) if running is not None else own
 
     # The run under the cursor is read when the cursor rests
 

@@ -39,10 +39,12 @@ class StepTold:
 class TaskLog:
     """The story of one action, from its start to the word it ended with."""
 
-    def __init__(self, operation: str, title: str, started_ms: int) -> None:
-        self.operation, self.title, self.started_ms = operation, title, started_ms
+    def __init__(self, operation: str, title: str, started_ms: int, *, is_ours: bool = True) -> None:
+        self.operation, self.title, self.started_ms, self.is_ours = operation, title, started_ms, is_ours
         self.steps: dict[str, StepTold] = {}
         self.newest: StepTold | None = None
+        self.notes: list[str] = []
+        """What was told beside the steps: pumps that gave trouble, warnings."""
         self.ended_ms = -1
         self.outcome = ""
         self.level = "info"
@@ -56,6 +58,11 @@ class TaskLog:
                 del self.steps[next(iter(self.steps))]
         step.last_ms, step.done, step.total = now_ms, done, total
         self.newest = step
+
+    def noted(self, text: str) -> None:
+        """Take a line that is no progress."""
+        self.notes.append(text)
+        del self.notes[:-MOST_STEPS]
 
     def end(self, outcome: str, level: str, now_ms: int) -> None:
         """The action has ended with these words."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pumpdeck_console.operations.run_views import LiveLog, LiveView, ToldLine
 from pumpdeck_console.tui.asking import SLOW_EVERY_MS
 from pumpdeck_console.tui.dialogs import PlanDialog
 from pumpdeck_console.tui.fleet_screen import FleetScreen
@@ -146,6 +147,30 @@ async def test_progress_is_followed_live_and_its_end_stays_until_escape() -> Non
         await until(pilot, lambda: "ENDED" in text_of(app) and "stopped as asked" in text_of(app))
         await pilot.press("escape")
         assert not pane.display
+
+
+async def test_a_training_of_another_process_is_followed_too() -> None:
+    readers = FakeReaders(240)
+    app = console(readers)
+    async with running(app) as pilot:
+        screen = await opened(pilot, app, "6")
+        assert not screen.query_one(LivePane).display
+        began = readers.now_ms - 4_000
+        lines = (
+            ToldLine(began, "begin", "train esp"),
+            ToldLine(began, "step", "", "fit", 0, 84),
+            ToldLine(began + 4_000, "progress", "", "fit", 42, 84),
+            ToldLine(began + 4_000, "pump", "gannet/P-101A: fewer than 2 days of rows", "fit"),
+        )
+        readers.live_now = LiveView(readers.now_ms, (LiveLog("esp-20260101", began, lines),))
+        app._watch()
+        await until(pilot, lambda: "42 of 84" in text_of(app))
+        text = text_of(app)
+        assert "esp-20260101" in text and "fewer than 2 days" in text and "it is stopped there" in text
+        assert "10.5 a second, 4.0 s left" in text
+        readers.live_now = None
+        app._watch()
+        await until(pilot, lambda: not screen.query_one(LivePane).display)
 
 
 async def test_a_halt_never_waits_for_what_is_under_way() -> None:
