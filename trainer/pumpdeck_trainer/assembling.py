@@ -63,7 +63,7 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
         *_rates(judged, spec.gates),
         backtest_gate(pumps, spec),
         data_gate(learned, len(made.left_out), spec.gates),
-        *([unseen_gate(held_out)] if held_out else []),
+        *([unseen_gate(held_out, spec.gates)] if held_out else []),
     )
     for gate in gates:
         observer.gate(gate)
@@ -92,8 +92,8 @@ def _rates(judged: list[Judged], thresholds: GateThresholds) -> tuple[QualityGat
     alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
     held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
     return (
-        rate_gate("replay", alarms, days, thresholds, may_refuse=True),
-        rate_gate("holdout", held, held_days, thresholds, may_refuse=False),
+        rate_gate("replay", alarms, days, thresholds),
+        rate_gate("holdout", held, held_days, thresholds),
     )
 
 
