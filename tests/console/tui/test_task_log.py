@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 from pumpdeck_console.tui.live_pane import live_lines, span_text
+from pumpdeck_console.tui.outcomes import outcome_words
 from pumpdeck_console.tui.task_log import MOST_STEPS, TaskLog
 
 
@@ -57,3 +58,21 @@ def test_the_story_is_bounded_and_fits_any_height() -> None:
 
 def test_spans_for_people() -> None:
     assert [span_text(s) for s in (0.04, 9.94, 41.2, 200, 7_400)] == ["0.0 s", "9.9 s", "41 s", "3:20", "2:03:20"]
+
+
+def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
+    trained = {"models": [{"model": "esp-health", "version": 14, "verdict": "warn", "reason": "slices"}]}
+    assert outcome_words("train", "Train esp", trained) == ("Trained: esp-health v14 warn (slices)", "warn")
+    promoted = {"model": "esp-health", "champion": 14, "missing_people": 0}
+    assert "Champion of esp-health is v14" in outcome_words("models.promote", "", promoted)[0]
+    assert outcome_words("models.promote", "", {**promoted, "missing_people": 1})[1] == "warn"
+    kept = {"files": 9, "bytes": 2_000_000, "is_own": False, "workspace": "ws-2"}
+    words, level = outcome_words("backup.verify", "", kept)
+    assert words == "The backup holds: 9 files, 2.0 MB; it is of another workspace, ws-2" and level == "warn"
+    assert "1.0 MB of it new" in outcome_words("backup", "", {"to": "/d", "bytes": 2_000_000, "new_bytes": 1_000_000})[0]
+    report = {"workspace": "ws-2", "taken": {"telemetry": 7}, "conflicts": [], "refused": []}
+    assert outcome_words("sync", "", {"report": report}) == ("Taken in from ws-2: 7 rows, 0 conflicts, 0 not believed", "info")
+    assert outcome_words("trip.return", "", {"sync": {"report": {**report, "refused": [1]}}})[1] == "warn"
+    assert outcome_words("trip.prepare", "", {"to": "/t", "findings": [{"what": "SSH key", "verdict": "bad"}]})[1] == "warn"
+    assert outcome_words("rollout.approve", "Approve", {"not_signed": "no key here"})[1] == "warn"
+    assert outcome_words("rollout.halt", "Halt", {}) == ("Done: Halt", "info")
