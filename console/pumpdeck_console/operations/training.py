@@ -17,7 +17,7 @@ from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import GraphSize, profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.run_logs import RunRecorder, recording
-from pumpdeck_console.operations.runs import TRAIN_ACTION
+from pumpdeck_console.operations.runs import REFUSED_ACTION, TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
@@ -70,6 +70,7 @@ class Registration:
 
     options: TrainOptions
     action: str = TRAIN_ACTION
+    refused_action: str = REFUSED_ACTION
     takes_alias: bool = True
     measured: ProfileFigures | None = None
     artifacts: tuple[bytes, ...] = ()
@@ -312,8 +313,7 @@ def register(
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
         if hard:
             reason = f"{hard[0].name}: {hard[0].reason}"
-            action = f"{how.action.partition('.')[0]}.refused"
-            store.audit.append(workspace.actor, action, trained.model, reason=reason, digests=digests)
+            store.audit.append(workspace.actor, how.refused_action, trained.model, reason=reason, digests=digests)
             return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
