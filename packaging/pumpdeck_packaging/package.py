@@ -34,7 +34,10 @@ from pumpdeck_packaging.provenance import PROVENANCE_NAME, TrainedFrom, package_
 
 @dataclass(frozen=True, slots=True)
 class ModelContent:
-    """One pump type's shared graph with its golden inputs and answers, its card and what it was trained from."""
+    """One pump type's shared graph with its golden inputs and answers, its card and what it was trained from.
+
+    source: digest of the file that an imported model came as.
+    """
 
     pump_type: str
     model: str
@@ -45,6 +48,7 @@ class ModelContent:
     card: bytes
     opset: int
     lineage: Lineage
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def build_package(content: PackageContent) -> BuiltPackage:
     models = tuple(sorted(content.models, key=lambda model: model.pump_type))
     pumps = tuple(sorted(content.pumps, key=lambda pump: pump.tag.lower()))
     files = _files(models, pumps)
-    trained = tuple(TrainedFrom(model.pump_type, model.lineage) for model in models)
+    trained = tuple(TrainedFrom(model.pump_type, model.lineage, model.source) for model in models)
     provenance = package_statement(content.device, content.device_class.id, files, trained)
     files[PROVENANCE_NAME] = provenance
     manifest = _manifest(content, models, pumps, files)

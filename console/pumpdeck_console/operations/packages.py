@@ -19,9 +19,8 @@ from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_packaging.release_entries import PackageRelease
+from pumpdeck_trainer.foreign_reader import graph_opset
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
-
-_OPSET = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +162,18 @@ class _Parts:
     def _model(self, version: ModelVersion) -> ModelContent:
         if version.content_digest not in self._models:
             get = self._workspace.artifacts.get
+            onnx = get(version.onnx_digest)
             self._models[version.content_digest] = ModelContent(
                 pump_type=version.pump_type,
                 model=version.model,
                 model_type=version.model_type,
                 content_digest=version.content_digest,
-                onnx=get(version.onnx_digest),
+                onnx=onnx,
                 golden=get(version.golden_digest),
                 card=get(version.card_digest),
-                opset=_OPSET,
+                opset=graph_opset(version.model_type, onnx),
                 lineage=version.lineage,
+                source=version.origin.source_digest if version.origin else "",
             )
         return self._models[version.content_digest]
 
