@@ -55,12 +55,15 @@ def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     """
     if spec.model_type in SUPERVISED:
         return _fit_labelled(pumps, spec)
+    known = shape_ahead(spec)
+    if known:
+        return known
     learned = list(pumps.values())
     inputs = inputs_of(spec)
     full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
     scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
     before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
-    if not before or spec.model_type == MaxZScorer.model_type:
+    if not before:
         return Shape(spec, scorer, scorer)
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError
 from pumpdeck_fleet.numeric.detectors import MAX_CHANNELS, channels_digest
-from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64
+from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, run_starts
 from pumpdeck_fleet.numeric.varint import VarintReader, write_signed, write_unsigned
 
 QUANTILE_BINS = 30
@@ -171,8 +171,11 @@ def _fit_channel(name: str, found: Float32, width: float) -> ChannelEdges:
     largest = max(abs(float(found[0])), abs(float(found[-1])))
     width = float(np.float32(max(width, abs(float(found[rows // 2])) * 1e-6, largest * 1e-12, 1e-12)))
     exponent = math.floor(math.log2(width / _GRID))
-    on_grid = np.ceil(np.ldexp(found.astype(np.float64), -exponent)).astype(np.int64)
-    starts = np.flatnonzero(np.diff(on_grid, prepend=on_grid[0] - 1))
+    # Sensors speak in steps: a value is put on the grid once, however many rows have it.
+    places = run_starts(found)
+    steps = np.ceil(np.ldexp(found[places].astype(np.float64), -exponent)).astype(np.int64)
+    on_grid = np.repeat(steps, np.diff(places, append=rows))
+    starts = run_starts(on_grid)
     shares = np.diff(starts, append=rows)
     heavy = np.flatnonzero(shares >= ATOM_SHARE * rows)
     heavy = heavy[np.argsort(-shares[heavy], kind="stable")[:MAX_ATOMS]]
