@@ -9,11 +9,12 @@ from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
-from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
+from pumpdeck_trainer.gates import backtest_gate, beyond_budget, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.judging import Judged
 from pumpdeck_trainer.learning import Learned, inputs_of
 from pumpdeck_trainer.limits import FittedLimit
+from pumpdeck_trainer.run_log import OVER_BUDGET, RunObserver
 from pumpdeck_trainer.run_record import Findings, write_record
 from pumpdeck_trainer.search import SearchOutcome
 from pumpdeck_trainer.shape import Shape
@@ -40,8 +41,8 @@ class Made:
     search: SearchOutcome | None = None
 
 
-def assemble(made: Made) -> TrainedModel:
-    """The result, with the verdicts of its own gates in it."""
+def assemble(made: Made, observer: RunObserver) -> TrainedModel:
+    """The result, with the verdicts of its own gates in it; `observer` hears them, and which pumps are beyond their budget."""
     spec = made.spec
     learned, judged, limits = list(made.learned.values()), list(made.judged.values()), list(made.limits.values())
     inputs = inputs_of(spec)
@@ -51,6 +52,8 @@ def assemble(made: Made) -> TrainedModel:
         _trained(pump, (one, made.judged[pump]), made.limits[pump], blocks[pump], ranges_of(one, spec))
         for pump, one in made.learned.items()
     )
+    for pump, alarms in beyond_budget(pumps, spec):
+        observer.trouble("evaluate", pump, OVER_BUDGET, f"{alarms} false alarms in its last 30 days")
     metrics = metrics_of(learned, judged, limits)
     held_out = made.shape.held_out
     if held_out:
@@ -60,8 +63,10 @@ def assemble(made: Made) -> TrainedModel:
         *_rates(judged, spec.gates),
         backtest_gate(pumps, spec),
         data_gate(learned, len(made.left_out), spec.gates),
-        *([unseen_gate(held_out)] if held_out else []),
+        *([unseen_gate(held_out, spec.gates)] if held_out else []),
     )
+    for gate in gates:
+        observer.gate(gate)
     span = (min(one.first_ms for one in learned), max(one.last_ms for one in learned))
     findings = Findings(pumps, judged, made.left_out, metrics, gates, made.search, held_out)
     return TrainedModel(
@@ -87,8 +92,8 @@ def _rates(judged: list[Judged], thresholds: GateThresholds) -> tuple[QualityGat
     alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
     held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
     return (
-        rate_gate("replay", alarms, days, thresholds, may_refuse=True),
-        rate_gate("holdout", held, held_days, thresholds, may_refuse=False),
+        rate_gate("replay", alarms, days, thresholds),
+        rate_gate("holdout", held, held_days, thresholds),
     )
 
 

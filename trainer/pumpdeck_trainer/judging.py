@@ -116,7 +116,7 @@ def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[Pipeline
 
 
 def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
-    """The labelled faults that lie in these rows."""
+    """The labelled faults of which these rows hold any: what was never recorded, or was maintenance, nobody can have met."""
     return [one for one in faults if one.touches(at_ms)]
 
 

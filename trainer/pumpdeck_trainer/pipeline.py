@@ -23,6 +23,7 @@ from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
 from pumpdeck_trainer.judging import Judged, judged_calm
 from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
+from pumpdeck_trainer.run_log import EXCLUDED, LEFT_OUT, PROVISIONAL, RunObserver, Unobserved
 from pumpdeck_trainer.scorer import MaxZScorer
 from pumpdeck_trainer.search import (
     PointResult,
@@ -30,6 +31,7 @@ from pumpdeck_trainer.search import (
     SearchRows,
     choose,
     judge_point,
+    search_text,
     searched_pumps,
     with_point,
 )
@@ -62,6 +64,7 @@ class RunContext:
     on_progress: Progress = _no_progress
     fleetwide: Fleetwide | None = None
     champion: Champion | None = None
+    observer: RunObserver = field(default_factory=Unobserved)
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -129,7 +132,7 @@ class _Run:
             left_out=left_out,
             search=self._found,
         )
-        trained = assemble(made)
+        trained = assemble(made, self._context.observer)
         self._say("export", 1, 1)
         return trained
 
@@ -158,6 +161,7 @@ class _Run:
             self._context.cache.checkpoint()
         self._say("search", len(points), len(points))
         self._found = choose(results, pumps)
+        self._context.observer.note(f"search: {search_text(self._found)}")
         self._rows.clear()
         self._spec = with_point(spec, points[self._found.chosen])
         self._spec_digest, self._learning_digest = self._spec.digest, self._spec.learning_digest
@@ -171,8 +175,12 @@ class _Run:
             found = self._learn(pump, snapshot.pumps[pump])
             if isinstance(found, str):
                 left_out[pump] = found
-            else:
-                learned[pump] = found
+                self._context.observer.trouble("fit", pump, LEFT_OUT, found)
+                continue
+            learned[pump] = found
+            share = 1 - found.used / max(found.rows, 1)
+            if share > self._spec.gates.excluded_share_warn:
+                self._context.observer.trouble("fit", pump, EXCLUDED, f"{share:.0%} of {found.rows}")
         self._say("fit", len(self._request.pumps), len(self._request.pumps))
         if not learned:
             why = next(iter(left_out.values()), "no pump was named")
@@ -263,6 +271,9 @@ class _Run:
         early_pooled = pool_limit(early, rule, spec.budget)
         shape = self._shape
         limits = {pump: own_limit(one.fit.maxima, pooled, spec, shape.scorer) for pump, one in learned.items()}
+        for pump, limit in limits.items():
+            if limit.provisional:
+                self._context.observer.trouble("limits", pump, PROVISIONAL)
         held: dict[str, FittedLimit | None] = dict.fromkeys(learned)
         for pump, one in learned.items():
             if one.early and (early_pooled or one.early.maxima.has_own):

@@ -17,6 +17,7 @@ from pumpdeck_fleet.numeric.frame import Bools, Int64, TelemetryFrame
 FAULT = "fault"
 HEALTHY = "healthy"
 STOPPED = "stopped"
+MAINTENANCE = "maintenance"
 SPEED_UNIT = "rpm"
 STOPPED_BELOW = 0.02
 """A pump stands still below this share of a speed channel's range."""
@@ -44,8 +45,8 @@ class Exclusion:
         return self.reason.split(":", 1)[0] == HEALTHY
 
     def touches(self, at_ms: Int64) -> bool:
-        """True when it lies in these rows, int64 [n], rising."""
-        return len(at_ms) > 0 and self.start_ms <= at_ms[-1] and self.end_ms > at_ms[0]
+        """True when any of these rows, int64 [n], rising, lies in it."""
+        return bool(np.searchsorted(at_ms, self.end_ms) > np.searchsorted(at_ms, self.start_ms))
 
     @property
     def kind(self) -> str:
