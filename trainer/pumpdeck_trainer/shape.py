@@ -20,6 +20,8 @@ from pumpdeck_trainer.scorer import widths as widths_of
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.supervised import HeldOut, Supervised, fit_supervised
 
+EARLY_FOLDS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:
@@ -79,13 +81,15 @@ def shape_ahead(spec: PipelineSpec) -> Shape | None:
 def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     inputs = inputs_of(spec)
 
-    def fitted(parts: list[LabelledPump]) -> Supervised:
-        return fit_supervised(spec.model_type, parts, inputs.votes, spec.seed)
+    def fitted(parts: list[LabelledPump], **more: int) -> Supervised:
+        return fit_supervised(spec.model_type, parts, (inputs.votes, spec.seed), **more)
 
     found = fitted([_labelled(pump, one, one.fit, inputs) for pump, one in pumps.items()])
     shape = Shape(spec, found.scorer, found.scorer, False, found.without, found.held_out)
     try:
-        early = fitted([_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early])
+        parts = [_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early]
+        # Its pumps are left out for its scaling alone: no figure about pumps that were not seen comes from it.
+        early = fitted(parts, most_folds=EARLY_FOLDS)
     except GateRefusedError:
         return shape
     return replace(shape, early=early.scorer, has_early=True)
