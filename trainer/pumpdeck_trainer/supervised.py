@@ -108,8 +108,11 @@ def fit_supervised(
     everything = np.ones(len(table.z), np.bool_)
     seen = [*(fold[table.pump] != one for one in range(int(fold.max()) + 1)), everything]
     # Trees are grown outside Python's lock; each fit is alone with its rows, so their number and order change nothing.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
+    try:
         *left_out, whole = pool.map(lambda rows: _fit(model_type, table, rows, by), seen)
+    finally:
+        pool.shutdown(cancel_futures=True)
     raw = np.zeros(len(table.z))
     for rows, one in zip(seen, left_out, strict=False):
         raw[~rows] = one.log_odds(table.z[~rows])

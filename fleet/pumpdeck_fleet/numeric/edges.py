@@ -29,6 +29,9 @@ MAX_ATOMS = 10
 ATOM_SHARE = 0.05
 EDGES_MAX_BYTES = 32_768
 _GRID = 256
+_POWERS = (np.float64(1.0), np.float64(10.0), np.float64(100.0))
+_MANY_ROWS = 1000
+_MOST_STEPS = 16_384
 _MAGIC = b"PDE1"
 _OVERFLOW_TENTHS = (1, 3, 10, 30)
 _FARTHEST = 1 << 60
@@ -149,7 +152,23 @@ def fit_edges(channels: tuple[str, ...], values: Float32, widths: Float64) -> Re
 def ranked_columns(values: Float32) -> tuple[Float32, ...]:
     """The values of each channel in rising order, missing ones left out, from rows float32 [n, c]."""
     columns = np.ascontiguousarray(values.T)
-    return tuple(np.sort(column[np.isfinite(column)]) for column in columns)
+    return tuple(_ranked(column if (finite := np.isfinite(column)).all() else column[finite]) for column in columns)
+
+
+def _ranked(column: Float32) -> Float32:
+    """The values in rising order. Sensors speak in decimal steps: counting a hundred values takes a third of sorting them all."""
+    for power in _POWERS if len(column) >= _MANY_ROWS else ():
+        # A few values tell most powers apart before all are asked.
+        some = column[:32]
+        if ((np.rint(some * power) / power).astype(np.float32) != some).any():
+            continue
+        whole = np.rint(column * power)
+        low = whole.min()
+        if whole.max() - low <= _MOST_STEPS and ((whole / power).astype(np.float32) == column).all():
+            counts = np.bincount((whole - low).astype(np.int64))
+            held = np.flatnonzero(counts)
+            return np.repeat(((held + low) / power).astype(np.float32), counts[held])
+    return np.sort(column)
 
 
 def edges_of_ranked(channels: tuple[str, ...], ranked: Sequence[Float32], widths: Float64) -> ReferenceEdges:
