@@ -10,7 +10,9 @@ More than 20 pumps with faults are left out in 20 groups.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,7 @@ from pumpdeck_trainer.classifiers import Classifier, fit_classifier
 from pumpdeck_trainer.labelled import LabelledPump, Table, require_labels
 
 MOST_FOLDS = 20
+MOST_THREADS = 8
 BINS = 10
 MIN_SLOPE = 1e-3
 MOST_HEALTHY = 4000
@@ -91,26 +94,32 @@ class Supervised:
     held_out: HeldOut
 
 
-def fit_supervised(model_type: str, pumps: Sequence[LabelledPump], votes: Bools, seed: int) -> Supervised:
-    """Fit, calibrate and judge.
+def fit_supervised(
+    model_type: str, pumps: Sequence[LabelledPump], by: tuple[Bools, int], most_folds: int = MOST_FOLDS
+) -> Supervised:
+    """Fit, calibrate and judge. by: votes and seed. most_folds: in how many groups the pumps are left out at most.
 
     Raises:
         GateRefusedError: too few labels (says how many are missing), or held-out pumps are told no better than by chance.
     """
     require_labels(pumps, model_type)
-    table, by = Table.of(pumps), (votes, seed)
-    fold = _folds(pumps)
+    table = Table.of(pumps)
+    fold = _folds(pumps, most_folds)
+    everything = np.ones(len(table.z), np.bool_)
+    seen = [*(fold[table.pump] != one for one in range(int(fold.max()) + 1)), everything]
+    # Trees are grown outside Python's lock; each fit is alone with its rows, so their number and order change nothing.
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
+    try:
+        *left_out, whole = pool.map(lambda rows: _fit(model_type, table, rows, by), seen)
+    finally:
+        pool.shutdown(cancel_futures=True)
     raw = np.zeros(len(table.z))
-    left_out: list[Classifier] = []
-    for one in range(int(fold.max()) + 1):
-        seen = fold[table.pump] != one
-        left_out.append(_fit(model_type, table, seen, by))
-        raw[~seen] = left_out[-1].log_odds(table.z[~seen])
+    for rows, one in zip(seen, left_out, strict=False):
+        raw[~rows] = one.log_odds(table.z[~rows])
     scales = [_scale(raw, table, fold[table.pump] != one, model_type) for one in range(len(left_out))]
     pairs = np.array(scales)[fold[table.pump]]
     figures = _figures(raw * pairs[:, 0] + pairs[:, 1], table, pumps, len(left_out))
-    everything = np.ones(len(table.z), np.bool_)
-    scorer = _fit(model_type, table, everything, by).calibrated(*_scale(raw, table, everything, model_type))
+    scorer = whole.calibrated(*_scale(raw, table, everything, model_type))
     unseen = [one.calibrated(*scale) for one, scale in zip(left_out, scales, strict=True)]
     return Supervised(scorer, {one.pump: unseen[fold[place]] for place, one in enumerate(pumps)}, figures)
 
@@ -123,11 +132,11 @@ def _fit(model_type: str, table: Table, seen: Bools, by: tuple[Bools, int]) -> C
     return fit_classifier(model_type, table.z[chosen], table.is_ill[chosen], table.weights(chosen), by)
 
 
-def _folds(pumps: Sequence[LabelledPump]) -> Int64:
-    """Which fold leaves each pump out: one pump with faults each, as long as there are at most 20; the others go along."""
+def _folds(pumps: Sequence[LabelledPump], most: int) -> Int64:
+    """Which fold leaves each pump out: one pump with faults each, as long as there are at most so many; the others go along."""
     ill = [place for place, one in enumerate(pumps) if one.kinds]
     others = [place for place, one in enumerate(pumps) if not one.kinds]
-    count = min(len(ill), MOST_FOLDS)
+    count = min(len(ill), most)
     found = np.zeros(len(pumps), np.int64)
     for group in (ill, others):
         found[group] = np.arange(len(group)) % count

@@ -294,8 +294,7 @@ def register(
     against = champion.number if champion else 0
     card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts):
-        workspace.artifacts.put(data)
+    workspace.artifacts.put_all((*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts))
     version = replace(
         trained.version(0, workspace.clock.now_ms(), how.options.note),
         gates=gates,

@@ -55,6 +55,12 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
 
     Order: write beside, sync, rename, sync the folder. Two writers of one path at once are not promised anything.
     """
+    place_file(fs, path, data)
+    fs.fsync_dir(path.parent)
+
+
+def place_file(fs: FileSystem, path: Path, data: bytes) -> None:
+    """`replace_file` for who places many: what it wrote lasts only when the folder has been synced as well."""
     beside = path.with_name(path.name + ".part")
     handle = fs.open_write(beside)
     try:
@@ -63,7 +69,6 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
     finally:
         handle.close()
     fs.rename(beside, path)
-    fs.fsync_dir(path.parent)
 
 
 class _RealFile:
