@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pumpdeck_fleet.core.clock import format_ms
+from pumpdeck_fleet.core.sizes import size_words
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
@@ -52,7 +53,7 @@ def page(agent: Agent, words: VisitWords) -> str:
     elif not words.is_done:
         last = "Leave the stick in: the device is still writing what goes back to the office."
     else:
-        size = f"{words.returned_bytes / 1e6:.1f} MB"
+        size = size_words(words.returned_bytes)
         whose = f", readable by {', '.join(words.readers)} alone" if words.readers else ""
         last = f"You may pull the stick. Take it back to the office: {words.returned} things ({size}) are on it{whose}."
     lines = (

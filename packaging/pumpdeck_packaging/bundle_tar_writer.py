@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import ConflictError, DigestMismatchError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile, Progress
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging import ustar
 from pumpdeck_packaging.bundle_index import (
     BUNDLE_FORMAT,
@@ -188,9 +189,8 @@ def _is_cut(source: TarSource, workspace: str) -> bool:
 
 
 def _check_room(place: TarPlace, total: int) -> None:
-    wanted, free = total + total // 50 + SPARE_BYTES, place.fs.free_bytes(place.path.parent)
-    if free < wanted:
-        raise RefusedError("has no room for this bundle", str(place.path), expected=f"{wanted} bytes", found=f"{free} bytes")
+    wanted = total + total // 50 + SPARE_BYTES
+    check_room(place.fs, place.path.parent, wanted, "has no room for this bundle", str(place.path))
 
 
 def _loaded(part: BundlePart) -> bytes:

@@ -37,8 +37,8 @@ from pumpdeck_packaging.bundle_layout import (
     TIMESTAMP,
 )
 from pumpdeck_packaging.metadata_form import OWN_FIELD
-from pumpdeck_packaging.returns_policy import ReturnsPolicy, policy_fields
 from pumpdeck_packaging.signing import PublicKey, public_key_of
+from pumpdeck_packaging.site_words import NO_WORDS, SiteWords
 from pumpdeck_packaging.trust_rules import ROOT_MIN_THRESHOLD
 from pumpdeck_packaging.tuf_adapter import reference_time, signature_of
 
@@ -139,8 +139,8 @@ def root_of(keys: SiteKeys, version: int, when: SigningTime) -> Root:
     )
 
 
-def targets_of(keys: SiteKeys, version: int, when: SigningTime, returns: ReturnsPolicy | None = None) -> Targets:
-    """The top targets role: delegations to release and deploy, the deploy slots, and who may read returns."""
+def targets_of(keys: SiteKeys, version: int, when: SigningTime, words: SiteWords = NO_WORDS) -> Targets:
+    """The top targets role: delegations to release and deploy, the deploy slots, and what the site says beside its keys."""
     deploy = [one.key for one in keys.deploy]
     roles = {
         RELEASE: DelegatedRole(
@@ -155,14 +155,14 @@ def targets_of(keys: SiteKeys, version: int, when: SigningTime, returns: Returns
         when.expires(when.lifetimes.targets_days),
         {},
         Delegations(_keys((*keys.release, *deploy)), roles),
-        when.words(deploy_slots=slots) | policy_fields(returns),
+        when.words(deploy_slots=slots) | words.fields(),
     )
 
 
-def targets_with(targets: Targets, version: int, when: SigningTime, returns: ReturnsPolicy) -> Targets:
-    """The same keys and slots, signed anew with other words on returns."""
+def targets_with(targets: Targets, version: int, when: SigningTime, words: SiteWords) -> Targets:
+    """The same keys and slots, signed anew with other words."""
     slots = targets.unrecognized_fields[OWN_FIELD]["deploy_slots"]
-    fields = when.words(deploy_slots=slots) | policy_fields(returns)
+    fields = when.words(deploy_slots=slots) | words.fields()
     return Targets(version, None, when.expires(when.lifetimes.targets_days), {}, targets.delegations, fields)
 
 

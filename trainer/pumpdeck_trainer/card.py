@@ -120,7 +120,8 @@ def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
     return (
         "## Data\n\n"
         f"Reference window {format_ms(span_ms[0])} to {format_ms(span_ms[1])}, {metrics['pumps']:.0f} pumps, "
-        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows and labelled intervals are left out.\n"
+        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows, labelled faults, standstill and "
+        "maintenance are left out.\n"
     )
 
 

@@ -16,7 +16,7 @@ from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_trainer.chance import binomial_tail, fewest_to_tell, rate_above
 from pumpdeck_trainer.coverage import Regime
 from pumpdeck_trainer.gates import CHANCE, MONTH_DAYS, NAMED
-from pumpdeck_trainer.learning import Contest, Judged
+from pumpdeck_trainer.judging import Contest, Judged
 from pumpdeck_trainer.spec import GateThresholds
 from pumpdeck_trainer.trained import TrainedPump
 

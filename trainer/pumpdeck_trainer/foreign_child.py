@@ -31,6 +31,7 @@ from pumpdeck_trainer.foreign_trial import (
     WHY,
 )
 
+_TRIES = 3
 _WARM_UP = 5
 _TIMED = 200
 _TIMING_S = 1.0
@@ -112,11 +113,15 @@ def examine(onnx: bytes, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _stop_if_hopeless(graph: _Graph, row: np.ndarray) -> None:
-    """One row, after one that warms up: what is far beyond any limit needs no further look."""
+    """One row, after one that warms up: what is far beyond any limit needs no further look. A busy moment is no verdict."""
     graph.run(row)
-    began = time.perf_counter()
-    graph.run(row)
-    took_us = (time.perf_counter() - began) * 1e6
+    took_us = HOPELESS_US + 1
+    for _ in range(_TRIES):
+        if took_us <= HOPELESS_US:
+            break
+        began = time.perf_counter()
+        graph.run(row)
+        took_us = (time.perf_counter() - began) * 1e6
     if took_us > HOPELESS_US:
         raise RefusedError("it is too slow", expected=f"at most {HOPELESS_US:.0f} us a row", found=f"{took_us:.0f} us")
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
-from pumpdeck_fleet.numeric.frame import Float64, Int64
+from pumpdeck_fleet.numeric.frame import Bools, Float64, Int64
 from pumpdeck_trainer.chance import poisson_tail
-from pumpdeck_trainer.learning import Judged, Learned
+from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.learning import Learned
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
 from pumpdeck_trainer.supervised import HeldOut
@@ -73,8 +74,7 @@ def backtest_gate(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> QualityGa
     """
     thresholds = spec.gates
     counts, days = backtest_of(pumps)
-    expected = days * spec.budget.alarms / (spec.budget.period_s / 86_400)
-    over = np.array([poisson_tail(int(count), mean) < CHANCE for count, mean in zip(counts, expected, strict=True)])
+    over = _is_over(counts, days, spec)
     share = float(over.mean()) if len(over) else 0.0
     verdict = GateVerdict.PASS
     if share > thresholds.backtest_over_warn:
@@ -89,6 +89,18 @@ def backtest_gate(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> QualityGa
         f"{f': {named}{more}' if named else ''}"
     )
     return QualityGate("backtest", verdict, reason, round(share, 6), thresholds.backtest_over_warn)
+
+
+def beyond_budget(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> list[tuple[str, int]]:
+    """The pumps that `backtest_gate` counts as beyond their budget, with their false alarms."""
+    counts, days = backtest_of(pumps)
+    return [(pumps[place].pump, int(counts[place])) for place in np.flatnonzero(_is_over(counts, days, spec)).tolist()]
+
+
+def _is_over(counts: Int64, days: Float64, spec: PipelineSpec) -> Bools:
+    expected = days * spec.budget.alarms / (spec.budget.period_s / 86_400)
+    over = [poisson_tail(int(count), mean) < CHANCE for count, mean in zip(counts, expected, strict=True)]
+    return np.array(over, np.bool_)
 
 
 def backtest_of(pumps: Sequence[TrainedPump]) -> tuple[Int64, Float64]:

@@ -1,17 +1,15 @@
-"""What is learned from one pump, and how it is judged: the two steps of a training run that cost time, one pump at a time."""
+"""What is learned from one pump: baselines, reference edges, block maxima, and rows for what all pumps teach together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
-from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, LimitBranch, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
@@ -22,23 +20,17 @@ from pumpdeck_trainer.baseline import (
     Baseline,
     Inputs,
     fit_baseline,
-    scores_of,
     sensor_floor,
     spread_places,
     value_spread,
 )
-from pumpdeck_trainer.foreign_scorer import ForeignModel, ForeignScorer, fit_foreign
-from pumpdeck_trainer.labelled import SUPERVISED, IllRows, LabelledPump, healthy_places, ill_rows, no_ill_rows
+from pumpdeck_trainer.foreign_scorer import ForeignScorer
+from pumpdeck_trainer.labelled import SUPERVISED, IllRows, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
-from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
-from pumpdeck_trainer.scorer import widths as widths_of
-from pumpdeck_trainer.source import CleanRows, Exclusion
+from pumpdeck_trainer.source import CleanRows
 from pumpdeck_trainer.spec import PipelineSpec
-from pumpdeck_trainer.supervised import HeldOut, Supervised, fit_supervised
 
-Span = tuple[int, int | None]
-"""An alarm: raised and cleared in ms; None while it stands."""
 ENTRY_MAX_BYTES = 1_000_000
 SHAPE_ROWS = 400
 
@@ -249,213 +241,6 @@ def _chosen(pump: PumpRows, spec: PipelineSpec) -> tuple[Int64, IllRows]:
     faults = [one for one in pump.rows.verdicts if one.is_fault]
     places = healthy_places(at_ms, pump.rows.verdicts, SHAPE_ROWS, horizon_ms)
     return places, ill_rows(*pump.judged, faults, spec.features.window_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the limit would have done to one pump.
-
-    alarms: [raised, cleared] in ms over the replay (cleared null: still standing). days: length of the replay.
-    holdout_*: the same for the fit that never saw the held-out end. faults, faults_found: labelled ones, and those
-    met by an alarm; kinds, hits: the same one by one. contest: the champion on the same rows, where there is one.
-    """
-
-    alarms: tuple[tuple[int, int | None], ...]
-    days: float
-    holdout_alarms: int
-    holdout_days: float
-    faults: int
-    faults_found: int
-    kinds: tuple[str, ...] = ()
-    hits: tuple[bool, ...] = ()
-    contest: Contest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """The champion on rows that the candidate is judged by as well.
-
-    candidate_alarms, champion_alarms: false ones in the same `days`; seen_days: how many of these the champion has learned
-    from. hits: of `Judged.kinds`, which the champion met.
-    """
-
-    candidate_alarms: int
-    champion_alarms: int
-    days: float
-    seen_days: float
-    hits: tuple[bool, ...]
-
-
-def judge(
-    pump: PumpRows,
-    learned: Learned,
-    limits: tuple[FittedLimit, FittedLimit | None],
-    faults: Sequence[Exclusion],
-    shape: Shape,
-) -> Judged:
-    """Replay the reference window under the limit, and the held-out end under limit and shape of what came before it."""
-    spec = shape.spec
-    inputs = inputs_of(spec)
-    at_ms, features = pump.judged
-    spans = replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, (spec, shape.scorer))
-    sought = sought_faults(faults, at_ms)
-    met = hits_of(spans, sought)
-    false = false_alarms(spans, sought)
-    holdout_alarms, holdout_days = 0, 0.0
-    if learned.early is not None and limits[1] is not None:
-        # One window lies between fit and judgement: a window mean never holds rows from both sides.
-        later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
-        block = learned.early.block(inputs, limits[1], shipped=True)
-        early = replay(block, at_ms[later:], features[later:], (spec, shape.early))
-        holdout_alarms = len(false_alarms(early, sought))
-        holdout_days = float(at_ms[-1] - at_ms[later]) / DAY_MS if later < len(at_ms) else 0.0
-    return Judged(
-        alarms=false,
-        days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,
-        holdout_alarms=holdout_alarms,
-        holdout_days=holdout_days,
-        faults=len(sought),
-        faults_found=sum(met),
-        kinds=tuple(one.kind for one in sought),
-        hits=met,
-    )
-
-
-def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> list[Span]:
-    """The alarms that a fresh device with this block would have raised."""
-    spec, scorer = by
-    trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: scorer.score(block, rows))
-    return alarm_spans(trace.at_ms, trace.alarmed)
-
-
-def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
-    """The labelled faults that lie in these rows."""
-    return [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
-
-
-def hits_of(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[bool, ...]:
-    """For each fault whether an alarm met it."""
-    return tuple(any(_meets(span, fault) for span in spans) for fault in faults)
-
-
-def false_alarms(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[Span, ...]:
-    """The alarms that met no fault."""
-    return tuple(span for span in spans if not any(_meets(span, fault) for fault in faults))
-
-
-def _meets(span: Span, fault: Exclusion) -> bool:
-    raised, cleared = span
-    return raised < fault.end_ms and (cleared is None or cleared >= fault.start_ms)
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """What a model type learned from all pumps together: over the whole reference window, and without its held-out end.
-
-    has_early: false where the held-out end took so many labels along that the rest could teach nothing. without: supervised
-    types only, for each pump a scorer that never saw its rows; held_out: their figures.
-    """
-
-    spec: PipelineSpec
-    scorer: Scorer
-    early: Scorer
-    has_early: bool = True
-    without: Mapping[str, Scorer] = field(default_factory=dict)
-    held_out: HeldOut | None = None
-
-    @property
-    def digest(self) -> str:
-        """For keys of the run cache."""
-        told = [self.scorer.digest, self.early.digest, *sorted({one.digest for one in self.without.values()})]
-        return canonical.digest(" ".join(told).encode())
-
-    def unseen(self, pump: str) -> Shape:
-        """The shape that judges this pump: of a supervised type one that has not learned from the pump's own labels."""
-        return replace(self, scorer=self.without.get(pump, self.scorer), without={})
-
-
-def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec, foreign: ForeignModel | None = None) -> Shape:
-    """The shape from the samples of all pumps, in the order given; an imported graph is only read by them, not learned.
-
-    Raises:
-        GateRefusedError: too few rows, or labels.
-    """
-    if foreign is not None:
-        inputs = inputs_of(spec)
-        reader = fit_foreign(foreign, [(one.fit.plain_block(inputs), one.sample) for one in pumps.values()])
-        return Shape(spec, reader, reader)
-    if spec.model_type in SUPERVISED:
-        return _fit_labelled(pumps, spec)
-    learned = list(pumps.values())
-    inputs = inputs_of(spec)
-    full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
-    scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
-    before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
-    if not before or spec.model_type == MaxZScorer.model_type:
-        return Shape(spec, scorer, scorer)
-    return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
-
-
-def shape_ahead(spec: PipelineSpec) -> Shape | None:
-    """The shape of a type that learns nothing from other pumps (`maxz`): the one that `fit_shape` will give."""
-    if spec.model_type != MaxZScorer.model_type:
-        return None
-    scorer = MaxZScorer(len(spec.channels))
-    return Shape(spec, scorer, scorer)
-
-
-def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
-    inputs = inputs_of(spec)
-
-    def fitted(parts: list[LabelledPump]) -> Supervised:
-        return fit_supervised(spec.model_type, parts, inputs.votes, spec.seed)
-
-    found = fitted([_labelled(pump, one, one.fit, inputs) for pump, one in pumps.items()])
-    shape = Shape(spec, found.scorer, found.scorer, False, found.without, found.held_out)
-    try:
-        early = fitted([_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early])
-    except GateRefusedError:
-        return shape
-    return replace(shape, early=early.scorer, has_early=True)
-
-
-def _labelled(pump: str, learned: Learned, fit: Fit, inputs: Inputs) -> LabelledPump:
-    """The pump's rows with verdicts in widths from the fit's centre; those of the early fit lie before the held-out end."""
-    is_early = fit is not learned.fit
-    sample = learned.sample[: learned.sample_early] if is_early else learned.sample
-    ill = learned.ill.before(learned.split_ms) if is_early else learned.ill
-    return LabelledPump(
-        pump=pump,
-        healthy=sample_widths(sample, fit, inputs),
-        ill=sample_widths(ill.rows, fit, inputs),
-        fault=ill.fault,
-        kinds=ill.kinds,
-        healthy_stands_for=learned.used / max(len(learned.sample), 1),
-        ill_stands_for=ill.stands_for,
-    )
-
-
-def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
-    """Feature rows in widths from the pump's centre, for a shape to learn from."""
-    return widths_of(fit.plain_block(inputs), sample)
-
-
-def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
-    """The same pump with the block maxima of the shape's scores instead of those of `maxz`."""
-    spec = shape.spec
-    at_ms, features = pump.learned
-    early = learned.early if shape.has_early else None
-    if early is not None:
-        before = at_ms < split_ms(at_ms, spec)
-        early = rescored(early, at_ms[before], features[before], (spec, shape.early))
-    return replace(learned, fit=rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
-
-
-def rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
-    """The fit with the block maxima of this scorer."""
-    spec, scorer = by
-    scores = scores_of(fit.plain_block(inputs_of(spec)), at_ms, features, (spec.alarm, scorer.score))
-    return replace(fit, maxima=maxima_of(scores, spec.blocks))
 
 
 def own_limit(

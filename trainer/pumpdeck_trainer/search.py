@@ -26,24 +26,13 @@ from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64
 from pumpdeck_trainer.baseline import fit_baseline, sensor_floor, spread_places
 from pumpdeck_trainer.chance import poisson_tail
 from pumpdeck_trainer.gates import CHANCE
-from pumpdeck_trainer.learning import (
-    SHAPE_ROWS,
-    Fit,
-    PumpRows,
-    Span,
-    false_alarms,
-    hits_of,
-    inputs_of,
-    own_limit,
-    replay,
-    rescored,
-    sample_widths,
-    sought_faults,
-)
+from pumpdeck_trainer.judging import Span, false_alarms, hits_of, replay, sought_faults
+from pumpdeck_trainer.learning import SHAPE_ROWS, Fit, PumpRows, inputs_of, own_limit
 from pumpdeck_trainer.limits import pool_limit
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
 from pumpdeck_trainer.search_spec import SearchPoint
+from pumpdeck_trainer.shape import rescored, sample_widths
 from pumpdeck_trainer.source import CleanRows, Exclusion
 from pumpdeck_trainer.spec import PipelineSpec
 

@@ -17,6 +17,7 @@ from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 FAULT = "fault"
 HEALTHY = "healthy"
 STOPPED = "stopped"
+MAINTENANCE = "maintenance"
 SPEED_UNIT = "rpm"
 STOPPED_BELOW = 0.02
 """A pump stands still below this share of a speed channel's range."""

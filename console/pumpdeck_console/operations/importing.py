@@ -14,12 +14,14 @@ import numpy as np
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.quality_gates import load_champion
+from pumpdeck_console.operations.run_logs import recording
 from pumpdeck_console.operations.runs import IMPORT_ACTION
 from pumpdeck_console.operations.training import (
     Registration,
     TrainedRow,
     TrainOptions,
     load_pipeline,
+    outcome_of,
     register,
     train_held,
 )
@@ -39,6 +41,7 @@ from pumpdeck_trainer.foreign_scorer import ForeignModel, ReferenceRows
 from pumpdeck_trainer.foreign_spec import ForeignSpec, parse_foreign
 from pumpdeck_trainer.foreign_trial import TrialAnswers, try_graph
 from pumpdeck_trainer.profile import ProfileFigures
+from pumpdeck_trainer.run_log import no_listener
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, ChannelSpec
 from pumpdeck_trainer.workers import LokyWorkers
 
@@ -129,11 +132,15 @@ def import_model(
     on_progress("trial", 1, 1)
     kind = workspace.fleet.pump_types[tried.spec.pipeline.pump_type]
     champion = load_champion(workspace, tried.spec.pipeline.model)
-    options = TrainOptions(note=note, foreign=tried.model)
-    by = (options, LokyWorkers(os.cpu_count() or 1))
-    trained = train_held(workspace, (kind, replace(tried.spec.pipeline, foreign=tried.model.said)), by, on_progress, champion)
     how = Registration(IMPORT_ACTION, takes_alias=False, measured=_measured(tried.answers), artifacts=tried.files)
-    row = register(workspace, trained, champion, options, how)
+    options = TrainOptions(note=note, foreign=tried.model, how=how)
+    by = (options, LokyWorkers(os.cpu_count() or 1))
+    pipeline = replace(tried.spec.pipeline, foreign=tried.model.said)
+    begins = f"import {tried.model.said.file} for {pipeline.model}"
+    with recording(workspace, kind.id, begins, no_listener) as recorder:
+        trained = train_held(workspace, (kind, pipeline), by, (on_progress, recorder), champion)
+        row = register(workspace, trained, champion, options, recorder)
+        recorder.ends(outcome_of(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
     if row.verdict == GateVerdict.REFUSE:
         hint = f"see it with: pumpdeck models show {row.model} {row.version}" if row.version else "nothing was registered"
         raise GateRefusedError("a quality gate refused what was imported", row.model, found=row.reason, hint=hint)
