@@ -93,7 +93,8 @@ def build_package(content: PackageContent) -> BuiltPackage:
     """The package of one device.
 
     Raises:
-        GateRefusedError: a model needs a newer opset than the device class runs, or a pump has no model here.
+        GateRefusedError: a model needs a newer opset than the device class runs, all of them together need more memory than it
+            allows, or a pump has no model here.
         UsageError: nothing to pack, or a pump or pump type stands twice.
         FormatError: a name cannot stand in a package.
     """
@@ -131,6 +132,15 @@ def _check_content(content: PackageContent) -> None:
                 expected=f"at most {content.device_class.highest_opset}",
                 found=model.opset,
             )
+    rule = device_settings(content.device_class, _sizes(content))
+    if rule.needed_mb > rule.ceiling_mb:
+        raise GateRefusedError(
+            "its models need more memory than its device class allows",
+            f"{content.device} ({content.device_class.id})",
+            expected=f"at most {rule.ceiling_mb} MB, the bound of its service",
+            found=f"{rule.needed_mb} MB with a trial beside them",
+            hint="take smaller models, or a larger device class",
+        )
 
 
 def _files(models: tuple[ModelContent, ...], pumps: tuple[PumpContent, ...]) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ from pumpdeck_packaging.device_rules import SiteRules, check_rules
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.key_status import KeyStatus, key_statuses
 from pumpdeck_packaging.metadata_form import parse_form
+from pumpdeck_packaging.people import Signatory, people_in, signatories
 from pumpdeck_packaging.provenance import sign_provenance
 from pumpdeck_packaging.release_entries import (
     PackageRelease,
@@ -236,6 +237,7 @@ class SiteTrust:
         with self._lock(self._folder):
             site = self._verified()
             form, released = self._files.newest_release(site)
+            keys = replace(keys, people={**people_in(site.trusted.targets), **keys.people})
             # What the site says outlives every key.
             draft = Draft(self._now(), slot_of(keys, signers.deploy), words_of(site.forms[TARGETS]))
             draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
@@ -400,6 +402,10 @@ class SiteTrust:
         """Key id -> PEM of the release role, to check provenance with."""
         targets = self._verified().trusted.targets
         return {key_id: pem_of_key(key) for key_id, key in keys_of_role(targets, RELEASE).items()}
+
+    def signatories(self) -> dict[str, Signatory]:
+        """Who may sign statements for this site, by key id."""
+        return signatories(self._verified())
 
     def release_threshold(self) -> int:
         """How many people must sign a release of this site."""

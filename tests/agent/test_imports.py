@@ -21,6 +21,7 @@ BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "br
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
     "age_box",
+    "agent_on_stick",
     "agent_trust",
     "bundle_index",
     "bundle_kept",

@@ -59,15 +59,14 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
     held_out = made.shape.held_out
     if held_out:
         metrics |= held_out.metrics()
-    scorer = made.shape.scorer
-    if isinstance(scorer, ForeignScorer):
-        metrics |= {"foreign_zero": scorer.zero, "foreign_unit": scorer.unit}
+    if isinstance(made.shape.scorer, ForeignScorer):
+        metrics |= {"foreign_zero": made.shape.scorer.zero, "foreign_unit": made.shape.scorer.unit}
     gates = (
         parity,
         *_rates(judged, spec.gates),
         backtest_gate(pumps, spec),
         data_gate(learned, len(made.left_out), spec.gates),
-        *([unseen_gate(held_out)] if held_out else []),
+        *([unseen_gate(held_out, spec.gates)] if held_out else []),
         *_foreign_gates(made, blocks),
     )
     for gate in gates:
@@ -92,6 +91,16 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
     )
 
 
+def _rates(judged: list[Judged], thresholds: GateThresholds) -> tuple[QualityGate, QualityGate]:
+    """Replay and hold-out against the alarm thresholds."""
+    alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
+    held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
+    return (
+        rate_gate("replay", alarms, days, thresholds),
+        rate_gate("holdout", held, held_days, thresholds),
+    )
+
+
 def _foreign_gates(made: Made, blocks: Mapping[str, PumpBlock]) -> tuple[QualityGate, ...]:
     """What is asked of an imported graph alone; nothing for our own."""
     scorer, spec = made.shape.scorer, made.spec
@@ -103,16 +112,6 @@ def _foreign_gates(made: Made, blocks: Mapping[str, PumpBlock]) -> tuple[Quality
     pumps = {pump: (block, made.learned[pump].sample) for pump, block in blocks.items()}
     limits = [block.limit for block in blocks.values()]
     return (reference_gate(scorer, limits, spec.gates), graph_gate(scorer, pumps, spec.seed), foreign_gate(scorer))
-
-
-def _rates(judged: list[Judged], thresholds: GateThresholds) -> tuple[QualityGate, QualityGate]:
-    """Replay and hold-out against the alarm thresholds."""
-    alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
-    held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
-    return (
-        rate_gate("replay", alarms, days, thresholds, may_refuse=True),
-        rate_gate("holdout", held, held_days, thresholds, may_refuse=False),
-    )
 
 
 def _compare(made: Made, blocks: Mapping[str, PumpBlock]) -> tuple[QualityGate, bytes]:

@@ -21,7 +21,7 @@ from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.foreign_scorer import ForeignModel
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
-from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.judging import Judged, judged_calm
 from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_log import EXCLUDED, LEFT_OUT, PROVISIONAL, RunObserver, Unobserved
@@ -171,6 +171,7 @@ class _Run:
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
         left_out: dict[str, str] = {}
+        self._say("fit", 0, len(self._request.pumps))
         self._learn_ahead(snapshot)
         for place, pump in enumerate(self._request.pumps):
             self._say("fit", place, len(self._request.pumps))
@@ -235,6 +236,7 @@ class _Run:
             self._context.cache.put(key, canonical.encode(early.judged))
 
     def _rescore(self, snapshot: Snapshot, learned: dict[str, Learned]) -> dict[str, Learned]:
+        self._say("shape", 0, len(learned))
         found: dict[str, Learned] = {}
         cache, shape = self._context.cache, self._shape.digest
         told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
@@ -287,10 +289,15 @@ class _Run:
         limits: dict[str, FittedLimit],
         early: dict[str, FittedLimit | None],
     ) -> dict[str, Judged]:
+        self._say("evaluate", 0, len(learned))
         judged: dict[str, Judged] = {}
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
         keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
+        if champion is None:
+            # Nobody needs to look at the rows of a pump that is known to stay quiet.
+            quiet = {pump: judged_calm(one, pairs[pump]) for pump, one in learned.items()}
+            ahead |= {keys[pump]: one for pump, one in quiet.items() if one is not None}
         missing = [pump for pump, key in keys.items() if key not in ahead and cache.get(key) is None]
         for pump, replayed in self._asked.judge({pump: (learned[pump], pairs[pump]) for pump in missing}, self._shape):
             ahead[keys[pump]] = replayed

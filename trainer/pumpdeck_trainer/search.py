@@ -25,7 +25,6 @@ from pumpdeck_fleet.numeric.edges import ranked_columns
 from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64
 from pumpdeck_trainer.baseline import fit_baseline, sensor_floor, spread_places
 from pumpdeck_trainer.chance import poisson_tail
-from pumpdeck_trainer.gates import CHANCE
 from pumpdeck_trainer.judging import Span, false_alarms, hits_of, replay, sought_faults
 from pumpdeck_trainer.learning import SHAPE_ROWS, Fit, PumpRows, inputs_of, own_limit
 from pumpdeck_trainer.limits import pool_limit
@@ -123,7 +122,7 @@ def judge_point(spec: PipelineSpec, point: SearchPoint, pumps: Sequence[SearchRo
         total += _judge_fold(tried, held, fold)
     folds, days, false, faults, met, steps, seen = total.tolist()
     allowed = OVER_BUDGET * days * DAY_MS / 1000 / spec.budget.period_s * spec.budget.alarms
-    over = bool(days) and poisson_tail(int(false), allowed) < CHANCE
+    over = bool(days) and poisson_tail(int(false), allowed) < spec.gates.chance
     return PointResult(point, int(folds), round(days, 6), int(false), int(faults), int(met), int(steps), int(seen), over)
 
 

@@ -38,15 +38,18 @@ def import_model(
     It is read within limits, tried in a process of its own, compared with its reference and judged by the same gates as our
     own models. The result is marked foreign and has no alias: nothing uses it until somebody accepts it.
     """
+    from pumpdeck_console.cli.run_logs import write_line  # deferred: the trainer's types
     from pumpdeck_console.operations import importing  # deferred: numpy, onnx and the trainer
+    from pumpdeck_trainer.run_log import no_listener  # deferred: as above
 
     paths = {"file": str(file), "spec": str(spec), "pump_type": pump_type, "reference": str(reference or "")}
     if check:
         write_object(dataclasses.asdict(importing.check_import(session.workspace(), **paths)), as_json=as_json)
         say("It can be imported; gates and limits are found by the import itself. Nothing was registered.")
         return
-    with ProgressLine() as progress:
-        row = importing.import_model(session.workspace(), **paths, note=note, on_progress=progress)
+    with ProgressLine(alive=not as_json) as progress:
+        on_log = write_line if as_json else no_listener
+        row = importing.import_model(session.workspace(), **paths, note=note, on_progress=progress, on_log=on_log)
     write_object(dataclasses.asdict(row), as_json=as_json)
     if not row.is_new:
         say("The same content was here before; nothing new was registered.")

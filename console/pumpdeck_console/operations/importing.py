@@ -41,7 +41,7 @@ from pumpdeck_trainer.foreign_scorer import ForeignModel, ReferenceRows
 from pumpdeck_trainer.foreign_spec import ForeignSpec, parse_foreign
 from pumpdeck_trainer.foreign_trial import TrialAnswers, try_graph
 from pumpdeck_trainer.profile import ProfileFigures
-from pumpdeck_trainer.run_log import no_listener
+from pumpdeck_trainer.run_log import Listener, no_listener
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, ChannelSpec
 from pumpdeck_trainer.workers import LokyWorkers
 
@@ -119,6 +119,7 @@ def import_model(
     reference: str = "",
     note: str = "",
     on_progress: Progress = no_progress,
+    on_log: Listener = no_listener,
 ) -> TrainedRow:
     """Import an ONNX file as a version of the pump type's model. `spec`, `reference`: files beside it.
 
@@ -132,14 +133,13 @@ def import_model(
     on_progress("trial", 1, 1)
     kind = workspace.fleet.pump_types[tried.spec.pipeline.pump_type]
     champion = load_champion(workspace, tried.spec.pipeline.model)
-    how = Registration(IMPORT_ACTION, takes_alias=False, measured=_measured(tried.answers), artifacts=tried.files)
-    options = TrainOptions(note=note, foreign=tried.model, how=how)
+    options = TrainOptions(note=note, foreign=tried.model)
     by = (options, LokyWorkers(os.cpu_count() or 1))
     pipeline = replace(tried.spec.pipeline, foreign=tried.model.said)
-    begins = f"import {tried.model.said.file} for {pipeline.model}"
-    with recording(workspace, kind.id, begins, no_listener) as recorder:
+    how = Registration(options, IMPORT_ACTION, takes_alias=False, measured=_measured(tried.answers), artifacts=tried.files)
+    with recording(workspace, kind.id, f"import {Path(file).name} as {pipeline.model}", on_log) as recorder:
         trained = train_held(workspace, (kind, pipeline), by, (on_progress, recorder), champion)
-        row = register(workspace, trained, champion, options, recorder)
+        row = register(workspace, trained, champion, how, recorder)
         recorder.ends(outcome_of(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
     if row.verdict == GateVerdict.REFUSE:
         hint = f"see it with: pumpdeck models show {row.model} {row.version}" if row.version else "nothing was registered"

@@ -11,7 +11,7 @@ from pumpdeck_console.operations.releasing import propose_release
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
+from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import ModelVersion, PumpParameters
 from pumpdeck_fleet.store.models import PackagePump, PackageRow
@@ -82,8 +82,15 @@ def build_packages(
     by_site: dict[str, list[tuple[WantedDevice, BuiltPackage]]] = {}
     for number, one in enumerate(chosen):
         on_progress("build packages", number, len(chosen))
-        by_site.setdefault(one.device.site, []).append((one, build_package(parts.content(one))))
+        try:
+            by_site.setdefault(one.device.site, []).append((one, build_package(parts.content(one))))
+        except GateRefusedError as error:
+            # One device that cannot hold its models is no reason to leave the others without.
+            left_out = (*left_out, LeftOut(one.device.id, error.sentence()))
     on_progress("build packages", len(chosen), len(chosen))
+    by_site = {site: built for site, built in by_site.items() if built}
+    if not by_site:
+        raise RefusedError("no device can have a package", "package", found=left_out[-1].reason)
     rows: list[BuiltRow] = []
     for number, (site, built) in enumerate(sorted(by_site.items())):
         on_progress("release", number, len(by_site))

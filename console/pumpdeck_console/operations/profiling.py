@@ -42,6 +42,7 @@ def profile_version(
     opset = graph_opset(version.model_type, onnx)
     advised = {one.threads for one in class_advice(workspace, version.pump_type, GraphSize(len(onnx), opset))}
     threads = min(max(advised, default=1), MOST_THREADS)
+    share = load_spec(workspace, version).gates.profile_latency_warn
     ruled = next(one for one in single if (one.threads, one.spinning) == (threads, False))
     report = ProfileReport(
         model=model,
@@ -50,7 +51,7 @@ def profile_version(
         machine=f"{platform.machine()} {platform.system()}",
         cadence_s=cadence_s,
         figures=figures,
-        classes=class_advice(workspace, version.pump_type, GraphSize(len(onnx), opset), ruled),
+        classes=class_advice(workspace, version.pump_type, GraphSize(len(onnx), opset), (ruled, share)),
         fastest_threads=fastest.threads,
         fastest_spinning=fastest.spinning,
         agrees=ruled.p50_us <= NEAR * min(one.p50_us for one in single),
@@ -87,9 +88,12 @@ class GraphSize:
 
 
 def class_advice(
-    workspace: Workspace, pump_type: str, graph: GraphSize, measured: ProfileFigures | None = None
+    workspace: Workspace, pump_type: str, graph: GraphSize, measured: tuple[ProfileFigures, float] | None = None
 ) -> tuple[ClassAdvice, ...]:
-    """The rule for every device class with a pump of this type, and whether the model fits it."""
+    """The rule for every device class with a pump of this type, and whether the model fits it.
+
+    `measured`: figures of this computer, and the share of a class's latency limit that they may take.
+    """
     most: dict[str, int] = {}
     for device in workspace.fleet.devices:
         pumps = workspace.fleet.pumps_by_device.get(device.id, ())
@@ -119,7 +123,9 @@ def class_advice(
     return tuple(found)
 
 
-def _fits(rule: DeviceSettings, opsets: tuple[int, int], measured: ProfileFigures | None) -> tuple[GateVerdict, str]:
+def _fits(
+    rule: DeviceSettings, opsets: tuple[int, int], measured: tuple[ProfileFigures, float] | None
+) -> tuple[GateVerdict, str]:
     opset, highest_opset = opsets
     if opset > highest_opset:
         return GateVerdict.REFUSE, f"needs opset {opset}, the class runs {highest_opset}"
@@ -128,11 +134,11 @@ def _fits(rule: DeviceSettings, opsets: tuple[int, int], measured: ProfileFigure
         return GateVerdict.REFUSE, words
     if measured is None:
         return GateVerdict.PASS, words
-    limit = rule.settings.latency_limit_us
-    words += f"; a row took {measured.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
-    if measured.p50_us > limit:
+    (figures, share), limit = measured, rule.settings.latency_limit_us
+    words += f"; a row took {figures.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
+    if figures.p50_us > limit:
         return GateVerdict.REFUSE, words
-    return (GateVerdict.PASS if measured.p99_us <= limit / 2 else GateVerdict.WARN), words
+    return (GateVerdict.PASS if figures.p99_us <= share * limit else GateVerdict.WARN), words
 
 
 def _held_against(one: ClassAdvice, measured: ProfileFigures) -> ClassAdvice:
@@ -144,14 +150,14 @@ def _held_against(one: ClassAdvice, measured: ProfileFigures) -> ClassAdvice:
 
 
 def profile_gate(
-    workspace: Workspace, pump_type: str, graph: GraphSize, measured: ProfileFigures | None = None
+    workspace: Workspace, pump_type: str, graph: GraphSize, measured: tuple[ProfileFigures, float] | None = None
 ) -> QualityGate:
     """Whether every device class with pumps of this type can run the model, by the rule and by what was measured, if anything."""
     advice = class_advice(workspace, pump_type, graph, measured)
     if not advice:
         return QualityGate("profile", GateVerdict.WARN, "no device has a pump of this type")
     if measured:
-        advice = tuple(_held_against(one, measured) for one in advice)
+        advice = tuple(_held_against(one, measured[0]) for one in advice)
     refused = [one for one in advice if one.verdict == GateVerdict.REFUSE]
     shown = refused or list(advice)
     reason = "; ".join(f"{one.device_class}: {one.reason}" for one in shown)

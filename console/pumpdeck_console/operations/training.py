@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,23 +48,10 @@ _GIT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
-    """How a result enters the registry. An imported one never becomes candidate by itself: a person asks for it by number.
-
-    measured: of the graph, for the gate `profile`. artifacts: files that came with it.
-    """
-
-    action: str = TRAIN_ACTION
-    takes_alias: bool = True
-    measured: ProfileFigures | None = None
-    artifacts: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class TrainOptions:
     """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row.
 
-    foreign: the imported graph that is judged instead of one that is learned. how: it enters the registry.
+    foreign: the imported graph that is judged instead of one that is learned.
     """
 
     use_cache: bool = True
@@ -72,7 +59,20 @@ class TrainOptions:
     until_ms: int = 0
     scheduler: str = ""
     foreign: ForeignModel | None = None
-    how: Registration = field(default_factory=Registration)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a result enters the registry. An imported one never becomes candidate by itself: a person asks for it by number.
+
+    measured: of the graph, for the gate `profile`. artifacts: files that came with it.
+    """
+
+    options: TrainOptions
+    action: str = TRAIN_ACTION
+    takes_alias: bool = True
+    measured: ProfileFigures | None = None
+    artifacts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +220,13 @@ def _train_type(
 
     with recording(workspace, pump_type.id, f"train {spec.model}, type {spec.model_type}", tell[1]) as recorder:
         trained = train_held(workspace, (pump_type, spec), by, (told, recorder), champion)
-        row = register(workspace, trained, champion, by[0], recorder)
+        row = register(workspace, trained, champion, Registration(by[0]), recorder)
         recorder.ends(outcome_of(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
     return row
 
 
 def outcome_of(row: TrainedRow) -> str:
-    """How the log of a run ends."""
+    """The last word of a run's log."""
     if row.verdict == GateVerdict.REFUSE:
         return "refused"
     return "registered" if row.is_new else "known"
@@ -280,12 +280,12 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
 
 
 def register(
-    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions, recorder: RunRecorder
+    workspace: Workspace, trained: TrainedModel, champion: Champion | None, how: Registration, recorder: RunRecorder
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
-    how = options.how
     size = GraphSize(len(trained.onnx), graph_opset(trained.spec.model_type, trained.onnx))
-    fits = profile_gate(workspace, trained.spec.pump_type, size, how.measured)
+    measured = (how.measured, trained.spec.gates.profile_latency_warn) if how.measured else None
+    fits = profile_gate(workspace, trained.spec.pump_type, size, measured)
     judged = judge_in_fleet(workspace, trained, champion)
     gates = (*trained.gates, *judged.gates, fits)
     for gate in gates[len(trained.gates) :]:
@@ -296,7 +296,7 @@ def register(
     for data in (*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts):
         workspace.artifacts.put(data)
     version = replace(
-        trained.version(0, workspace.clock.now_ms(), options.note),
+        trained.version(0, workspace.clock.now_ms(), how.options.note),
         gates=gates,
         judged_against=against,
         full_card_digest=canonical.digest(card),
@@ -324,7 +324,7 @@ def register(
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
         elif how.takes_alias:
             store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
-            _answer_requests(workspace, store, trained, options)
+            _answer_requests(workspace, store, trained, how.options)
         store.audit.append(workspace.actor, how.action, f"{trained.model} {number}", reason=said, digests=digests)
     return _row(trained, kept, is_new=is_new, reason=said)
 
