@@ -117,7 +117,7 @@ class _Run:
         context = self._context
         self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(learned, self._spec, self._context.foreign)
+        self._shape = fit_shape(learned, self._spec, context.foreign)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)

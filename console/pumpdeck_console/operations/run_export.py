@@ -1,7 +1,8 @@
 """A training run as one file (record, spec, installed packages, every chunk of its snapshot), and doing it again from there.
 
 The file is a ustar archive without times or names of people: `head.json`, `run.json`, `spec.json`, `lock.json`, `manifest.json`,
-`parts/<digest>`, `chunks/<digest>`, `answers/<digest>`. Every member is proven by a digest before it is used (docs/formats.md).
+`parts/<digest>`, `chunks/<digest>`, `answers/<digest>`, of an import `foreign.onnx` and `reference.csv`. Every member is proven
+by a digest before it is used (docs/formats.md).
 """
 
 from __future__ import annotations
