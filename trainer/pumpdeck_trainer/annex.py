@@ -6,7 +6,8 @@ those of Regulation (EU) 2024/1689.
 
 from __future__ import annotations
 
-from pumpdeck_trainer.card import HOW_SCORED
+from pumpdeck_trainer.card import HOW_BLAMED, HOW_SCORED
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel
 
@@ -31,7 +32,7 @@ def annex_lines(trained: TrainedModel, span: str) -> list[str]:
         ("1(g) user interface", "terminal console and command line; local alarm outputs on site"),
         ("1(h) instructions for use", stated(spec, "instructions")),
         ("2(a) development", f"pipeline {trained.lineage.pipeline_digest[:16]} over a frozen snapshot; no pre-trained model"),
-        ("2(b) design", f"`{spec.model_type}`: {HOW_SCORED[spec.model_type]}; limit from an alarm budget, see Limits and alarms"),
+        ("2(b) design", _design(spec)),
         ("2(c) architecture", f"one graph of {len(trained.onnx)} bytes, {len(trained.pumps)} parameter blocks"),
         ("2(d) data", f"rows of {span}; selection, cleaning and labels under Data and exclusions"),
         ("2(e) human oversight", stated(spec, "human_oversight")),
@@ -54,6 +55,18 @@ def _identity(trained: TrainedModel) -> str:
     return f"{stated(spec, 'intended_use')} Provider: {stated(spec, 'provider')} Version: content {trained.content_digest[:16]}"
 
 
+def _design(spec: PipelineSpec) -> str:
+    return (
+        f"`{spec.model_type}`: {HOW_SCORED[spec.model_type]}; limit from an alarm budget, see Limits and alarms. With each score "
+        f"a contribution of each channel: {HOW_BLAMED[spec.model_type]}"
+    )
+
+
 def _validation(spec: PipelineSpec) -> str:
+    if spec.model_type in SUPERVISED:
+        return (
+            "each pump judged by a classifier fitted without it; limits and replay split by time; exact parity of trainer and "
+            "runtime; 30-day replay of every pump; Quality gates above."
+        )
     held = f"the last {spec.holdout:.0%} of the window held out, one feature window between" if spec.holdout else "no hold-out"
     return f"split by time, {held}; exact parity of trainer and runtime; 30-day replay of every pump; Quality gates above."

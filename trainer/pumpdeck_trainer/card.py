@@ -9,6 +9,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.classifiers import EVEN
 from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
@@ -33,7 +34,7 @@ def write_card(
     parts = [
         f"# {spec.model}\n",
         purpose_text(spec),
-        _data(span_ms, metrics),
+        _data(span_ms, metrics, spec),
         limits_text(limits, spec),
         _figures(metrics),
         "## Gates\n\n" + "\n".join(_gate(gate) for gate in gates) + "\n",
@@ -107,12 +108,13 @@ def purpose_text(spec: PipelineSpec) -> str:
     )
 
 
-def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
+def _data(span_ms: tuple[int, int], metrics: Mapping[str, float], spec: PipelineSpec) -> str:
+    taught = "; labelled faults are learned from as faults" if spec.model_type in SUPERVISED else ""
     return (
         "## Data\n\n"
         f"Reference window {format_ms(span_ms[0])} to {format_ms(span_ms[1])}, {metrics['pumps']:.0f} pumps, "
-        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows, labelled faults, standstill and "
-        "maintenance are left out.\n"
+        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used as healthy; flagged rows, labelled faults, "
+        f"standstill and maintenance are not{taught}.\n"
     )
 
 
@@ -122,11 +124,16 @@ def limits_text(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
     counts = Counter(limit.branch.value for limit in limits)
     how = "\n".join(f"- {counts[name]} pumps: {words}" for name, words in _HOW_LIMITS.items() if counts[name])
     alarm, budget = spec.alarm, spec.budget
+    if spec.model_type in SUPERVISED:
+        how += f"\n- none stands below {EVEN:g}, a probability of one half, whatever its own maxima say"
+    follows = "one limit" if alarm.follow == 1 else f"{alarm.follow:g} limits"
     return (
         "## Limits and alarms\n\n"
-        f"Budget {budget.alarms:g} false alarms per pump in {budget.period_s / 86400:g} days. Limits {low:.2f} to {high:.2f}, "
+        f"Budget {budget.alarms:g} false alarm{'' if budget.alarms == 1 else 's'} per pump in {budget.period_s / 86400:g} days. "
+        f"Limits {low:.2f} to {high:.2f}, "
         f"median {middle:.2f}:\n\n{how}\n\nAlarm above the limit for {alarm.persistence_s:g} s, cleared below "
-        f"{alarm.deadband:g} limits for as long; adaptive baseline with tau {alarm.tau_s:g} s, at most {alarm.follow:g} limits.\n"
+        f"{alarm.deadband:g} limits for as long; adaptive baseline with tau {alarm.tau_s:g} s, which follows at most "
+        f"{follows}.\n"
     )
 
 
