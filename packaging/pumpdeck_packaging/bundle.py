@@ -22,6 +22,7 @@ from pumpdeck_packaging.bundle_index import (
     MARK_NAME,
     SITE_PARTS,
     SITES,
+    TRIAL_NAME,
     BundleFile,
     BundleIndex,
     BundleMark,
@@ -55,7 +56,7 @@ def claim(stick: Stick, workspace: str, new_id: str) -> str:
         names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
         if MARK_NAME in names:
             return _known_mark(stick, workspace)
-        foreign = sorted(set(names) - {f"{MARK_NAME}.part"})
+        foreign = sorted(name for name in names if name != f"{MARK_NAME}.part" and not name.startswith(TRIAL_NAME))
         if foreign:
             raise RefusedError(
                 "holds things that are not of a bundle",

@@ -21,6 +21,7 @@ from pumpdeck_packaging.bundle_index import (
     INDEX_NAME,
     MARK_MAX_BYTES,
     MARK_NAME,
+    SITES,
     BundleFile,
     BundleIndex,
     BundleMark,
@@ -63,16 +64,19 @@ def write_bundle_tar(
 ) -> WriteReport:
     """Write these parts into one file. `before_index` is called when all of them lie there, proven, and the file is none yet.
 
+    The list names those below `sites/`; an agent beside them proves itself, as on a stick.
+
     Raises:
         RefusedError: another file has that name, or no room. ConflictError: another workspace's bundle has it.
         StickFailedError: the disk failed; a file of that name is what it was.
     """
     name = tar_id(parts)
+    listed = [part for part in parts if part.path.startswith(f"{SITES}/")]
     index = BundleIndex(
         BUNDLE_FORMAT,
         name,
-        tuple(sorted({part.path.split("/")[1] for part in parts})),
-        {part.path: BundleFile(part.size, part.digest) for part in parts},
+        tuple(sorted({part.path.split("/")[1] for part in listed})),
+        {part.path: BundleFile(part.size, part.digest) for part in listed},
     )
     data = canonical.encode(index)
     parse_index(data)

@@ -92,6 +92,16 @@ def judge(
     )
 
 
+def judged_calm(learned: Learned, limits: tuple[FittedLimit, FittedLimit | None]) -> Judged | None:
+    """What `judge` would say of a pump that is known to stay quiet under these limits; None where that must be looked at."""
+    calm = learned.calm
+    if calm is None or limits[0].limit < calm.limit:
+        return None
+    if learned.early is None or limits[1] is None:
+        return Judged((), calm.days, 0, 0.0, 0, 0)
+    return None if limits[1].limit < calm.early else Judged((), calm.days, 0, calm.holdout_days, 0, 0)
+
+
 def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> list[Span]:
     """The alarms that a fresh device with this block would have raised."""
     spec, scorer = by
@@ -101,7 +111,7 @@ def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[Pipeline
 
 def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
     """The labelled faults of which these rows hold any: what was never recorded, or was maintenance, nobody can have met."""
-    return [one for one in faults if np.searchsorted(at_ms, one.end_ms) > np.searchsorted(at_ms, one.start_ms)]
+    return [one for one in faults if one.touches(at_ms)]
 
 
 def hits_of(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[bool, ...]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
-from pumpdeck_fleet.numeric.features import has_full_window, window_means
+from pumpdeck_fleet.numeric.features import has_full_window, window_columns
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
 from pumpdeck_trainer.baseline import (
     PARITY_ROWS,
@@ -24,6 +25,7 @@ from pumpdeck_trainer.baseline import (
     spread_places,
     value_spread,
 )
+from pumpdeck_trainer.calm import Calm, calm_limit, undisturbed
 from pumpdeck_trainer.labelled import SUPERVISED, IllRows, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
@@ -103,7 +105,8 @@ class Learned:
 
     edges: bytes of the reference edges. sample: feature rows for the shape and the parity gate, of which the first
     `sample_early` lie before the held-out end, which begins at `split_ms`. rows, used: before and after cleaning. flags: rows
-    by quality flag. ill: rows of labelled faults, where the model type learns from them.
+    by quality flag. ill: rows of labelled faults, where the model type learns from them. calm: from which limits on the pump
+    needs no replay, where that can be told.
     """
 
     fit: Fit
@@ -119,6 +122,7 @@ class Learned:
     flags: Mapping[str, int] = field(default_factory=dict)
     split_ms: int = 0
     ill: IllRows = field(default_factory=lambda: no_ill_rows(0))
+    calm: Calm | None = None
 
     def to_bytes(self) -> bytes:
         """For the run cache; `from_bytes` gives an equal one."""
@@ -130,6 +134,7 @@ class Learned:
             "edges": np.frombuffer(self.edges, np.uint8),
             "sample": self.sample,
             **self.ill.arrays(),
+            "calm": np.array(astuple(self.calm) if self.calm else (), np.float64),
             "told": np.frombuffer(canonical.encode(told), np.uint8),
         }
         return encode_arrays(arrays)
@@ -154,6 +159,7 @@ class Learned:
             flags=flags,
             split_ms=split,
             ill=IllRows.from_arrays(arrays, kinds),
+            calm=Calm(*arrays["calm"].tolist()) if len(arrays["calm"]) else None,
         )
 
 
@@ -177,12 +183,14 @@ class PumpRows:
         return self._features(self.rows.judged)
 
     def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
-        features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
-        full = has_full_window(counts)
+        # Kept channel by channel, which is how numpy is fast; what is handed out is a view of it, row by row.
+        columns, counts = window_columns(frame.at_ms, np.ascontiguousarray(frame.values.T), self._window_ms)
+        full = has_full_window(counts.T)
         first = int(full.argmax()) if len(full) else 0
         # As a rule only the first rows lack a full window: then nothing is copied.
-        chosen = slice(first, None) if full[first:].all() else full
-        return frame.at_ms[chosen], features[chosen]
+        if full[first:].all():
+            return frame.at_ms[first:], columns[:, first:].T
+        return frame.at_ms[full], columns[:, full].T
 
 
 def split_ms(at_ms: Int64, spec: PipelineSpec) -> int:
@@ -210,14 +218,14 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         split = split_ms(at_ms, spec)
         before = int(np.searchsorted(at_ms, split))
         # The floor belongs to the instruments, not to how the pump ran: it is the whole window's.
-        early = Fit.of(fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm), rule)
+        early = fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm)
     spread, ill = _chosen(pump, spec)
     widths = np.maximum(value_spread(frame.values), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
-        early=early,
+        early=Fit.of(early, rule) if early else None,
         edges=encode_edges(edges_of_ranked(inputs.channels, ranked, widths)),
-        sample=features[spread],
+        sample=np.ascontiguousarray(features[spread]),
         sample_early=int((at_ms[spread] < split_ms(at_ms, spec)).sum()) if spec.holdout else len(spread),
         rows=pump.rows.total,
         used=len(frame),
@@ -227,7 +235,30 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         flags=pump.rows.flags,
         split_ms=split_ms(at_ms, spec),
         ill=ill,
+        calm=_calm(pump, (baseline, early), spec),
     )
+
+
+def _calm(pump: PumpRows, fits: tuple[Baseline, Baseline | None], spec: PipelineSpec) -> Calm | None:
+    """For `maxz`, whose scores ask for nothing but the pump's own fit; None where labelled faults are to be sought."""
+    (at_ms, features), (baseline, early), inputs = pump.judged, fits, inputs_of(spec)
+    faults = (one for one in pump.rows.verdicts if one.is_fault)
+    if spec.model_type != MaxZScorer.model_type or any(one.touches(at_ms) for one in faults):
+        return None
+    columns, alarm = features.T, spec.alarm
+    block = baseline.block(inputs, SCORE_CAP)
+    is_same = pump.rows.judged is pump.rows.learned
+    found = baseline.replayed if is_same else undisturbed(block, at_ms, columns, alarm)
+    limit = calm_limit(block, (at_ms, columns), found, alarm)
+    days = float(at_ms[-1] - at_ms[0]) / DAY_MS
+    later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
+    if early is None or later >= len(at_ms):
+        return Calm(limit, 0.0, days, 0.0)
+    # As it would be shipped: from the end of what it learned from.
+    block = replace(early, centre=early.end_centre).block(inputs, SCORE_CAP)
+    end = (at_ms[later:], columns[:, later:])
+    early_limit = calm_limit(block, end, undisturbed(block, *end, alarm), alarm)
+    return Calm(limit, early_limit, days, float(at_ms[-1] - at_ms[later]) / DAY_MS)
 
 
 def _chosen(pump: PumpRows, spec: PipelineSpec) -> tuple[Int64, IllRows]:

@@ -20,7 +20,7 @@ from pumpdeck_trainer.assembling import Made, assemble
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
-from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.judging import Judged, judged_calm
 from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
 from pumpdeck_trainer.run_log import EXCLUDED, LEFT_OUT, PROVISIONAL, RunObserver, Unobserved
@@ -288,6 +288,10 @@ class _Run:
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
         keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
+        if champion is None:
+            # Nobody needs to look at the rows of a pump that is known to stay quiet.
+            quiet = {pump: judged_calm(one, pairs[pump]) for pump, one in learned.items()}
+            ahead |= {keys[pump]: one for pump, one in quiet.items() if one is not None}
         missing = [pump for pump, key in keys.items() if key not in ahead and cache.get(key) is None]
         for pump, replayed in self._asked.judge({pump: (learned[pump], pairs[pump]) for pump in missing}, self._shape):
             ahead[keys[pump]] = replayed

@@ -43,7 +43,7 @@ DRILLS: Mapping[str, Drill] = {
         "updates in a row while scoring", ("not_committed", "rows_lost", "rows_refused", "descriptors_leaked", "files_leaked")
     ),
     "D13": Drill(
-        "the agent changed: SIGKILL at its steps and on probation, broken agents",
+        "the agent changed over SSH and by stick: SIGKILL at its steps and on probation, broken agents",
         ("bricked", "wrong_agent", "cannot_retry", "broken_kept"),
     ),
 }

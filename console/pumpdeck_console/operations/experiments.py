@@ -21,6 +21,7 @@ from pumpdeck_console.operations.run_diff import diff_records
 from pumpdeck_console.operations.run_logs import recording
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES
 from pumpdeck_console.operations.training import TrainOptions, train_held
+from pumpdeck_console.operations.vouching import Circle, seal_chains, voices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import ConflictError, InputError, NotFoundError, UsageError
@@ -29,6 +30,7 @@ from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias
+from pumpdeck_fleet.core.statements import Kind, count_people
 from pumpdeck_trainer.run_log import Listener, no_listener
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, parse_pipeline
 from pumpdeck_trainer.workers import LokyWorkers
@@ -192,14 +194,13 @@ def merge_experiment(workspace: Workspace, *, name: str, reason: str) -> MergeRe
     text = _merged(workspace, kind, held, name)
     changed = tuple((key, held.base.get(key, _MISSING), _json(value)) for key, value in held.set.items())
     digests = {"run": row.run, "content": row.content_digest, "spec": canonical.digest(text.encode("utf-8"))}
+    pen = Circle(workspace).any_pen()
     with workspace.store.atomic() as store:
         store.audit.append(workspace.actor, MERGE_ACTION, f"{name} {held.pump_type}", reason=reason.strip(), digests=digests)
-        people = {
-            entry.actor
-            for entry in entries(workspace)
-            if entry.action == MERGE_ACTION and dict(entry.digests) == digests
-        }
-        missing = max(workspace.policies.experiments.merge_approvals - len(people), 0)
+        pen.write(workspace, Kind.MERGE, name, {**digests, "actor": workspace.actor})
+        seal_chains(workspace, pen)
+        heard = voices(workspace, Kind.MERGE, name, digests, MERGE_ACTION)
+        missing = max(workspace.policies.experiments.merge_approvals - count_people(heard), 0)
         if not missing:
             if not workspace.fs.exists(workspace.pipelines_path):
                 workspace.fs.mkdir(workspace.pipelines_path)

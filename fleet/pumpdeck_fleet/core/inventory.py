@@ -87,7 +87,10 @@ class MakerProfile:
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """What a kind of device can run; the package builder and the gates read it."""
+    """What a kind of device can run; the package builder and the gates read it.
+
+    `needs_permit`, `undo_needs_token`: what its devices demand of an assignment; None says nothing. They bind once signed.
+    """
 
     id: str
     architecture: str
@@ -99,6 +102,8 @@ class DeviceClass:
     threads: int = 1
     container: str = "none"
     confidential: bool = False
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place with pumps. `bandwidth_kbit_s` and `daily_cap_mb` are 0 when not limited."""
+    """A place with pumps. `bandwidth_kbit_s` and `daily_cap_mb` are 0 when not limited.
+
+    `needs_permit`, `undo_needs_token`: as those of a device class, for every device of the site.
+    """
 
     id: str
     name: str
@@ -161,6 +169,8 @@ class Site:
     bandwidth_kbit_s: float = 0.0
     daily_cap_mb: float = 0.0
     window: Window | None = None
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ def test_a_mistake_in_a_makers_file_is_told_there(tmp_path: Path, old: str, new:
 def test_bytes_that_are_not_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "fleet.toml").write_bytes(EXAMPLE.replace("Gannet Alpha", "Gannet Ålpha").encode("cp1252"))
-    with pytest.raises(TomlError, match="line 28: is not UTF-8"):
+    with pytest.raises(TomlError, match="line 29: is not UTF-8"):
         load_fleet(tmp_path)
 
 
