@@ -174,7 +174,8 @@ def _unseen(held: HeldOut | None) -> str:
     kinds = "".join(f"| {name} | {one.faults} | {one.found} |\n" for name, one in sorted(held.kinds.items()))
     bins = "".join(f"| {one.told:.3f} | {one.found:.3f} | {one.share:.2%} |\n" for one in held.bins)
     return (
-        f"\n### On pumps never seen\n\nEach pump judged by a classifier that was fitted without it ({held.folds} fits). AUC "
+        f"\n### On pumps never seen\n\nEach pump judged by a classifier that was fitted without it ({held.folds} fits, each from "
+        f"at most {held.healthy_rows_a_fit} of {held.healthy_rows} healthy rows in the sample). AUC "
         f"{held.auc:.3f}; Brier score {held.brier:.3g}, where always telling {held.prevalence:.3g} gives "
         f"{held.brier_constant:.3g}; {held.false_share:.2%} of healthy rows told as faulty.\n\n"
         f"| kind of fault | labelled | told |\n|---|---|---|\n{kinds}\n"
