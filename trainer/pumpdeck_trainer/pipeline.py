@@ -168,6 +168,7 @@ class _Run:
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
         left_out: dict[str, str] = {}
+        self._say("fit", 0, len(self._request.pumps))
         self._learn_ahead(snapshot)
         for place, pump in enumerate(self._request.pumps):
             self._say("fit", place, len(self._request.pumps))
@@ -236,6 +237,7 @@ class _Run:
         cache, shape = self._context.cache, self._shape.digest
         told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
         keys = {pump: self._key("shape", inputs) for pump, inputs in told.items()}
+        self._say("shape", 0, len(learned))
         self._rescore_ahead(snapshot, learned, keys)
         for place, (pump, one) in enumerate(learned.items()):
             self._say("shape", place, len(learned))
@@ -286,6 +288,7 @@ class _Run:
     ) -> dict[str, Judged]:
         judged: dict[str, Judged] = {}
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
+        self._say("evaluate", 0, len(learned))
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
         keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
         if champion is None:
