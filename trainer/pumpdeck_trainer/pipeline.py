@@ -244,6 +244,7 @@ class _Run:
         cache, shape = self._context.cache, self._shape.digest
         told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
         keys = {pump: self._key("shape", inputs) for pump, inputs in told.items()}
+        self._say("shape", 0, len(learned))
         self._rescore_ahead(snapshot, learned, keys)
         for place, (pump, one) in enumerate(learned.items()):
             self._say("shape", place, len(learned))
@@ -295,6 +296,7 @@ class _Run:
         self._say("evaluate", 0, len(learned))
         judged: dict[str, Judged] = {}
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
+        self._say("evaluate", 0, len(learned))
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
         quiet = {pump: found for pump, one in learned.items() if (found := self._quiet(pump, one, pairs[pump]))}
         # What follows from the fit alone is not kept; what the champion did is.

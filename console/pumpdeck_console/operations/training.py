@@ -319,6 +319,9 @@ def register(
         # What was registered first keeps the verdicts of its day.
         kept = store.registry.version(trained.model, number)
         said = "" if is_new else "the same content as before"
+        warned = [gate.name for gate in kept.gates if gate.verdict is GateVerdict.WARN]
+        if warned:
+            said = "; ".join([*([said] if said else []), f"warned by {', '.join(warned)}"])
         if kept.refusals:
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
         elif how.takes_alias:
