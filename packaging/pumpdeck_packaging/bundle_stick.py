@@ -7,6 +7,7 @@ Windows, which has no such call, each part is looked at before the path is used.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableError
-from pumpdeck_fleet.core.files import RealFileSystem, read_at_most
+from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_DIRECT = getattr(os, "O_DIRECT", 0) if hasattr(os, "preadv") else 0
+_PAGE = max(4096, mmap.PAGESIZE)
+_READ_BYTES = 64 * 1024 * 1024
 MAX_NAMES = 20_000
 
 
@@ -81,6 +85,44 @@ def write_proven(stick: Stick, path: Path, data: bytes, what: str) -> None:
     stick.fs.rename(beside, path)
 
 
+def read_whole(fd: int, most: int) -> bytes:
+    """Everything up to the end, or `most` bytes. Fewer bytes than were asked for are not the end; none are."""
+    parts, left = [], most
+    while left > 0 and (part := os.read(fd, min(left, _READ_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _read_dropped(fd: int, most: int) -> bytes:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return read_whole(fd, most)
+
+
+def read_direct(fd: int, most: int) -> bytes:
+    """As `read_whole`, from a file opened with O_DIRECT: whole blocks into memory that lies on a page.
+
+    Raises:
+        OSError: EINVAL where the file system cannot do this.
+    """
+    if not _DIRECT:
+        return _read_dropped(fd, most)
+    room = -(-min(most, os.fstat(fd).st_size + 1) // _PAGE) * _PAGE
+    with mmap.mmap(-1, room) as block, memoryview(block) as view:
+        filled = 0
+        while filled < room:
+            with view[filled:] as rest:
+                count = os.preadv(fd, [rest], filled)
+            filled += count
+            if count == 0:
+                break
+            if filled % _PAGE:
+                # The end of the file: from here nothing can be asked for in whole blocks.
+                break
+        return block[: min(filled, most)]
+
+
 class StickFileSystem(RealFileSystem):
     """The port beneath one folder, which a person named; nothing below it is trusted. Of its parent only the sync is offered."""
 
@@ -98,29 +140,40 @@ class StickFileSystem(RealFileSystem):
             return _StickFile(os.open(name, _MAKE | getattr(os, "O_BINARY", 0), 0o644, dir_fd=folder))
 
     def read_bytes(self, path: Path, max_bytes: int) -> bytes:
-        return self._read(path, max_bytes, is_fresh=False)
+        return self._read(path, max_bytes)
 
     def reread_bytes(self, path: Path, max_bytes: int) -> bytes:
         """As `read_bytes`, from the medium and not from the cache, where the system offers that."""
-        return self._read(path, max_bytes, is_fresh=True)
+        try:
+            return self._read(path, max_bytes, _DIRECT, read_direct)
+        except OSError as error:
+            # This file system, or one of its files, cannot be read past the cache: then without what the cache holds of it.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        return self._read(path, max_bytes, 0, _read_dropped)
 
-    def _read(self, path: Path, max_bytes: int, *, is_fresh: bool) -> bytes:
+    def _read(
+        self, path: Path, max_bytes: int, flags: int = 0, read: Callable[[int, int], bytes] = read_whole
+    ) -> bytes:
         with self._at(path) as (folder, name):
             try:
-                fd = os.open(name, _READ | getattr(os, "O_BINARY", 0), dir_fd=folder)
+                fd = os.open(name, _READ | flags | getattr(os, "O_BINARY", 0), dir_fd=folder)
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     raise FormatError("is a link", str(path)) from error
                 raise
-        with os.fdopen(fd, "rb", buffering=0) as stream:
+        try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise FormatError("is not a plain file", str(path))
             if found.st_size > max_bytes:
                 raise TooLargeError("is too large", str(path), expected=f"at most {max_bytes} bytes", found=found.st_size)
-            if is_fresh and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            return read_at_most(stream, max_bytes, str(path))
+            data = read(fd, max_bytes + 1)
+        finally:
+            os.close(fd)
+        if len(data) > max_bytes:
+            raise TooLargeError("is longer than it said", str(path), expected=f"at most {max_bytes} bytes")
+        return data
 
     def exists(self, path: Path) -> bool:
         if path == self._root:
