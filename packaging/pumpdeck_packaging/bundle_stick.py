@@ -24,7 +24,8 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _DIRECT = getattr(os, "O_DIRECT", 0) if hasattr(os, "preadv") else 0
-_PAGE = max(4096, mmap.PAGESIZE)
+_ALIGNED = 4096
+_BLOCK_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024 * 1024
 MAX_NAMES = 20_000
 
@@ -108,19 +109,15 @@ def read_direct(fd: int, most: int) -> bytes:
     """
     if not _DIRECT:
         return _read_dropped(fd, most)
-    room = -(-min(most, os.fstat(fd).st_size + 1) // _PAGE) * _PAGE
-    with mmap.mmap(-1, room) as block, memoryview(block) as view:
-        filled = 0
-        while filled < room:
-            with view[filled:] as rest:
-                count = os.preadv(fd, [rest], filled)
+    parts, filled = [], 0
+    with mmap.mmap(-1, _BLOCK_BYTES) as block:
+        while filled < most and (count := os.preadv(fd, [block], filled)):
+            parts.append(block[: min(count, most - filled)])
             filled += count
-            if count == 0:
-                break
-            if filled % _PAGE:
+            if count % _ALIGNED:
                 # The end of the file: from here nothing can be asked for in whole blocks.
                 break
-        return block[: min(filled, most)]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class StickFileSystem(RealFileSystem):
