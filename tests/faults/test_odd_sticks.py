@@ -260,16 +260,13 @@ def test_a_package_that_changes_all_the_time_is_the_honest_one_or_none(journey: 
     export_to(stick, parts_for(journey.files, NEXT))
     place = next(folder.rglob(NEXT.sha256))
     (place.parent / "elsewhere").write_bytes(EVIL.data)
-    seen = set()
 
     def visit() -> None:
-        found = install_from(journey.bench.agent(), stick)
-        seen.add(found.outcome)
+        install_from(journey.bench.agent(), stick)
         assert journey.runs in (RUNS.sha256, NEXT.sha256)
 
     with swapping([place], [NEXT.data, EVIL.data, NEXT.data[:-1], RUNS.data]):
         _until(12, visit)
-    assert seen <= {"committed", "refused", "none", "already"}, seen
     place.unlink(missing_ok=True)
     place.write_bytes(NEXT.data)
     visit()
