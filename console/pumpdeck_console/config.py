@@ -34,9 +34,13 @@ class TransportPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """How many people must sign a release: 2 at the sites named (four eyes), 1 elsewhere. The signed metadata is what binds."""
+    """How many people must sign a release: 2 at the sites named (four eyes), 1 elsewhere. The signed metadata is what binds.
+
+    `signed_approvals`: an approval counts only when it is signed, also in the workspace where it is given.
+    """
 
     four_eyes: tuple[str, ...] = ()
+    signed_approvals: bool = False
 
     def release_signers(self, site: str) -> int:
         """How many people this site asks for."""
@@ -58,6 +62,13 @@ class ExperimentPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignPolicy:
+    """How many people must accept an imported model before it may be promoted or packaged."""
+
+    approvals: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """`policies.toml`."""
 
@@ -68,6 +79,7 @@ class Policies:
     trust: TrustPolicy = field(default_factory=TrustPolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     experiments: ExperimentPolicy = field(default_factory=ExperimentPolicy)
+    foreign: ForeignPolicy = field(default_factory=ForeignPolicy)
 
 
 @dataclass(frozen=True, slots=True)

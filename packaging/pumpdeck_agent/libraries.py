@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import DigestMismatchError, RefusedError
+from pumpdeck_fleet.core.errors import DigestMismatchError
 from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging.wheel_index import Wheel, WheelIndex
 from pumpdeck_packaging.zip_reader import read_zip, unpacked_bytes
 
@@ -47,9 +48,9 @@ def unpack_libraries(fs: FileSystem, folder: Path, index: WheelIndex, read: Call
 
 
 def _check_room(fs: FileSystem, folder: Path, wheel: Wheel, data: bytes) -> None:
-    wanted, free = unpacked_bytes(data, wheel.file), fs.free_bytes(folder)
-    if wanted <= UNPACKED_MAX_BYTES and free < wanted:
-        raise RefusedError("the disk has no room for this", wheel.file, expected=f"{wanted} bytes", found=f"{free} bytes")
+    wanted = unpacked_bytes(data, wheel.file)
+    if wanted <= UNPACKED_MAX_BYTES:  # more is refused when it is read
+        check_room(fs, folder, wanted, "the disk has no room for this", wheel.file)
 
 
 def _is_library(name: str) -> bool:

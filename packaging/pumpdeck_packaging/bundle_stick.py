@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pathlib import Path
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
+
+if sys.platform == "darwin":
+    import fcntl
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -28,6 +32,10 @@ _ALIGNED = 4096
 _BLOCK_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024 * 1024
 MAX_NAMES = 20_000
+REREADS_MEDIUM = hasattr(os, "posix_fadvise") or sys.platform == "darwin"
+"""True where `reread_bytes` reads past the system's cache. On Windows it does not: a stick that lies is told by its trial alone
+when the cache is smaller than what was written.
+"""
 
 
 class StickFailedError(UnreachableError):
@@ -96,8 +104,7 @@ def read_whole(fd: int, most: int) -> bytes:
 
 
 def _read_dropped(fd: int, most: int) -> bytes:
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    _pass_cache(fd)
     return read_whole(fd, most)
 
 
@@ -263,6 +270,13 @@ class StickFileSystem(RealFileSystem):
             here = here / part
             if here.is_symlink() or getattr(here, "is_junction", lambda: False)():
                 raise FormatError("is a link", str(here))
+
+
+def _pass_cache(fd: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_NOCACHE, 1)
+    elif hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

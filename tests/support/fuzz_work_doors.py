@@ -33,7 +33,7 @@ from pumpdeck_fleet.services.ingest_options import IngestOptions
 from pumpdeck_fleet.services.ingest_sources import open_source
 from pumpdeck_fleet.services.inventory_file import parse_fleet
 from pumpdeck_fleet.services.toml_file import read_toml
-from pumpdeck_fleet.store.chunks import frame_digest
+from pumpdeck_fleet.store.chunk_frames import frame_digest
 from pumpdeck_packaging import backup
 from pumpdeck_packaging.agent_release import agent_version
 from pumpdeck_packaging.wheel_index import Wheel, WheelIndex
@@ -89,9 +89,12 @@ def run_members(samples: Samples, spec: PipelineSpec) -> dict[str, bytes]:
         "code_digest": "c" * 64,
         "lock_digest": "d" * 64,
     }
-    record = canonical.encode({"model": "esp", "lineage": lineage, "request": {"start_ms": start, "end_ms": start + 10**6}})
-    head = {"format": 1, "run": canonical.digest(record), "content": "e" * 64, "version": 3}
+    record = canonical.encode({"model": "esp", "lineage": lineage, "request": {"start_ms": start, "end_ms": start + 10**6},
+                               "pumps": {"gannet/P-101A": {"block": canonical.digest(b"block")}}})  # fmt: skip
+    head = {"format": 1, "run": canonical.digest(record), "content": "e" * 64, "version": 3, "onnx": canonical.digest(b"graph")}
     return {
+        f"answers/{canonical.digest(b'graph')}": b"graph",
+        f"answers/{canonical.digest(b'block')}": b"block",
         "head.json": canonical.encode(head),
         "run.json": record,
         "spec.json": recorded,

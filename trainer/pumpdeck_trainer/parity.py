@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import below: the runtime's Linux wheels phone home by default
 
@@ -20,23 +21,32 @@ from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock
 from pumpdeck_fleet.numeric.frame import Float32
 from pumpdeck_trainer.baseline import spread_rows
-from pumpdeck_trainer.spec import GateThresholds
+from pumpdeck_trainer.gate_thresholds import GateThresholds
 
 Reference = Callable[[PumpBlock, Float32], Float32]
 """Scores float32 [n] of features under a block: the estimator's own arithmetic."""
+
+
+def open_session(model: bytes) -> Any:
+    """A graph in ONNX Runtime, one thread.
+
+    Raises:
+        PumpdeckError: the runtime does not load it (a defect: what comes here was checked).
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own exception classes derive from Exception directly
+        raise PumpdeckError(f"ONNX Runtime does not load the graph ({error})", "model.onnx") from error
 
 
 class Session:
     """A graph loaded into ONNX Runtime, one thread, called with a pump's block."""
 
     def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own exception classes derive from Exception directly
-            raise PumpdeckError(f"ONNX Runtime does not load the graph ({error})", "model.onnx") from error
+        self._session = open_session(model)
 
     def run(self, block: PumpBlock, features: Float32) -> tuple[Float32, Float32, Float32]:
         """Score [n], probability [n], contributions [n, c]."""
@@ -114,4 +124,5 @@ def parity_gate(result: ParityResult, thresholds: GateThresholds) -> QualityGate
         reason=f"{result.rows} rows: {100 * result.equal_flags:.4f} % equal alarm flags, scores differ by {result.relative:.2g}",
         figure=result.relative,
         threshold=thresholds.parity_relative,
+        thresholds=thresholds.of("parity_"),
     )

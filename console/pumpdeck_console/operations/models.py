@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pumpdeck_console.operations import overriding
+from pumpdeck_console.operations import accepting, overriding
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.vouching import seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.merging import parse_version_name
@@ -78,7 +79,8 @@ def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...
 
 def _text(row: ModelRow) -> str:
     version = row.version
-    return f"{version.model} {version.number} {version.pump_type} {version.model_type} {' '.join(row.aliases)}".lower()
+    maker = version.origin.made_by if version.origin else ""
+    return f"{version.model} {version.number} {version.pump_type} {version.model_type} {' '.join(row.aliases)} {maker}".lower()
 
 
 def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVersion:
@@ -111,15 +113,22 @@ def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: boo
 
 @operation("models.promote", runs_in="worker")
 def promote(
-    workspace: Workspace, *, model: str, which: str = "", reason: str = "", override: bool = False
+    workspace: Workspace,
+    *,
+    model: str,
+    which: str = "",
+    reason: str = "",
+    override: bool = False,
+    accept_foreign: bool = False,
 ) -> PromoteReport:
     """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
 
     A version that a gate refused needs `override` from two people, each with a reason; the first one's word is kept in the
-    audit chain and changes no alias.
+    audit chain and changes no alias. An imported version needs `accept_foreign` from as many people as the policy says.
 
     Raises:
-        GateRefusedError: a quality gate refused this version. UsageError: an override without a reason.
+        GateRefusedError: a quality gate refused this version. UsageError: an override or an acceptance without a reason.
+        RefusedError: it is foreign, and nobody accepted it.
     """
     version = find_version(workspace, model, which)
     with workspace.store.atomic() as store:
@@ -133,6 +142,8 @@ def promote(
                 overriding.refuse(version)
             if missing:
                 return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
+        if missing := accepting.require(workspace, version, reason, accept=accept_foreign):
+            return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
         store.registry.set_alias(model, Alias.CHAMPION, version.number)
         if champion:
             store.registry.set_alias(model, Alias.PREVIOUS, champion)
@@ -143,6 +154,7 @@ def promote(
             reason=reason,
             digests={"content": version.content_digest},
         )
+        seal_chains(workspace)
     judged = version.judged_against
     return PromoteReport(model, version.number, champion or previous, changed=True, judged_against=judged, was=champion)
 
@@ -168,4 +180,5 @@ def demote(workspace: Workspace, *, model: str, reason: str = "") -> PromoteRepo
             reason=reason,
             digests={"content": previous.content_digest},
         )
+        seal_chains(workspace)
     return PromoteReport(model, previous.number, champion.number, changed=True)

@@ -1,23 +1,24 @@
 """A training run as one file (record, spec, installed packages, every chunk of its snapshot), and doing it again from there.
 
 The file is a ustar archive without times or names of people: `head.json`, `run.json`, `spec.json`, `lock.json`, `manifest.json`,
-`parts/<digest>`, `chunks/<digest>`. Every member is proven by a digest before it is used (docs/formats.md). Whoever wrote the
-file wrote `head.json` too, so nothing in it is taken to have the right shape.
+`parts/<digest>`, `chunks/<digest>`, `answers/<digest>`. Every member is proven by a digest before it is used (docs/formats.md).
+Whoever wrote the file wrote `head.json` too, so nothing in it is taken to have the right shape.
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.foreign_files import foreign_members, foreign_of_members
 from pumpdeck_console.operations.held_source import held_source
-from pumpdeck_console.operations.replaying import ReplayReport
-from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, find_run
+from pumpdeck_console.operations.replaying import Recorded, ReplayReport, replay_report
+from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, RunRow, find_run
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, FormatError, TooLargeError
@@ -26,7 +27,9 @@ from pumpdeck_fleet.core.ports import FileSystem, Progress
 from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.numeric.columns import MAX_CHANNELS, MAX_ROWS, pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import TelemetryFrame, concatenate, empty_frame
-from pumpdeck_fleet.store.chunks import frame_digest
+from pumpdeck_fleet.store.chunk_frames import frame_digest
+from pumpdeck_trainer.answers import Trained
+from pumpdeck_trainer.foreign_scorer import ForeignModel
 from pumpdeck_trainer.lineage import code_digest, installed, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
@@ -35,7 +38,7 @@ from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 FILE_MAX_BYTES = 4 << 30
 _HEAD_MAX_BYTES = 65_536
 
-T = TypeVar("T", str, int)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,19 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
     """
     row = find_run(workspace, run)
     source = held_source(workspace, row.snapshot_digest)
-    record = workspace.artifacts.get(row.run)
-    lineage = canonical.parse_json(record, "run record", max_bytes=RUN_RECORD_MAX_BYTES)["lineage"]
+    data = workspace.artifacts.get(row.run)
+    record = canonical.parse_json(data, "run record", max_bytes=RUN_RECORD_MAX_BYTES)
+    version = workspace.store.registry.by_digest(row.content_digest)
+    onnx = version.onnx_digest if version else ""
+    told = {"format": 1, "run": row.run, "content": row.content_digest, "version": row.version, "onnx": onnx}
     members = {
-        "head.json": canonical.encode({"format": 1, "run": row.run, "content": row.content_digest, "version": row.version}),
-        "run.json": record,
-        "spec.json": workspace.artifacts.get(lineage["pipeline_digest"]),
+        "head.json": canonical.encode(told),
+        "run.json": data,
+        "spec.json": workspace.artifacts.get(record["lineage"]["pipeline_digest"]),
         "lock.json": canonical.encode(installed()),
         "manifest.json": SnapshotManifest({pump: _part_digest(source.part(pump)) for pump in source.pumps}).encode(),
     }
+    members |= foreign_members(workspace, record["lineage"]["pipeline_digest"])
     for pump in source.pumps:
         part = source.part(pump)
         members[f"parts/{_part_digest(part)}"] = part.encode()
@@ -73,6 +80,9 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
             name = f"chunks/{chunk[1]}"
             if name not in members:
                 members[name] = _pack(workspace.store.telemetry.held_chunk(pump, chunk))
+    # What answered then: another kernel may give other bytes with the same answers.
+    for digest in [onnx, *(one["block"] for one in record["pumps"].values())] if onnx else []:
+        members[f"answers/{digest}"] = workspace.artifacts.get(digest)
     data = _tar(members)
     replace_file(workspace.fs, Path(to), data)
     return RunExport(row.run, row.content_digest, sum(name.startswith("chunks/") for name in members), len(data))
@@ -86,19 +96,11 @@ def replay_file(workspace: Workspace, *, path: str, on_progress: Progress = no_p
         DamagedError: the file is none, or a member is not what its digest says.
     """
     run = read_exported(workspace.fs, Path(path))
-    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress)
+    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress, foreign=run.foreign)
     trained = train(run.spec, run.request, run.source, context)
-    head, found = run.head, trained.content_digest
-    return ReplayReport(
-        run=head.run,
-        model=run.model,
-        version=head.version,
-        content_digest=head.content,
-        replayed_digest=found,
-        same=head.content == found,
-        same_code=code_digest() == run.code_digest,
-        same_lock=lock_digest() == run.lock_digest,
-    )
+    head, snapshot = run.head, _of(run.record, str, "lineage", "snapshot_digest")
+    row = RunRow(head.run, _of(run.record, str, "model"), head.version, 0, "", snapshot, head.content, "")
+    return replay_report(Recorded(row, run.record, run.answered), trained, run.request, run.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +111,20 @@ class _Head:
     run: str
     content: str
     version: int
+    onnx: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedRun:
-    """What an exported run holds, proven."""
+    """What an exported run holds, proven, and of the shape that a run has."""
 
     head: _Head
-    model: str
+    record: Mapping[str, Any]
     spec: PipelineSpec
     request: TrainingRequest
     source: FileSource
-    code_digest: str
-    lock_digest: str
+    foreign: ForeignModel | None
+    answered: Trained | None
 
 
 def read_exported(fs: FileSystem, path: Path) -> ExportedRun:
@@ -136,21 +139,33 @@ def read_exported(fs: FileSystem, path: Path) -> ExportedRun:
         raise FormatError("has an unknown format", "head.json", expected=1, found=head.format)
     _prove(members, "run.json", head.run)
     record = canonical.parse_json(members["run.json"], "run record", max_bytes=RUN_RECORD_MAX_BYTES)
+    for needed in (("model",), ("lineage", "code_digest"), ("lineage", "lock_digest")):
+        _of(record, str, *needed)
     _prove(members, "manifest.json", _of(record, str, "lineage", "snapshot_digest"))
     _prove(members, "spec.json", _of(record, str, "lineage", "pipeline_digest"))
     spec = canonical.decode(PipelineSpec, members["spec.json"], "recorded pipeline", max_bytes=SPEC_MAX_BYTES)
     source = FileSource(members)
     return ExportedRun(
         head=head,
-        model=_of(record, str, "model"),
+        record=record,
         spec=spec,
         request=TrainingRequest(
             source.pumps, _of(record, int, "request", "start_ms"), _of(record, int, "request", "end_ms")
         ),
         source=source,
-        code_digest=_of(record, str, "lineage", "code_digest"),
-        lock_digest=_of(record, str, "lineage", "lock_digest"),
+        foreign=foreign_of_members(spec, members),
+        answered=_answered(members, head, record),
     )
+
+
+def _answered(members: dict[str, bytes], head: _Head, record: Mapping[str, Any]) -> Trained | None:
+    """Graph and blocks of then; None in a file of an older program, which has none."""
+    if not head.onnx:
+        return None
+    digests = {pump: _of(record, str, "pumps", pump, "block") for pump in _of(record, dict, "pumps")}
+    for digest in {head.onnx, *digests.values()}:
+        _prove(members, f"answers/{digest}", digest)
+    return Trained(members[f"answers/{head.onnx}"], {pump: members[f"answers/{one}"] for pump, one in digests.items()})
 
 
 class FileSource:
@@ -215,7 +230,7 @@ def _of(record: Any, kind: type[T], *keys: str) -> T:
     found = record
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
-    if type(found) is not kind:
+    if not isinstance(found, kind) or isinstance(found, bool):
         raise FormatError("is none that can be done again", f"run record: {'.'.join(keys)}", expected=kind.__name__, found=found)
     return found
 
