@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.canonical import digest as digest_of
-from pumpdeck_fleet.core.errors import ConflictError, DamagedError, DigestMismatchError, PumpdeckError, RefusedError
+from pumpdeck_fleet.core.errors import ConflictError, DamagedError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.room import check_room
@@ -177,10 +177,7 @@ def _write_all(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress,
     on_progress("write to the stick", 0, total)
 
     def one(part: BundlePart) -> int:
-        data = part.load()
-        if len(data) != part.size or digest_of(data) != part.digest:
-            raise DigestMismatchError("changed while it was exported", part.path, hint="export again")
-        write_proven(stick, place_of(stick.folder, part.path), data, part.path)
+        write_proven(stick, place_of(stick.folder, part.path), part.proven(), part.path)
         return part.size
 
     if workers == 1:

@@ -94,6 +94,9 @@ class _RealFile:
             self._fd = -1
 
 
+_UNKNOWN_BYTES = (1 << 53) - 1
+
+
 class RealFileSystem:
     """The port on the computer's own disk. On Windows folder sync is skipped and a locked name is tried for 2 s."""
 
@@ -148,4 +151,6 @@ class RealFileSystem:
             os.close(fd)
 
     def free_bytes(self, path: Path) -> int:
-        return shutil.disk_usage(path).free
+        usage = shutil.disk_usage(path)
+        # Some drivers of sticks say nothing of their size: then writing tells, as it does on a full one.
+        return usage.free if usage.total else _UNKNOWN_BYTES

@@ -70,15 +70,22 @@ class ArtifactStore:
             NotFoundError: there are none.
             DamagedError: the file was altered.
         """
-        path = self.path(digest)
-        try:
-            data = self._fs.read_bytes(path, ARTIFACT_MAX_BYTES)
-        except FileNotFoundError as error:
-            raise NotFoundError("no such artifact", digest, hint="bring it from another workspace or build it again") from error
+        data = self.get_unproven(digest)
         found = canonical.digest(data)
         if found != digest:
-            raise DamagedError("an artifact was altered", str(path), expected=digest, found=found)
+            raise DamagedError("an artifact was altered", str(self.path(digest)), expected=digest, found=found)
         return data
+
+    def get_unproven(self, digest: str) -> bytes:
+        """The bytes under that name, for whoever proves what he takes: hashing a large export twice costs a third of its time.
+
+        Raises:
+            NotFoundError: there are none.
+        """
+        try:
+            return self._fs.read_bytes(self.path(digest), ARTIFACT_MAX_BYTES)
+        except FileNotFoundError as error:
+            raise NotFoundError("no such artifact", digest, hint="bring it from another workspace or build it again") from error
 
     def path(self, digest: str) -> Path:
         """Where the bytes of that digest stand, if they are there.
