@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TooLargeError
 from pumpdeck_fleet.core.ids import check_digest, check_name, is_name
 from pumpdeck_fleet.core.ports import FileSystem
@@ -46,6 +47,17 @@ class ReturnWriter:
         if name not in self._here or not _is_there(self._stick, self._folder / name, data):
             write_proven(self._stick, self._folder / name, data, name)
 
+    def keep(self, name: str, size: int) -> bool:
+        """True when the file of that digest and length lies here whole from an earlier visit; then it stays."""
+        path = self._folder / name
+        try:
+            if name not in self._here or digest_of(self._stick.reread(path, size)) != name:
+                return False
+        except DamagedError:
+            return False
+        self._kept.add(name)
+        return True
+
     def finish(self, envelope: bytes) -> None:
         """Let the files count, and remove those of the return before.
 
@@ -65,6 +77,12 @@ def write_page(stick: Stick, device: str, text: str) -> None:
     folder = _make_folder(stick, device)
     write_proven(stick, folder / PAGE_NAME, text.encode("utf-8"), PAGE_NAME)
     stick.fs.fsync_dir(folder)
+
+
+def names_on(stick: Stick, device: str) -> frozenset[str]:
+    """The files in a device's return, whole or not. OSError: use inside `stick_errors`."""
+    folder = return_folder(stick.folder, device)
+    return frozenset(stick.fs.listdir(folder)) if stick.fs.exists(folder) else frozenset()
 
 
 def returned_devices(fs: FileSystem, folder: Path) -> tuple[list[str], list[str]]:
