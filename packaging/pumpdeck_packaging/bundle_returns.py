@@ -9,7 +9,7 @@ from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TooLargeErro
 from pumpdeck_fleet.core.ids import check_digest, check_name, is_name
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import ReturnItem
-from pumpdeck_packaging.bundle_index import RETURNS
+from pumpdeck_packaging.bundle_index import RETURNS, is_of_the_system
 from pumpdeck_packaging.bundle_stick import Stick, write_proven
 
 RETURN_NAME = "return.json"
@@ -88,7 +88,7 @@ def names_on(stick: Stick, device: str) -> frozenset[str]:
 def returned_devices(fs: FileSystem, folder: Path) -> tuple[list[str], list[str]]:
     """Names of devices with a return, and names under `returns/` that cannot be a device's."""
     try:
-        names = fs.listdir(folder / RETURNS)
+        names = [name for name in fs.listdir(folder / RETURNS) if not is_of_the_system(name)]
     except FileNotFoundError:
         return [], []
     return [name for name in names if is_name(name)], [name for name in names if not is_name(name)]
