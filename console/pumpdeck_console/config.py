@@ -34,9 +34,13 @@ class TransportPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """How many people must sign a release: 2 at the sites named (four eyes), 1 elsewhere. The signed metadata is what binds."""
+    """How many people must sign a release: 2 at the sites named (four eyes), 1 elsewhere. The signed metadata is what binds.
+
+    `signed_approvals`: an approval counts only when it is signed, also in the workspace where it is given.
+    """
 
     four_eyes: tuple[str, ...] = ()
+    signed_approvals: bool = False
 
     def release_signers(self, site: str) -> int:
         """How many people this site asks for."""

@@ -19,6 +19,7 @@ from pumpdeck_console.credentials import (
 )
 from pumpdeck_fleet.core.errors import NotFoundError, TrustError, UsageError
 from pumpdeck_fleet.core.ports import FileSystem, Signer
+from pumpdeck_packaging.people import person_of_key
 from pumpdeck_packaging.signing import Ed25519Signer, PublicKey, generate_key
 from pumpdeck_packaging.site_keys import DeployKey, SiteKeys, SiteSigners
 
@@ -96,8 +97,9 @@ def make_working_keys(
 
 
 def site_keys(root: Sequence[PublicKey], targets: PublicKey, release: PublicKey, deploy: PublicKey) -> SiteKeys:
-    """The public keys of a site with one release key and one laptop, in slot 0."""
-    return SiteKeys(tuple(root), targets, (release,), (DeployKey(deploy, 0),), ROOT_THRESHOLD)
+    """The public keys of a site with one release key and one laptop, in slot 0, both of one person."""
+    people = dict.fromkeys((release.key_id, deploy.key_id), person_of_key(deploy.key_id))
+    return SiteKeys(tuple(root), targets, (release,), (DeployKey(deploy, 0),), ROOT_THRESHOLD, people=people)
 
 
 def site_signers(root: Sequence[Signer], working: dict[str, Ed25519Signer]) -> SiteSigners:

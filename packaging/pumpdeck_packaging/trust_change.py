@@ -7,7 +7,7 @@ key in targets alone, and a release that a departed key signed must be signed ag
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
@@ -15,9 +15,10 @@ from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from pumpdeck_packaging.bundle_layout import DEPLOY, DEPLOY_SLOTS, RELEASE, ROOT, TARGETS
 from pumpdeck_packaging.metadata_form import MetadataForm
-from pumpdeck_packaging.returns_policy import parse_policy
+from pumpdeck_packaging.people import people_in, person_of_key
 from pumpdeck_packaging.signing import PublicKey, pem_of_key
 from pumpdeck_packaging.site_keys import DeployKey, SigningTime, SiteKeys, check_site_keys, leaf_of, root_of, targets_of
+from pumpdeck_packaging.site_words import words_of
 from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots
 from pumpdeck_packaging.verify import VerifiedSite
 
@@ -29,12 +30,16 @@ Signed = Root | Targets
 
 @dataclass(frozen=True, slots=True)
 class KeyEdit:
-    """One change of one role. `remove` are key ids; `threshold` None leaves it."""
+    """One change of one role. `remove` are key ids; `threshold` None leaves it.
+
+    `people` says whose keys are whose, person by key id, of new keys and of others.
+    """
 
     role: str
     add: tuple[PublicKey, ...] = ()
     remove: tuple[str, ...] = ()
     threshold: int | None = None
+    people: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ def site_keys_of(site: VerifiedSite) -> SiteKeys:
         deploy=tuple(DeployKey(key, slots[key.key_id]) for key in _public(deploy)),
         root_threshold=root.get_delegated_role(ROOT).threshold,
         release_threshold=targets.get_delegated_role(RELEASE).threshold,
+        people=people_in(site.trusted.targets),
     )
 
 
@@ -102,7 +108,7 @@ def edited_keys(keys: SiteKeys, edits: Sequence[KeyEdit]) -> SiteKeys:
     removed = {(edit.role, key_id) for edit in edits for key_id in edit.remove}
     _check_new(keys, edits, removed)
     for edit in edits:
-        keys = _edited(keys, edit)
+        keys = _named(_edited(keys, edit), edit)
     try:
         check_site_keys(keys)
     except UsageError as error:
@@ -127,6 +133,18 @@ def key_named(keys: SiteKeys, text: str, role: str = "") -> str:
     return found[0]
 
 
+def person_named(keys: SiteKeys, text: str) -> str:
+    """The person `text` means: a person of this site, or whoever holds the key that it begins.
+
+    Raises:
+        NotFoundError: nobody. ConflictError: several keys.
+    """
+    if text in keys.people.values():
+        return text
+    key_id = key_named(keys, text)
+    return keys.people.get(key_id) or person_of_key(key_id)
+
+
 def parts_to_sign(base: SiteBase, keys: SiteKeys, when: SigningTime, renewal: Renewal) -> dict[str, Signed]:
     """The metadata that has to be signed anew so that `keys` are the site's keys, by role, the lower roles last.
 
@@ -138,10 +156,10 @@ def parts_to_sign(base: SiteBase, keys: SiteKeys, when: SigningTime, renewal: Re
     parts: dict[str, Signed] = {}
     if renewal.all_roles or top != (keys.root, keys.root_threshold, keys.targets, keys.deploy):
         parts[ROOT] = root_of(keys, base.site.forms[ROOT].version + 1, when)
-    delegated = (before.targets, before.release, before.release_threshold, before.deploy)
+    delegated = (before.targets, before.release, before.release_threshold, before.deploy, before.people)
     form = base.site.forms[TARGETS]
-    if renewal.all_roles or delegated != (keys.targets, keys.release, keys.release_threshold, keys.deploy):
-        parts[TARGETS] = targets_of(keys, form.version + 1, when, parse_policy(form))
+    if renewal.all_roles or delegated != (keys.targets, keys.release, keys.release_threshold, keys.deploy, keys.people):
+        parts[TARGETS] = targets_of(keys, form.version + 1, when, words_of(form))
     if not parts:
         raise RefusedError("nothing would change", base.site.forms[ROOT].own.site)
     if renewal.all_roles or renewal.drop_unpublished or not _is_release_held(base.release, keys):
@@ -199,6 +217,13 @@ def _edited(keys: SiteKeys, edit: KeyEdit) -> SiteKeys:
         return replace(keys, root=root, root_threshold=edit.threshold or keys.root_threshold)
     release = (*(key for key in keys.release if key.key_id not in edit.remove), *edit.add)
     return replace(keys, release=release, release_threshold=edit.threshold or keys.release_threshold)
+
+
+def _named(keys: SiteKeys, edit: KeyEdit) -> SiteKeys:
+    """The same keys, and whose they are; keys that left belong to nobody here."""
+    held = {*roles_of(keys)[RELEASE], *roles_of(keys)[DEPLOY]}
+    people = {**keys.people, **edit.people}
+    return replace(keys, people={key_id: person for key_id, person in people.items() if key_id in held})
 
 
 def _deploy_after(deploy: tuple[DeployKey, ...], edit: KeyEdit) -> tuple[DeployKey, ...]:

@@ -32,6 +32,7 @@ PACKAGING_PARTS = {
     "bundle_stick",
     "bundle_tar",
     "bundle_tar_writer",
+    "device_rules",
     "downgrade",
     "enrolment",
     "manifest",

@@ -12,7 +12,8 @@ from pumpdeck_agent.enrol import create_device
 from pumpdeck_agent.install_from import StickVisit, install_from
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_console.credentials import Source
-from pumpdeck_console.operations.confidential_packages import seal_for
+from pumpdeck_console.operations.confidential_packages import note_age_key, seal_for
+from pumpdeck_console.operations.devices import keep_identity
 from pumpdeck_console.operations.trust import TrustRequest, init_trust
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core.clock import FixedClock
@@ -135,8 +136,7 @@ def courier_fleet(
         config = AgentConfig(1, device.id, device.site, "edge-x86", pumps)
         root = workspace.trust(device.site).root_bytes()
         identity = create_device(UnsyncedFileSystem(), folder / "devices" / device.id, config, root)
-        with workspace.store.atomic() as store:
-            store.devices.put_identity(device.id, identity.public_pem, identity.key_id, "", NOW_MS)
-            store.age_keys.put(device.id, identity.age_key, NOW_MS)
+        keep_identity(workspace, device.id, identity.public_pem, "")
+        note_age_key(workspace, device.id, identity.age_key, "told at enrolment")
     found.release(1)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.audit import CHECKPOINT_FORMAT, CHECKPOINT_PAYLOAD_TYPE, AuditCheckpoint
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, FixedClock
 from pumpdeck_fleet.core.device_status import DeviceStatus, OutboxStatus
 from pumpdeck_fleet.core.inventory import Link
@@ -17,12 +19,17 @@ from pumpdeck_fleet.core.receipts import AlarmNotice, Outcome, Receipt
 from pumpdeck_fleet.core.registry import Alias
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import PlanDevice, RolloutPolicy, VersionRef, plan_rollout
+from pumpdeck_fleet.core.statements import STATEMENT_PAYLOAD_TYPE, Believed, Kind, Statement, parse_statement
 from pumpdeck_fleet.core.telemetry import IngestReport, Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.numeric.varint import write_unsigned
 from pumpdeck_fleet.services.deploy_feed import keep
 from pumpdeck_fleet.store import Store
+from pumpdeck_fleet.store.merge_signed import Beliefs
 from pumpdeck_fleet.store.models import PackagePump, PackageRow
+from pumpdeck_fleet.store.statements import SealRow
+from pumpdeck_packaging.signing import sign_dsse, verify_dsse
+from support.golden_trust import seeded_key
 from support.stores import T0
 from support.workspaces import MODEL, make_version, sha
 
@@ -60,7 +67,64 @@ def history(folder: Path, number: int) -> Store:
         _rollout(store, number)
         store.audit.append(actor, "work", f"of {number}")
         store.audit.append(actor, "work", f"more of {number}")
+        _sign(store, number)
     return store
+
+
+PEOPLE = {number: seeded_key(40 + number) for number in range(1, 6)}
+"""Who signed in each history."""
+
+
+def _sign(store: Store, number: int) -> None:
+    """What a person signed as they did it: who the devices are, the approval, the aliases, where the audit chain ends."""
+    for row in store.devices.all_keys():
+        about = {"key_id": row.key_id, "public_pem": row.public_pem, "host_key": row.host_key}
+        _state(store, number, Kind.ENROLMENT, row.device, {**about, "enrolled_ms": str(row.enrolled_ms)})
+    if number == 5:
+        last = store.devices.all_keys()[0]
+        store.devices.retire(last.device, T0 + DAY_MS, "lost")
+        about = {"key_id": last.key_id, "ended_ms": str(T0 + DAY_MS), "ended": "retired: lost"}
+        _state(store, number, Kind.END, last.device, about)
+    for rollout in store.rollouts.all():
+        for one in rollout.approvals:
+            about = {"plan": one.plan_digest, "actor": one.actor, "at_ms": str(one.at_ms)}
+            _state(store, number, Kind.APPROVAL, rollout.id, about)
+    for model, alias, at_ms, name, content in store.registry.own_moves():
+        about = {"alias": alias, "at_ms": str(at_ms), "workspace": name, "content_digest": content}
+        _state(store, number, Kind.ALIAS, model, about)
+    seal(store, number)
+
+
+def seal(store: Store, number: int) -> None:
+    """That person signs where the store's chain ends."""
+    head = store.audit.head()
+    checkpoint = AuditCheckpoint(CHECKPOINT_FORMAT, head.chain, head.position, head.digest, T0)
+    envelope = sign_dsse(canonical.encode(checkpoint), CHECKPOINT_PAYLOAD_TYPE, PEOPLE[number])
+    store.statements.put_seal(SealRow(head.chain, head.position, envelope))
+
+
+def _state(store: Store, number: int, kind: Kind, subject: str, about: dict[str, str]) -> None:
+    seq = store.statements.next_seq()
+    statement = Statement(1, kind, subject, ("gannet",), about, store.workspace, "actor-b", seq, T0 + number)
+    store.statements.add(statement, sign_dsse(canonical.encode(statement), STATEMENT_PAYLOAD_TYPE, PEOPLE[number]))
+
+
+@functools.cache
+def _believed(envelope: bytes) -> Believed:
+    payload = verify_dsse(envelope, STATEMENT_PAYLOAD_TYPE, _KEYS, 65_536)
+    (signed,) = canonical.parse_json(envelope, "statement", max_bytes=65_536)["signatures"]
+    return Believed(parse_statement(payload), f"p-{signed['keyid'][:12]}")
+
+
+@functools.cache
+def _sealed(envelope: bytes) -> AuditCheckpoint:
+    payload = verify_dsse(envelope, CHECKPOINT_PAYLOAD_TYPE, _KEYS, 65_536)
+    return canonical.decode(AuditCheckpoint, payload, "head", max_bytes=65_536)
+
+
+_KEYS = {key.key_id: key.public_pem for key in PEOPLE.values()}
+BELIEFS = Beliefs(_believed, _sealed, lambda _key, _row: "")
+"""Belief in the five people. Receipts here carry no true envelope; what proves them is tested with real devices."""
 
 
 def _models(store: Store, number: int) -> None:
@@ -105,7 +169,7 @@ def _packed(rows: int) -> bytes:
 def _devices(store: Store, number: int) -> None:
     status = DeviceStatus("ACTIVE", sha("p"), "", 60 + number, 1, 1_000_000_000, OutboxStatus(number, 10))
     for device in DEVICES:
-        store.devices.put_identity(device, f"pem {number // 3}", sha(f"key {number // 3}"), "host", T0 + number // 3)
+        store.devices.put_identity(device, f"pem {number // 3}", sha(f"key {number // 3} of {device}"), "host", T0 + number // 3)
         store.devices.put_status(device, status, T0 + number)
         receipt = Receipt(1, device, "t-old", sha("p"), 5, Outcome.COMMITTED, "", sha("p"), "", 1, T0, True, "1", "1")
         store.receipts.add(receipt, b"envelope 1", sha("key"))
@@ -126,7 +190,7 @@ def _rollout(store: Store, number: int) -> None:
     seqs = dict.fromkeys(DEVICES, 10 + number // 2)
     words: list[ev.Event] = [
         ev.Freeze(now_ms, "actor-a"),
-        ev.Approve(now_ms, "actor-b", plan.digest),
+        ev.Approve(now_ms, "actor-b", plan.digest, f"p-{PEOPLE[number].key_id[:12]}"),
         ev.Start(now_ms, "actor-a", seqs),
         ev.Tick(now_ms),
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pumpdeck_console.operations.vouching import Circle
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import RefusedError
 from pumpdeck_fleet.core.inventory import Device
+from pumpdeck_fleet.core.statements import Kind
 from pumpdeck_packaging.age_box import check_recipient, encrypt
 from pumpdeck_packaging.package import BuiltPackage
 from pumpdeck_packaging.sealed_package import SealedPackage, seal_package
@@ -43,8 +45,11 @@ def note_age_key(workspace: Workspace, device: str, age_key: str, how: str) -> N
     if not age_key:
         return
     check_recipient(age_key, f"age key of {device}")
+    at_ms = workspace.clock.now_ms()
     with workspace.store.atomic() as store:
-        if store.age_keys.put(device, age_key, workspace.clock.now_ms()):
+        if store.age_keys.put(device, age_key, at_ms):
+            pen = Circle(workspace).pen((workspace.fleet.device(device).site,))
+            pen.write(workspace, Kind.AGE_KEY, device, {"age_key": age_key, "at_ms": str(at_ms)})
             digests = {"age_key": canonical.digest(age_key.encode("ascii"))}
             store.audit.append(workspace.actor, "device.age_key", device, reason=how, digests=digests)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.confidential_packages import note_age_key
 from pumpdeck_console.operations.fleet import list_pumps
+from pumpdeck_console.operations.vouching import Circle, seal_chains, write_device_words
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError, TrustError, UsageError
@@ -18,11 +19,12 @@ from pumpdeck_packaging.signing import key_id_of
 
 @dataclass(frozen=True, slots=True)
 class EnrolledRow:
-    """One device: its key, and whether it is new here."""
+    """One device: its key, and whether it is new here. `not_signed`: why the enrolment counts in this workspace alone."""
 
     device: str
     key_id: str
     is_new: bool
+    not_signed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def keep_identity(
         TrustError: this key was retired or replaced before. FormatError: it is no key.
     """
     key_id = key_id_of(public_pem, f"device key of {device}")
+    circle = Circle(workspace)
+    pen = circle.pen((workspace.fleet.device(device).site,))
     with workspace.store.atomic() as store:
         old = store.devices.identity(device)
         if old is not None and (old.key_id, old.host_key) == (key_id, host_key):
@@ -113,4 +117,6 @@ def keep_identity(
         digests = {"device_key": canonical.digest(public_pem.encode()), "host_key": canonical.digest(host_key.encode())}
         action = "device.enrol" if old is None else "device.replace"
         store.audit.append(workspace.actor, action, device, reason=f"key {key_id[:12]}", digests=digests)
-    return EnrolledRow(device, key_id, is_new=True)
+        write_device_words(workspace, pen, device)
+        seal_chains(workspace, pen)
+    return EnrolledRow(device, key_id, is_new=True, not_signed=pen.why)

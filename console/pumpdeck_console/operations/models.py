@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pumpdeck_console.operations import overriding
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.vouching import seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
 from pumpdeck_fleet.core.merging import parse_version_name
@@ -143,6 +144,7 @@ def promote(
             reason=reason,
             digests={"content": version.content_digest},
         )
+        seal_chains(workspace)
     judged = version.judged_against
     return PromoteReport(model, version.number, champion or previous, changed=True, judged_against=judged, was=champion)
 
@@ -168,4 +170,5 @@ def demote(workspace: Workspace, *, model: str, reason: str = "") -> PromoteRepo
             reason=reason,
             digests={"content": previous.content_digest},
         )
+        seal_chains(workspace)
     return PromoteReport(model, previous.number, champion.number, changed=True)

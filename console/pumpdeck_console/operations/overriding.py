@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from pumpdeck_console.operations.audit import entries
+from pumpdeck_console.operations.vouching import Circle, seal_chains, voices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import GateRefusedError, UsageError
 from pumpdeck_fleet.core.registry import ModelVersion
+from pumpdeck_fleet.core.statements import Kind, count_people
 
 OVERRIDE_ACTION = "model.override"
 PEOPLE = 2
@@ -19,12 +20,9 @@ def missing(workspace: Workspace, version: ModelVersion) -> int:
     """How many people must still override the refusals of this very content; 0: it may be used."""
     if not version.refusals:
         return 0
-    people = {
-        entry.actor
-        for entry in entries(workspace)
-        if entry.action == OVERRIDE_ACTION and entry.digests.get("content") == version.content_digest
-    }
-    return max(PEOPLE - len(people), 0)
+    said = {"content": version.content_digest}
+    heard = voices(workspace, Kind.OVERRIDE, version.model, said, OVERRIDE_ACTION)
+    return max(PEOPLE - count_people(heard), 0)
 
 
 def override(workspace: Workspace, version: ModelVersion, reason: str) -> int:
@@ -39,8 +37,11 @@ def override(workspace: Workspace, version: ModelVersion, reason: str) -> int:
         refuse(version)
     subject, digests = f"{version.model} {version.number}", {"content": version.content_digest}
     gates = ", ".join(gate.name for gate in version.refusals)
+    pen = Circle(workspace).any_pen()
     with workspace.store.atomic() as store:
         store.audit.append(workspace.actor, OVERRIDE_ACTION, subject, reason=f"{gates}: {reason}", digests=digests)
+        pen.write(workspace, Kind.OVERRIDE, version.model, {**digests, "actor": workspace.actor})
+        seal_chains(workspace, pen)
         return missing(workspace, version)
 
 

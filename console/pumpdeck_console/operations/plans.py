@@ -12,8 +12,10 @@ from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.inventory import Fleet
 from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
+from pumpdeck_fleet.core.rollout_records import voices_of
 from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.core.sizes import size_words
+from pumpdeck_fleet.core.statements import count_people
 
 _MOST_REASONS = 5
 
@@ -66,7 +68,7 @@ def _rollout_start(workspace: Workspace, arguments: Mapping[str, str]) -> PlanVi
 
 def _rollout_approve(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
     rollout = workspace.store.rollouts.load(arguments.get("rollout_id", ""))
-    missing = rollout.plan.policy.approvals - len(rollout.approvals)
+    missing = rollout.plan.policy.approvals - count_people(voices_of(rollout.approvals))
     lines = (*_plan_lines(rollout.plan, workspace.fleet), ("approvals", f"{len(rollout.approvals)}, {missing} missing"))
     refusal = "" if rollout.state is RolloutState.PLANNED else f"it is {rollout.state}, not PLANNED"
     return PlanView(

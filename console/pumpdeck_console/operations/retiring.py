@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
 from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.statements import Kind
 from pumpdeck_fleet.services.deploy_feed import feed
 from pumpdeck_fleet.store.devices import DeviceKeyRow
 from pumpdeck_fleet.store.receipts import ReceiptRow
@@ -18,7 +20,8 @@ from pumpdeck_fleet.store.receipts import ReceiptRow
 class RetirePlan:
     """What retiring would do: the key that ends, receipts that stay as history, the open task and where it stands.
 
-    `driven_by` is the workspace that drives the task's rollout, empty when this one does.
+    `driven_by` is the workspace that drives the task's rollout, empty when this one does. `not_signed`: why the end counts in
+    this workspace alone.
     """
 
     device: str
@@ -30,6 +33,7 @@ class RetirePlan:
     active: str
     is_retired: bool
     driven_by: str = ""
+    not_signed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,22 @@ def retire(workspace: Workspace, *, device: str, reason: str = "") -> RetirePlan
     Its open task is cancelled, or UNKNOWN where the assignment was handed over already: what runs there nobody can prove any
     more. A task that another workspace drives ends there, at its next sync.
     """
+    circle = Circle(workspace)
+    pen = circle.pen((workspace.fleet.device(device).site,))
     with workspace.store.atomic() as store:
         plan = plan_retire(workspace, device=device)
         words = " ".join(reason.split())[:200]
         if store.devices.retire(plan.device, workspace.clock.now_ms(), words):
             digests = {"device_key": canonical.digest(store.devices.keys(plan.device)[-1].public_pem.encode())}
             store.audit.append(workspace.actor, "device.retire", plan.device, words or "retired", digests)
+            last = store.devices.keys(plan.device)[-1]
+            about = {"key_id": last.key_id, "ended_ms": str(last.ended_ms), "ended": last.ended}
+            pen.write(workspace, Kind.END, plan.device, about)
         if plan.task and not plan.driven_by:
             ended = store.devices.keys(plan.device)[-1].ended
             feed(store, plan.rollout, [ev.Retire(workspace.clock.now_ms(), workspace.actor, plan.device, ended)])
-    return plan
+        seal_chains(workspace, pen)
+    return replace(plan, not_signed=pen.why)
 
 
 @operation("devices.history", runs_in="reader")

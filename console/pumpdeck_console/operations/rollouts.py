@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.device_rules import check_permit
 from pumpdeck_console.operations.selection import versions_by_type, wanted_devices
+from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import Workspace
-from pumpdeck_fleet.core.errors import BusyError, RefusedError
+from pumpdeck_fleet.core.errors import BusyError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.receipts import NO_TERMS, Terms
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import RolloutState
+from pumpdeck_fleet.core.statements import Kind, Voice, count_people
 from pumpdeck_fleet.services import deploy
+from pumpdeck_fleet.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class PlanReport:
 
 @dataclass(frozen=True, slots=True)
 class RolloutReport:
-    """Where a rollout stands, in plain figures."""
+    """Where a rollout stands, in plain figures. `not_signed`: why the approval given now counts in this workspace alone."""
 
     rollout: str
     state: str
@@ -43,6 +47,7 @@ class RolloutReport:
     unknown: int
     waves: int
     waves_passed: int
+    not_signed: str = ""
 
 
 @operation("rollout.plan", runs_in="reader")
@@ -52,9 +57,9 @@ def plan_new(
     """The dry run for all devices that `query` and `models` (model -> number or alias) select; nothing is stored.
 
     Raises:
-        RefusedError: no device can take part; says why. NotFoundError, QueryError: as the selection.
+        RefusedError: no device can take part, or one needs a permit; says why. NotFoundError, QueryError: as the selection.
     """
-    request = replace(_request(workspace, query, models or {}), terms=terms)
+    request = _request(workspace, query, models or {}, terms)
     plan = deploy.draft_plan(workspace.store, workspace.fleet, request, workspace.clock.now_ms())
     site, minutes = _slowest(workspace, plan)
     return PlanReport(plan, plan.bytes_total, site, minutes)
@@ -75,7 +80,7 @@ def start(
     `model` and `version` are one more entry of `models`. Raises: as `plan_new`.
     """
     chosen = {**(models or {}), **({model: version} if model else {})}
-    request = replace(_request(workspace, query, chosen), terms=terms)
+    request = _request(workspace, query, chosen, terms)
     with workspace.store.atomic() as store:
         rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
@@ -100,20 +105,27 @@ def approve(
         RefusedError: another plan, or this person has approved before. ConflictError: a device is in another rollout.
     """
     now_ms = workspace.clock.now_ms()
+    found = deploy.find_rollout(workspace.store, rollout_id)
+    circle = Circle(workspace)
+    pen = circle.pen({task.site for task in found.plan.tasks})
+    if not pen.signers and workspace.policies.trust.signed_approvals:
+        hint = "unlock your deploy or release key; policies.toml asks for signed approvals"
+        raise RefusedError("cannot be approved without a signature", found.id, found=pen.why, hint=hint)
     with workspace.store.atomic() as store:
-        found = deploy.find_rollout(store, rollout_id)
         digest = plan_digest or found.plan_digest
-        rollout = deploy.approve(store, found.id, digest, actor=workspace.actor, now_ms=now_ms)
+        rollout = deploy.approve(store, found.id, digest, actor=workspace.actor, now_ms=now_ms, person=pen.person)
+        pen.write(workspace, Kind.APPROVAL, found.id, {"plan": digest, "actor": workspace.actor, "at_ms": str(now_ms)})
         if rollout.state is RolloutState.APPROVED:
             seqs = trust_seqs(workspace, rollout)
             rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs, unheard=unheard)
+        seal_chains(workspace, pen)
     if deliver == "yes" and rollout.state is RolloutState.RUNNING:
         from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
 
         with contextlib.suppress(BusyError):
             tick(workspace, until_idle=True, on_progress=on_progress)
         rollout = workspace.store.rollouts.load(found.id)
-    return report_of(rollout)
+    return replace(report_of(rollout), not_signed=pen.why)
 
 
 @operation("rollout.halt", runs_in="worker")
@@ -145,7 +157,35 @@ def adopt(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutRepor
     Raises:
         NotFoundError: no such rollout.
     """
-    return _person_says(workspace, rollout_id, reason, deploy.adopt)
+    found = deploy.find_rollout(workspace.store, rollout_id)
+    circle = Circle(workspace)
+    pen = circle.pen({task.site for task in found.plan.tasks})
+    with workspace.store.atomic() as store:
+        _check_approved(circle, store, found)
+        rollout = deploy.adopt(store, found.id, reason, actor=workspace.actor, now_ms=workspace.clock.now_ms())
+        epoch = store.rollouts.epoch(found.id)
+        pen.write(workspace, Kind.ADOPTION, found.id, {"workspace": store.workspace, "epoch": str(epoch)})
+        seal_chains(workspace, pen)
+    return replace(report_of(rollout), not_signed=pen.why)
+
+
+def _check_approved(circle: Circle, store: Store, rollout: Rollout) -> None:
+    """Raises: RefusedError: it runs under approvals of which too few are signed by people who stand."""
+    if rollout.state in (RolloutState.PLANNED, RolloutState.ABORTED) or rollout.id not in store.rollouts.homes():
+        return
+    people = []
+    for row in store.statements.of(Kind.APPROVAL, rollout.id):
+        with contextlib.suppress(PumpdeckError):
+            if row.statement.about["plan"] == rollout.plan.digest:
+                people.append(Voice(row.statement.about["actor"], circle.statement(row.envelope).person))
+    if count_people(people) < rollout.plan.policy.approvals:
+        raise RefusedError(
+            "is approved by too few people whose signature stands",
+            rollout.id,
+            expected=rollout.plan.policy.approvals,
+            found=count_people(people),
+            hint="plan it anew here",
+        )
 
 
 @operation("rollout.list", runs_in="reader")
@@ -213,7 +253,7 @@ def report_of(rollout: Rollout) -> RolloutReport:
     )
 
 
-def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> deploy.PlanRequest:
+def _request(workspace: Workspace, query: str, models: Mapping[str, str], terms: Terms) -> deploy.PlanRequest:
     wanted = wanted_devices(workspace, query=query, models=models)
     if not wanted:
         raise RefusedError("selects no device", "rollout", found=query or "no device in the inventory")
@@ -227,7 +267,8 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> dep
     }
     if not versions:
         raise RefusedError("there is no model version to bring", "rollout", hint="make one with: pumpdeck train")
-    return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout)
+    check_permit(workspace, [one.device for one in wanted], terms)
+    return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout, terms)
 
 
 def trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:

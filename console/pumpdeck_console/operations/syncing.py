@@ -10,6 +10,7 @@ from pathlib import Path
 from pumpdeck_console.operations.agent_releases import agent_desk
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import OtherSide, open_other, peoples_files
+from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import STORE_FILE, Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError
@@ -20,7 +21,7 @@ from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.core.room import check_room
 from pumpdeck_fleet.services import deploy
-from pumpdeck_fleet.services.sync import SyncReport, SyncRequest, sync_store
+from pumpdeck_fleet.services.sync import SyncReport, SyncRequest, Words, sync_store
 from pumpdeck_fleet.store.merge import KnownConflict, known_conflicts
 from pumpdeck_packaging.backup import SPARE_BYTES
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES
@@ -97,6 +98,7 @@ def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress) -> Sy
     unsigned = _sign_again(workspace, merges)
     _take_returns(workspace, other)
     _start_approved(workspace, report)
+    seal_chains(workspace)
     return SyncResult(report, artifacts, tuple((one.site, _words(one)) for one in merges), tuple(unsigned))
 
 
@@ -106,8 +108,10 @@ def _merge_stores(
     def verify(envelope: bytes, payload_type: str, keys: Mapping[str, str], max_bytes: int) -> bytes:
         return verify_dsse(envelope, payload_type, keys, max_bytes)
 
+    circle = Circle(workspace)
     with workspace.store.atomic() as store:
-        report = sync_store(store, other.store, SyncRequest(workspace.actor, verify, conflicts=conflicts))
+        words = Words(verify, circle.statement, circle.seal)
+        report = sync_store(store, other.store, SyncRequest(workspace.actor, words, conflicts=conflicts))
         if is_plan:
             raise _PlanOnly(report)
     return report

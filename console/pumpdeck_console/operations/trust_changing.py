@@ -6,7 +6,8 @@ Nothing weakens by itself: without the threshold of root keys nothing at the roo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pumpdeck_console.key_holders import Holders, read_holders, with_ended, with_names, write_holders
@@ -19,6 +20,7 @@ from pumpdeck_fleet.core.files import RealFileSystem, read_plain, replace_file
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.core.words import fingerprint_words
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE, ROOT, TARGETS
+from pumpdeck_packaging.people import people_in, person_of_key
 from pumpdeck_packaging.signing import PublicKey, key_id_of, pem_of_key, public_key_of
 from pumpdeck_packaging.site_keys import SiteKeys
 from pumpdeck_packaging.trust_change import (
@@ -28,6 +30,7 @@ from pumpdeck_packaging.trust_change import (
     edited_keys,
     key_named,
     parts_to_sign,
+    person_named,
     roles_of,
     site_keys_of,
 )
@@ -52,11 +55,15 @@ from pumpdeck_packaging.trust_rules import keys_of_role
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A public key (PEM or OpenSSH line) that shall come in, and who holds it. An empty `role` is that of the request."""
+    """A public key (PEM or OpenSSH line) that shall come in, and who holds it. An empty `role` is that of the request.
+
+    `person` is a person or the beginning of one of their keys; empty: the holder of that name, else somebody new.
+    """
 
     text: str
     holder: str
     role: str = ""
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class ChangeRequest:
     """What people ask for. `sites` empty means every founded site where it applies; `remove` names key ids by their beginning.
 
     `is_lost`: the removed keys are in strange hands; what they released and no device was told of is left out.
+    `people` says of keys that stay whose they are: beginning of a key id -> a person, or the beginning of another key of theirs.
     """
 
     role: str = ""
@@ -74,6 +82,7 @@ class ChangeRequest:
     reason: str = ""
     is_lost: bool = False
     is_renewal: bool = False
+    people: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ def make_change(workspace: Workspace, request: ChangeRequest) -> Proposal:
     for site in _sites(workspace, request):
         base = workspace.trust(site).base()
         keys = site_keys_of(base.site)
-        edits = _edits(keys, request)
+        edits = _with_people(workspace, site, keys, request, _edits(keys, request))
         if not edits and not request.is_renewal:
             continue
         after = edited_keys(keys, edits)
@@ -289,6 +298,26 @@ def _edits(keys: SiteKeys, request: ChangeRequest) -> list[KeyEdit]:
     ]
 
 
+def _with_people(
+    workspace: Workspace, site: str, keys: SiteKeys, request: ChangeRequest, edits: list[KeyEdit]
+) -> list[KeyEdit]:
+    """The edits with whose keys are whose: a new key's holder may be known here by name, else it is somebody new."""
+    known = holders_of(workspace, site).keys
+    named = {known[key_id].name.partition(",")[0]: person for key_id, person in keys.people.items() if key_id in known}
+    people = {}
+    for key, person in request.people.items():
+        with nullcontext() if request.sites else suppress(NotFoundError):
+            people[key_named(keys, key)] = person_named(keys, person)
+    for one in request.add if edits else ():
+        key_id = _public(one.text).key_id
+        if (one.role or request.role) in (RELEASE, DEPLOY):
+            known_by_name = named.get(one.holder.partition(",")[0], person_of_key(key_id))
+            people[key_id] = person_named(keys, one.person) if one.person else known_by_name
+    if not people:
+        return edits
+    return [*edits, KeyEdit(RELEASE, people=people)]
+
+
 def _public(text: str) -> PublicKey:
     key = public_key_of(text.strip())
     return PublicKey(str(key.keyid), pem_of_key(key))
@@ -323,6 +352,8 @@ def _lines(opened: OpenedSite, holders: Mapping[str, str]) -> list[KeyLine]:
         for key in dict.fromkeys((*before[role], *after[role])):
             sign = "=" if key in before[role] and key in after[role] else "-" if key in before[role] else "+"
             lines.append(KeyLine(site, sign, role, key, holders.get(key, "")))
+        if role == RELEASE:
+            lines += _people_lines(opened, holders)
         threshold = _threshold(opened, role)
         if threshold[0] != threshold[1]:
             words = f"{role}: {threshold[1]} must sign instead of {threshold[0]}"
@@ -338,6 +369,15 @@ def _lines(opened: OpenedSite, holders: Mapping[str, str]) -> list[KeyLine]:
                 words = f"package {path.split('/')[2]} for {path.split('/')[1]}: {versions}"
                 lines.append(KeyLine(site, "!", RELEASE, "", "", words))
     return lines
+
+
+def _people_lines(opened: OpenedSite, holders: Mapping[str, str]) -> list[KeyLine]:
+    before, after = (people_in(one) for one in (opened.targets_before, opened.targets))
+    return [
+        KeyLine(opened.proposal.site, "!", RELEASE, key, holders.get(key, ""), f"is a key of {person}")
+        for key, person in after.items()
+        if before.get(key) != person
+    ]
 
 
 def _threshold(opened: OpenedSite, role: str) -> tuple[int, int]:

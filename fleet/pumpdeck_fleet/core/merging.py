@@ -152,6 +152,7 @@ def _join_device_key(mine: Row, theirs: Row) -> Row:
 
 JOINS: Mapping[str, Join] = {
     "person": _join_person,
+    "statement": _least("envelope"),
     "label": _least("body"),
     "source": _least("at_ms", "body"),
     "version": _join_version,

@@ -12,8 +12,9 @@ from pumpdeck_fleet.core import canonical, rollout_gates, rollout_machine
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.rollout_events import Command, Event
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
-from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, Wave, current_wave, held_groups
+from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, Wave, current_wave, held_groups, voices_of
 from pumpdeck_fleet.core.rollout_states import LIVE, UNSENT, RolloutState, TaskState, WaveState
+from pumpdeck_fleet.core.statements import count_people
 
 ROLLOUT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -123,7 +124,7 @@ class Rollout:
         return tuple(self._blocking(task))
 
     def _blocking(self, task: DeviceTask) -> Iterator[str]:
-        missing = self.plan.policy.approvals - len(self.approvals)
+        missing = self.plan.policy.approvals - count_people(voices_of(self.approvals))
         if self.state in (RolloutState.DRAFT, RolloutState.PLANNED):
             yield f"the rollout is {self.state} and lacks {missing} approval" + ("s" if missing != 1 else "")
         elif self.state is not RolloutState.RUNNING:

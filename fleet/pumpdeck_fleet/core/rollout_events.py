@@ -24,11 +24,12 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """A person agrees to exactly this plan."""
+    """A person agrees to exactly this plan. `person` is whose key signed it, empty where none did."""
 
     now_ms: int
     actor: str
     plan_digest: str
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_fleet.core.receipts import Outcome, Receipt
 from pumpdeck_fleet.core.rollout_gates import Judgement
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
-from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, held_groups
+from pumpdeck_fleet.core.rollout_records import Approval, DeviceTask, held_groups, voices_of
 from pumpdeck_fleet.core.rollout_states import (
     GOOD,
     ROLLOUT_MOVES,
@@ -24,6 +24,7 @@ from pumpdeck_fleet.core.rollout_states import (
     check_move,
 )
 from pumpdeck_fleet.core.rollout_work import Work
+from pumpdeck_fleet.core.statements import Voice, count_people, has_spoken
 
 if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout import Rollout
@@ -62,11 +63,11 @@ def _approve(work: Work, event: ev.Approve) -> None:
         raise RefusedError(
             "the approval is for another plan", work.plan.id, expected=work.plan.digest, found=event.plan_digest
         )
-    if any(approval.actor == event.actor for approval in work.approvals):
+    if has_spoken(voices_of(work.approvals), Voice(event.actor, event.person)):
         raise RefusedError("this person has approved already", work.plan.id, expected="another approver")
-    work.approvals = (*work.approvals, Approval(event.actor, event.now_ms, event.plan_digest))
+    work.approvals = (*work.approvals, Approval(event.actor, event.now_ms, event.plan_digest, person=event.person))
     work.announce("rollout.approve", work.plan.id, plan=work.plan.digest)
-    if len(work.approvals) >= work.policy.approvals:
+    if count_people(voices_of(work.approvals)) >= work.policy.approvals:
         work.move(RolloutState.APPROVED, "")
 
 

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pumpdeck_fleet.core.receipts import SelfTest
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_states import LIVE, RECEIPTED, TaskState, WaveState
+from pumpdeck_fleet.core.statements import Voice
 
 _UNDER_WAY = frozenset({TaskState.WAIT_COURIER, TaskState.SENDING, TaskState.STAGED, TaskState.TRIAL})
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One person's yes, to a plan or to an override; the plan hash says to what exactly."""
+    """One person's yes, to a plan or to an override; the plan hash says to what exactly.
+
+    `person` is whose key signed it, empty where nobody's did: then it counts in the workspace where it was given alone.
+    """
 
     actor: str
     at_ms: int
     plan_digest: str
     reason: str = ""
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,11 @@ class DeviceTask:
     def holds_trial_slot(self) -> bool:
         """True while the device may be in trial, as far as anybody can know."""
         return self.state in _UNDER_WAY or (self.state is TaskState.UNKNOWN and self.assign_ms > 0)
+
+
+def voices_of(approvals: Sequence[Approval]) -> tuple[Voice, ...]:
+    """Who has said yes."""
+    return tuple(Voice(one.actor, one.person) for one in approvals)
 
 
 def current_wave(waves: Sequence[Wave]) -> int:

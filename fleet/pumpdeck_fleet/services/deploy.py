@@ -74,16 +74,18 @@ def plan(store: Store, fleet: Fleet, request: PlanRequest, *, actor: str, now_ms
         return _freeze(store, draft_plan(store, fleet, request, now_ms), actor, now_ms)
 
 
-def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int) -> Rollout:
+def approve(store: Store, rollout_id: str, plan_digest: str, *, actor: str, now_ms: int, person: str = "") -> Rollout:
     """The rollout with this person's approval of exactly that plan. Raises: NotFoundError, RefusedError.
+
+    `person` is whose key signs it, empty where none does.
 
     One that another workspace drives keeps its state here: the approval counts when that workspace hears of it by sync.
     """
     if rollout_id not in store.rollouts.homes():
-        return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest)]).rollout
+        return feed(store, rollout_id, [ev.Approve(now_ms, actor, plan_digest, person)]).rollout
     with store.atomic():
         before = store.rollouts.load(rollout_id)
-        after, _ = before.receive(ev.Approve(now_ms, actor, plan_digest))
+        after, _ = before.receive(ev.Approve(now_ms, actor, plan_digest, person))
         rollout = replace(before, approvals=after.approvals)
         store.rollouts.save(rollout)
         store.audit.append(actor, "rollout.approve", rollout_id, digests={"plan": plan_digest})

@@ -6,20 +6,24 @@ transaction; the same again changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core import rollout_events as ev
+from pumpdeck_fleet.core.audit import AuditCheckpoint
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.merging import Key, MergeConflict, Row, beaten_claims
 from pumpdeck_fleet.core.receipts import RECEIPT_MAX_BYTES, RECEIPT_PAYLOAD_TYPE, Receipt
 from pumpdeck_fleet.core.rollout_records import Approval
+from pumpdeck_fleet.core.statements import Believed
 from pumpdeck_fleet.services.collect import VerifyDsse
 from pumpdeck_fleet.services.deploy_feed import feed, feed_receipts
 from pumpdeck_fleet.store import Store
+from pumpdeck_fleet.store.devices import DeviceKeyRow
 from pumpdeck_fleet.store.json_rows import to_text
-from pumpdeck_fleet.store.merge import Doubt, StoreMerge, claims_of, derive, merge_store, note_conflicts
+from pumpdeck_fleet.store.merge import StoreMerge, claims_of, derive, merge_store, note_conflicts
+from pumpdeck_fleet.store.merge_signed import Beliefs, Doubt
 from pumpdeck_fleet.store.merge_tables import ALL, Scope
 
 
@@ -37,7 +41,8 @@ class GaveWay:
 class SyncReport:
     """What one sync brought. `taken` counts rows by table; `conflicts` are new ones, `known` were listed before.
 
-    `refused` names what is not believed and why; `receipts` counts those that rollouts driven here had waited for.
+    `refused` names what is not believed and why; `receipts` counts those that rollouts driven here had waited for. `unsealed` is
+    (audit chain, entries) of what nobody has signed there yet: it stays there until somebody does.
     """
 
     workspace: str
@@ -48,6 +53,7 @@ class SyncReport:
     gave_way: tuple[GaveWay, ...] = ()
     receipts: int = 0
     approved: tuple[str, ...] = ()
+    unsealed: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_news(self) -> bool:
@@ -56,11 +62,20 @@ class SyncReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """How envelopes are proven: those of devices by their keys, those of people by the trust that stands here."""
+
+    verify_dsse: VerifyDsse
+    statement: Callable[[bytes], Believed]
+    seal: Callable[[bytes], AuditCheckpoint]
+
+
+@dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """Who asks, which part is meant, and how receipts are proven; `conflicts` were found in files beside the stores."""
+    """Who asks, which part is meant, and how words are proven; `conflicts` were found in files beside the stores."""
 
     actor: str
-    verify_dsse: VerifyDsse
+    words: Words
     scope: Scope = ALL
     conflicts: Sequence[MergeConflict] = ()
 
@@ -73,7 +88,9 @@ def sync_store(mine: Store, theirs: Store, request: SyncRequest) -> SyncReport:
     """
     now_ms = mine.clock.now_ms()
     with mine.atomic():
-        done = merge_store(mine, theirs, request.scope, receipt_doubt(mine, theirs, request.verify_dsse))
+        words = request.words
+        beliefs = Beliefs(words.statement, words.seal, receipt_doubt(mine, words.verify_dsse))
+        done = merge_store(mine, theirs, request.scope, beliefs)
         problems = [*request.conflicts, *done.conflicts]
         problems += _approve(mine, done, now_ms)
         heard = _feed(mine, done, now_ms)
@@ -89,6 +106,7 @@ def sync_store(mine: Store, theirs: Store, request: SyncRequest) -> SyncReport:
             gave_way=tuple(gave_way),
             receipts=heard,
             approved=tuple(sorted(done.approvals)),
+            unsealed=tuple(done.unsealed),
         )
         if report.is_news or fresh:
             head = theirs.audit.head()
@@ -98,15 +116,18 @@ def sync_store(mine: Store, theirs: Store, request: SyncRequest) -> SyncReport:
     return report
 
 
-def receipt_doubt(mine: Store, theirs: Store, verify_dsse: VerifyDsse) -> Doubt:
-    """Believe a receipt that a key signed which either workspace enrolled for that device, and no other."""
-    keys = {(row.device, row.key_id): row for store in (theirs, mine) for row in store.devices.all_keys()}
+def receipt_doubt(mine: Store, verify_dsse: VerifyDsse) -> Doubt:
+    """Believe a receipt that a key signed which stands here for that device, and no other."""
+    keys: dict[tuple[str, str], DeviceKeyRow] = {}
 
     def doubt(key: Key, row: Row) -> str:
         device, key_id, counter = key
+        if not keys:
+            # Asked when the merge has come to receipts: keys that came in with it stand here by then.
+            keys.update({(row.device, row.key_id): row for row in mine.devices.all_keys()})
         known = keys.get((device, key_id))
         if known is None:
-            return f"no workspace enrolled key {key_id[:12]} for {device}"
+            return f"key {key_id[:12]} is not enrolled for {device}"
         if known.ended_ms is not None and row["received_ms"] > known.ended_ms:
             return f"key {key_id[:12]} was {known.ended} before it came in"
         try:
@@ -128,7 +149,7 @@ def _approve(store: Store, done: StoreMerge, now_ms: int) -> list[MergeConflict]
         for text in texts:
             approval = canonical.decode(Approval, text.encode("utf-8"), f"approval of {rollout}", max_bytes=16_384)
             try:
-                feed(store, rollout, [ev.Approve(now_ms, approval.actor, approval.plan_digest)])
+                feed(store, rollout, [ev.Approve(now_ms, approval.actor, approval.plan_digest, approval.person)])
             except PumpdeckError as error:
                 problems.append(
                     MergeConflict("approval", rollout, "the rollout as it stands", approval.actor, error.sentence())

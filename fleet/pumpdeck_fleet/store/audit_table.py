@@ -72,6 +72,12 @@ class AuditTable:
         sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? ORDER BY position LIMIT ?"
         return [_entry(row) for row in self._sql.rows(sql, (chain or self._chain, after, limit))]
 
+    def actors(self, action: str, digests: Mapping[str, str]) -> list[str]:
+        """Who did that in this workspace with exactly these digests, or more of them, each once; in order of time."""
+        sql = "SELECT actor, digests FROM audit WHERE chain = ? AND action = ? ORDER BY position"
+        rows = [(str(actor), json.loads(text)) for actor, text in self._sql.rows(sql, (self._chain, action))]
+        return list(dict.fromkeys(actor for actor, named in rows if digests.items() <= named.items()))
+
     def latest(self, limit: int = 100) -> list[AuditEntry]:
         """The last `limit` entries, newest first."""
         sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? ORDER BY position DESC LIMIT ?"
@@ -109,20 +115,19 @@ class AuditTable:
         for row in self._sql.each(f"SELECT {_COLUMNS} FROM audit WHERE chain = ? ORDER BY position", (chain,)):
             yield _entry(row), row[9]
 
-    def take(self, other: AuditTable) -> int:
+    def take(self, other: AuditTable, upto: Mapping[str, int] | None = None) -> int:
         """Take in what `other` has of every chain beyond what stands here; how many entries tell of more than of syncs.
 
-        Each is proven on the way.
-
+        Each is proven on the way. `upto` is the last position of each chain that may come in; None: all of it.
 
         Raises:
             ForkedError: one chain goes on in two ways: a workspace was copied and both copies were written to.
             AuditBrokenError: an entry does not follow the one before it.
         """
         self._sql.check_writing()
-        return sum(self._take_chain(other, chain) for chain in sorted(other.chains()))
+        return sum(self._take_chain(other, chain, None if upto is None else upto[chain]) for chain in sorted(other.chains()))
 
-    def _take_chain(self, other: AuditTable, chain: str) -> int:
+    def _take_chain(self, other: AuditTable, chain: str, upto: int | None) -> int:
         mine, theirs = self.head(chain), other.head(chain)
         common = min(mine.position, theirs.position)
         here, there = self.digest_at(common, chain), other.digest_at(common, chain)
@@ -134,25 +139,28 @@ class AuditTable:
                 found=there,
                 hint="one of the two folders is a copy; give it a name of its own: pumpdeck backup, then restore",
             )
+        if upto is not None and upto < theirs.position:
+            digest = other.digest_at(upto, chain)
+            theirs = AuditHead(chain, upto, digest or "")
         if theirs.position <= mine.position:
             return 0
-        verify_chain(other._stored_after(mine), chain, mine)
+        verify_chain(other._stored_after(mine, theirs.position), chain, mine)
         sql = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._sql.write_many(sql, other.raw_after(mine))
+        self._sql.write_many(sql, other.raw_after(mine, theirs.position))
         self._put_head(theirs)
         row = self._sql.row(
             "SELECT count(*) FROM audit WHERE chain = ? AND position > ? AND action NOT LIKE 'sync.%'", (chain, mine.position)
         )
         return int(row[0]) if row else 0
 
-    def _stored_after(self, head: AuditHead) -> Iterator[tuple[AuditEntry, str]]:
-        for row in self.raw_after(head):
+    def _stored_after(self, head: AuditHead, last: int) -> Iterator[tuple[AuditEntry, str]]:
+        for row in self.raw_after(head, last):
             yield _entry(row), row[9]
 
-    def raw_after(self, head: AuditHead) -> Iterator[Row]:
-        """The rows of a chain behind that position, as they stand."""
-        sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? ORDER BY position"
-        return self._sql.each(sql, (head.chain, head.position))
+    def raw_after(self, head: AuditHead, last: int) -> Iterator[Row]:
+        """The rows of a chain behind that position up to `last`, as they stand."""
+        sql = f"SELECT {_COLUMNS} FROM audit WHERE chain = ? AND position > ? AND position <= ? ORDER BY position"
+        return self._sql.each(sql, (head.chain, head.position, last))
 
     def _put_head(self, head: AuditHead) -> None:
         self._sql.write(

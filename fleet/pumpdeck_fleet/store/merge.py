@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,12 @@ from pumpdeck_fleet.core.merging import (
 )
 from pumpdeck_fleet.core.rollout_states import LIVE, TaskState
 from pumpdeck_fleet.store.json_rows import from_text
+from pumpdeck_fleet.store.merge_signed import Beliefs, Gate, take_chains
 from pumpdeck_fleet.store.merge_tables import ALL, TABLES, Scope, Side, Table
 
 if TYPE_CHECKING:
     from pumpdeck_fleet.core.rollout import Rollout
     from pumpdeck_fleet.store.store import Store
-
-Doubt = Callable[[Key, Row], str]
-"""Why the row of a receipt is not believed; empty when it is."""
 
 _ENDED_UNSEEN = frozenset({TaskState.CANCELLED, TaskState.SUPERSEDED, TaskState.REFUSED, TaskState.UNKNOWN})
 
@@ -42,7 +40,8 @@ _ENDED_UNSEEN = frozenset({TaskState.CANCELLED, TaskState.SUPERSEDED, TaskState.
 class StoreMerge:
     """What one merge brought. `taken` counts rows that are new or changed here, by table; `receipts` are (device, key, counter).
 
-    `approvals` are those that another workspace gave to rollouts driven here: rollout -> canonical JSON of each.
+    `approvals` are those that another workspace gave to rollouts driven here: rollout -> canonical JSON of each. `refused` is
+    (which, why) of what is not believed, `unsealed` (chain, entries) of audit chains that no signed head covers yet.
     """
 
     taken: Counter[str] = field(default_factory=Counter)
@@ -50,6 +49,7 @@ class StoreMerge:
     receipts: list[tuple[str, str, int]] = field(default_factory=list)
     approvals: dict[str, list[str]] = field(default_factory=dict)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    unsealed: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def is_news(self) -> bool:
@@ -57,11 +57,10 @@ class StoreMerge:
         return any(self.taken.values())
 
 
-def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, doubt: Doubt | None = None) -> StoreMerge:
+def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, beliefs: Beliefs | None = None) -> StoreMerge:
     """Take in the part `scope` of another store. Call inside `mine.atomic()`; raising undoes everything.
 
-    `doubt` says why a receipt is not believed; such a one stays out.
-
+    `beliefs` says what of a store from outside is believed; what is not stays out and is named. None: it is our own store.
     Audit chains and names of persons come along only when everything does: a part of a chain proves nothing.
 
     Raises:
@@ -75,24 +74,41 @@ def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, doubt: Doubt | N
     here, there = mine.side(), theirs.side()
     there.know_versions()
     if scope == ALL:
-        done.taken["audit"] = mine.audit.take(theirs.audit)
+        _take_audit(done, mine, theirs, beliefs)
+    gate = Gate(mine, beliefs, done.refused) if beliefs is not None else None
     moves_before = _moves(here)
     for table in TABLES:
         if table.name == "person" and scope != ALL:
             continue
         here.know_versions()
         for key, row in table.rows(there, scope):
-            is_asked = table.name == "receipt" and doubt is not None and table.get(here, key) is None
-            if is_asked and doubt is not None and (why := doubt(key, row)):
-                done.refused.append((f"receipt {key[2]} of {key[0]}", why))
-                continue
-            _take(done, table, here, (key, row))
-    _end_older_keys(done, here)
+            believed = row if gate is None else gate.believed(table.name, key, row, table.get(here, key))
+            if believed is not None:
+                _take(done, table, here, (key, believed))
+        if table.name == "device_key":
+            if gate is not None:
+                _take_keys(done, gate, table, here)
+            _end_older_keys(done, here)
     _point_aliases(done, here, moves_before, _moves(there))
     for kind in ("telemetry", "scores"):
         _take_rows(done, mine, theirs, scope, kind)
     derive(mine)
     return done
+
+
+def _take_audit(done: StoreMerge, mine: Store, theirs: Store, beliefs: Beliefs | None) -> None:
+    if beliefs is None:
+        done.taken["audit"] = mine.audit.take(theirs.audit)
+        return
+    done.taken["audit"], done.unsealed = take_chains(mine, theirs, beliefs, done.refused)
+
+
+def _take_keys(done: StoreMerge, gate: Gate, table: Table, here: Side) -> None:
+    """Device keys are what their statements add up to, not what a row says."""
+    for key, row in gate.device_rows(lambda key: table.get(here, key)):
+        _take(done, table, here, (key, row))
+    _end_older_keys(done, here)
+    gate.judge_keys(lambda key: table.get(here, key))
 
 
 def derive(store: Store) -> None:

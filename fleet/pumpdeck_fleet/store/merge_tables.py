@@ -42,6 +42,8 @@ class Scope:
 
 
 ALL = Scope()
+ALL_DEVICES: frozenset[str] = frozenset(("*",))
+"""Of a row that belongs to every part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class Table:
             if not scope.holds(self.key, key):
                 continue
             row = self._row(side, key, values)
-            if scope.devices is None or self.devices is None or scope.devices & self.devices(row):
+            about = ALL_DEVICES if scope.devices is None or self.devices is None else self.devices(row)
+            if about is ALL_DEVICES or (scope.devices or frozenset()) & about:
                 yield key, row
 
     def get(self, side: Side, key: Key) -> Row | None:
@@ -294,8 +297,22 @@ def sketch_rows(data: bytes) -> int:
     return 0
 
 
+# Statements
+
+
+def _statement_devices(row: Row) -> frozenset[str]:
+    return frozenset((row["subject"],)) if row["kind"].startswith("device.") else ALL_DEVICES
+
+
 TABLES: tuple[Table, ...] = (
     Table("person", _PERSONS, ("actor",), ("name", "workspace", "is_erased"), export=_export_person, put=_put_person),
+    Table(
+        "statement",
+        "statement",
+        ("digest",),
+        ("kind", "subject", "workspace", "seq", "body", "envelope"),
+        devices=_statement_devices,
+    ),
     Table("label", "label", ("pump", "start_ms", "end_ms", "body"), ("body",), put=_put_label),
     Table("source", "source", ("digest",), ("at_ms", "body")),
     Table("version", "model_version", ("content_digest",), ("model", "body"), export=_export_version, put=_put_version),

@@ -32,6 +32,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(6, "requests for new models", schema.RETRAINING),
     Migration(7, "age keys of devices", schema.DEVICE_AGE_KEYS),
     Migration(8, "snapshots", schema.SNAPSHOTS),
+    Migration(9, "signed statements", schema.STATEMENTS),
 )
 
 

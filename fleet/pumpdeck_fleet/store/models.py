@@ -93,6 +93,12 @@ class RegistryTable:
         row = self._sql.row("SELECT number FROM alias WHERE model = ? AND alias = ?", (model, alias.value))
         return self.version(model, row[0]) if row else None
 
+    def own_moves(self) -> list[tuple[str, str, int, str, str]]:
+        """Moves of aliases made in this workspace: (model, alias, at_ms, workspace, content digest)."""
+        columns = "model, alias, at_ms, workspace, content_digest"
+        sql = f"SELECT {columns} FROM alias_move WHERE workspace = ? ORDER BY at_ms, model, alias"
+        return [(row[0], row[1], row[2], row[3], row[4]) for row in self._sql.rows(sql, (self._workspace,))]
+
     def aliases(self, model: str) -> dict[Alias, int]:
         """Number by alias."""
         rows = self._sql.rows("SELECT alias, number FROM alias WHERE model = ? ORDER BY alias", (model,))

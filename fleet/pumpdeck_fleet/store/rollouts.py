@@ -115,6 +115,11 @@ class RolloutTable(Generic[R]):
             (rollout, workspace),
         )
 
+    def epoch(self, rollout: str) -> int:
+        """How often the rollout has changed its driver."""
+        row = self._sql.row("SELECT epoch FROM rollout_home WHERE rollout = ?", (rollout,))
+        return int(row[0]) if row else 0
+
     def load(self, rollout: str) -> R:
         """Raises: NotFoundError."""
         row = self._sql.row("SELECT body FROM rollout WHERE id = ?", (rollout,))

@@ -160,3 +160,15 @@ SNAPSHOTS: tuple[str, ...] = (
         place INTEGER NOT NULL, digest BLOB NOT NULL, hours INTEGER NOT NULL, rows INTEGER NOT NULL, channels INTEGER NOT NULL,
         flagged INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (place, digest))""",
 )
+
+# What people signed so that it counts elsewhere, signed heads of audit chains, and how a conflict that was found stands here.
+STATEMENTS: tuple[str, ...] = (
+    """CREATE TABLE statement (
+        digest TEXT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, workspace TEXT NOT NULL, seq INTEGER NOT NULL,
+        body TEXT NOT NULL, envelope BLOB NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX statement_subject ON statement (kind, subject)",
+    """CREATE TABLE audit_seal (
+        chain TEXT NOT NULL, position INTEGER NOT NULL, digest TEXT NOT NULL, envelope BLOB NOT NULL,
+        PRIMARY KEY (chain, position, digest)) WITHOUT ROWID""",
+    "ALTER TABLE merge_conflict ADD COLUMN ours TEXT NOT NULL DEFAULT ''",
+)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pumpdeck_fleet.store.merge_tables import Side
     from pumpdeck_fleet.store.retraining import RetrainTable
     from pumpdeck_fleet.store.snapshots import SnapshotTable
+    from pumpdeck_fleet.store.statements import StatementTable
     from pumpdeck_fleet.store.sticks import StickTable
 
 
@@ -155,6 +156,13 @@ class Store:
         from pumpdeck_fleet.store.snapshots import SnapshotTable  # deferred: lists of pumps need no snapshot
 
         return SnapshotTable(self._sql)
+
+    @cached_property
+    def statements(self) -> StatementTable:
+        """What people signed, for others to believe."""
+        from pumpdeck_fleet.store.statements import StatementTable  # deferred: lists of pumps need no signed word
+
+        return StatementTable(self._sql, self.workspace)
 
     def side(self) -> Side:
         """This store as merging sees it; for `store/merge.py` and its like."""

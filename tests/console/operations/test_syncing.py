@@ -13,13 +13,9 @@ from pumpdeck_console.operations import syncing
 from pumpdeck_console.operations.agent_releases import agent_desk, build_agent_release
 from pumpdeck_console.operations.backups import backup
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
-from pumpdeck_console.operations.other_side import peoples_files
 from pumpdeck_console.operations.syncing import list_conflicts, plan_sync, sync
-from pumpdeck_console.operations.workspace import init_workspace
-from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError
-from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState, TaskState
 from pumpdeck_fleet.core.telemetry import Label, Verdict
@@ -30,6 +26,7 @@ from pumpdeck_packaging.agent_desk import AgentContent
 from pumpdeck_packaging.agent_trust import AGENT_WORD_NAME
 from pumpdeck_packaging.trust_repository import AssignmentRequest
 from support.courier_fleet import MODEL, POLICY, CourierFleet, courier_fleet
+from support.second_laptop import laptop, started
 
 
 @pytest.fixture
@@ -37,28 +34,6 @@ def fleet(tmp_path: Path) -> CourierFleet:
     fleet = courier_fleet(tmp_path / "fleet")
     fleet.release(1)
     return fleet
-
-
-def laptop(fleet: CourierFleet, name: str) -> Workspace:
-    """A second laptop with the same inventory and keys, which has taken in what the first one knows."""
-    files = peoples_files(fleet.workspace.root) | {"settings.toml": (fleet.workspace.root / "settings.toml").read_bytes()}
-    texts = {path: data.decode("utf-8") for path, data in files.items()}
-    init_workspace(fleet.folder / name, files=texts, clock=fleet.clock)
-    other = Workspace(fleet.folder / name, fleet.clock, RealFileSystem(), keys=fleet.workspace.keys)
-    with other.store.atomic() as store:
-        store.lives.use_keys_of(fleet.workspace.store.workspace)
-    sync(other, folder=str(fleet.workspace.root))
-    return other
-
-
-def started(workspace: Workspace, fleet: CourierFleet, devices: tuple[str, ...]) -> str:
-    """A rollout of the first version that runs in that workspace, whatever it has heard."""
-    now_ms = fleet.clock.now_ms()
-    number = workspace.store.registry.versions(MODEL)[0].number
-    request = deploy.PlanRequest({MODEL: number}, devices, POLICY)
-    rollout = deploy.plan(workspace.store, workspace.fleet, request, actor="actor-a", now_ms=now_ms)
-    rollout_operations.approve(workspace, rollout_id=rollout.id, unheard=True)
-    return rollout.id
 
 
 def test_work_of_both_laptops_meets(fleet: CourierFleet) -> None:

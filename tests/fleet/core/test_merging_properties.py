@@ -17,6 +17,7 @@ names = st.dictionaries(words, small, max_size=3)
 
 COLUMNS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "person": {"name": words, "workspace": words, "is_erased": st.booleans()},
+    "statement": {"envelope": st.just(b"the key")},
     "label": {"body": st.just("the key")},
     "source": {"at_ms": small, "body": words},
     "version": {"model": st.just("m"), "created_ms": small, "body": words, "names": names},

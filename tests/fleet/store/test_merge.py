@@ -13,7 +13,7 @@ from pumpdeck_fleet.core.merging import ForkedError, version_name
 from pumpdeck_fleet.core.registry import Alias
 from pumpdeck_fleet.store import Store
 from pumpdeck_fleet.store.merge import StoreMerge, dump, dump_digest, merge_store, note_conflicts
-from support.histories import DEVICES, PUMPS, empty_store, history
+from support.histories import BELIEFS, DEVICES, PUMPS, empty_store, history, seal
 from support.workspaces import MODEL
 
 
@@ -28,7 +28,9 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Store]]
 
 def merge(mine: Store, theirs: Store) -> StoreMerge:
     with mine.atomic():
-        return merge_store(mine, theirs)
+        done = merge_store(mine, theirs, beliefs=BELIEFS)
+    assert not done.refused and not done.unsealed
+    return done
 
 
 def gathered(folder: Path, stores: list[Store]) -> Store:
@@ -173,8 +175,10 @@ def test_a_copied_workspace_that_was_written_to_is_refused(tmp_path: Path) -> No
     merge(base, one)
     with copy.atomic():
         copy.audit.append("actor-x", "work", "behind the back")
+        seal(copy, 1)
     with one.atomic():
         one.audit.append("actor-x", "work", "openly")
+        seal(one, 1)
     merge(base, one)
     before = dump(base)
     with pytest.raises(ForkedError, match="two ways"):

@@ -11,6 +11,7 @@ from support.histories import empty_store
 
 MERGED_OTHERWISE = {
     "audit": "by chain, each entry proven",
+    "audit_seal": "with the chain whose head it signs",
     "series": "by chunk, channel by channel",
     "chunk": "by chunk, channel by channel",
     "channel_set": "names of channels, written with the chunks",
