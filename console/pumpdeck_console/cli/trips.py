@@ -141,7 +141,7 @@ def come_home(session: Session, folder: Path, as_json: bool) -> int:
         show(report.sync)
         joined = [{**row, "receipts": ", ".join(row["receipts"]), "todo": "; ".join(row["todo"])} for row in rows]
         write_rows(joined, _RETURN_COLUMNS, as_json=False, empty="")
-        say(f"{len(report.taken_back)} rollouts are driven here again; the trip's folder may go.")
+        say(f"{len(report.taken_back)} rollouts are driven here again. RETURN.md tells it all; then the trip's folder may go.")
     return EXIT_REFUSED if report.sync.report.refused else 0
 
 
