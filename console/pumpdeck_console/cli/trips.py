@@ -80,13 +80,13 @@ def prepare(session: Session, /, is_plan: bool, is_agreed: bool, as_json: bool, 
         if not as_json and not is_agreed and sys.stdin.isatty():
             click.confirm("Prepare it?", default=report.is_ready, abort=True, err=True)
         with ProgressLine() as progress:
-            known, report = report.findings, prepare_trip(workspace, wish, on_progress=progress)
+            known, report = {one.what for one in report.findings}, prepare_trip(workspace, wish, on_progress=progress)
     if as_json:
         write_json(_report_json(report))
     elif is_plan:
         say("Nothing was written, and no stick was tried.")
     else:
-        _show_findings([one for one in report.findings if one not in known])
+        _show_findings([one for one in report.findings if one.what not in known])
         _show_done(report)
     if not report.is_ready and not as_json:
         say("Something speaks against leaving: see the lines marked bad.")
