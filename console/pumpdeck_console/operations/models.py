@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pumpdeck_console.operations import overriding
+from pumpdeck_console.operations import accepting, overriding
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.query_rows import select_models
 from pumpdeck_console.operations.vouching import seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
@@ -64,8 +65,12 @@ def running_by_version(workspace: Workspace) -> dict[tuple[str, int], int]:
 
 
 @operation("models.list", runs_in="reader")
-def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...]:
-    """All versions, newest first within a model; only those in which every one of `words` occurs."""
+def list_models(workspace: Workspace, *, query: str = "") -> tuple[ModelRow, ...]:
+    """The versions that `query` selects, newest first within a model.
+
+    Raises:
+        QueryError: the query cannot be read.
+    """
     running = running_by_version(workspace)
     rows = []
     for model in workspace.store.registry.models():
@@ -73,13 +78,7 @@ def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...
         for version in reversed(workspace.store.registry.versions(model)):
             held = tuple(sorted(alias for alias, number in aliases.items() if number == version.number))
             rows.append(ModelRow(version, held, running.get((model, version.number), 0)))
-    wanted = words.lower().split()
-    return tuple(row for row in rows if all(word in _text(row) for word in wanted))
-
-
-def _text(row: ModelRow) -> str:
-    version = row.version
-    return f"{version.model} {version.number} {version.pump_type} {version.model_type} {' '.join(row.aliases)}".lower()
+    return select_models(rows, query, workspace.clock.now_ms())
 
 
 def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVersion:
@@ -112,15 +111,22 @@ def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: boo
 
 @operation("models.promote", runs_in="worker")
 def promote(
-    workspace: Workspace, *, model: str, which: str = "", reason: str = "", override: bool = False
+    workspace: Workspace,
+    *,
+    model: str,
+    which: str = "",
+    reason: str = "",
+    override: bool = False,
+    accept_foreign: bool = False,
 ) -> PromoteReport:
     """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
 
     A version that a gate refused needs `override` from two people, each with a reason; the first one's word is kept in the
-    audit chain and changes no alias.
+    audit chain and changes no alias. An imported version needs `accept_foreign` from as many people as the policy says.
 
     Raises:
-        GateRefusedError: a quality gate refused this version. UsageError: an override without a reason.
+        GateRefusedError: a quality gate refused this version. UsageError: an override or an acceptance without a reason.
+        RefusedError: it is foreign, and nobody accepted it.
     """
     version = find_version(workspace, model, which)
     with workspace.store.atomic() as store:
@@ -134,6 +140,8 @@ def promote(
                 overriding.refuse(version)
             if missing:
                 return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
+        if missing := accepting.require(workspace, version, reason, accept=accept_foreign):
+            return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
         store.registry.set_alias(model, Alias.CHAMPION, version.number)
         if champion:
             store.registry.set_alias(model, Alias.PREVIOUS, champion)

@@ -6,9 +6,11 @@ import numpy as np
 
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.models import list_models
+from pumpdeck_console.operations.query_rows import model_facts
 from pumpdeck_console.operations.runs import RunRow, list_runs
 from pumpdeck_console.operations.views import (
     NEVER,
+    AuditCheck,
     AuditView,
     LinkView,
     ModelsView,
@@ -21,6 +23,8 @@ from pumpdeck_console.operations.views import (
     Words,
 )
 from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.audit import AuditBrokenError
+from pumpdeck_fleet.core.registry import Origin
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, TaskState, WaveState
 
@@ -42,6 +46,8 @@ def models_view(workspace: Workspace) -> ModelsView:
             metrics=tuple(sorted(row.version.metrics.items())),
             pumps=row.pumps_running,
             notes=row.version.note,
+            origin=_origin(row.version.origin),
+            facts=model_facts(row),
         )
         for row in list_models(workspace)
     )
@@ -51,9 +57,16 @@ def models_view(workspace: Workspace) -> ModelsView:
     return ModelsView(workspace.clock.now_ms(), newest, runs, types)
 
 
+def _origin(origin: Origin | None) -> tuple[str, ...]:
+    if origin is None:
+        return ()
+    return (f"{origin.file} by {origin.made_by}", f"licence {origin.licence}", origin.says, f"score: {origin.meaning}")
+
+
 def _run(row: RunRow) -> TrainingRunRow:
     return TrainingRunRow(
-        run_id=row.run, model=row.model, state="done", trigger="request", started_ms=row.at_ms, ended_ms=row.at_ms,
+        run_id=row.run, model=row.model, state="done",
+        trigger="request" if row.kind == "trained" else "import", started_ms=row.at_ms, ended_ms=row.at_ms,
         result=f"v{row.version} {row.reason}".strip(),
     )  # fmt: skip
 
@@ -143,6 +156,16 @@ def audit_view(workspace: Workspace, *, query: str = "", limit: int = 2_000) -> 
         reasons=tuple(entry.reason for entry in entries),
         digests=tuple(entry.digest for entry in entries),
     )
+
+
+@operation("view.audit_check", runs_in="reader")
+def audit_check(workspace: Workspace) -> AuditCheck:
+    """Whether every link of every chain holds, computed anew; a broken chain is an answer and not an error."""
+    try:
+        head = workspace.store.audit.verify()
+    except AuditBrokenError as error:
+        return AuditCheck(workspace.clock.now_ms(), holds=False, entries=0, head="", sentence=error.sentence())
+    return AuditCheck(workspace.clock.now_ms(), holds=True, entries=head.position, head=head.digest)
 
 
 @operation("view.link", runs_in="reader")
