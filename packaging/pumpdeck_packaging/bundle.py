@@ -26,6 +26,7 @@ from pumpdeck_packaging.bundle_index import (
     BundleFile,
     BundleIndex,
     BundleMark,
+    is_of_the_system,
     parse_index,
     parse_mark,
     place_of,
@@ -36,11 +37,6 @@ from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_error
 SPARE_BYTES = 1024 * 1024
 BLOCK_BYTES = 32 * 1024
 """What a small file takes on a large FAT stick."""
-
-# What operating systems leave on every stick without being asked.
-_OF_THE_SYSTEM = frozenset(
-    {"system volume information", "lost+found", ".spotlight-v100", ".fseventsd", ".trashes", "$recycle.bin"}
-)
 
 
 def claim(stick: Stick, workspace: str, new_id: str) -> str:
@@ -53,7 +49,7 @@ def claim(stick: Stick, workspace: str, new_id: str) -> str:
     with stick_errors(stick.folder):
         stick.fs.mkdir(stick.folder)
         stick.fs.fsync_dir(stick.folder.parent)
-        names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
+        names = [name for name in stick.fs.listdir(stick.folder) if not is_of_the_system(name)]
         if MARK_NAME in names:
             return _known_mark(stick, workspace)
         foreign = sorted(name for name in names if name != f"{MARK_NAME}.part" and not name.startswith(TRIAL_NAME))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableError
-from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.files import RealFileSystem, patiently
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 
 if sys.platform == "darwin":
@@ -140,7 +140,7 @@ class StickFileSystem(RealFileSystem):
         with self._at(path) as (folder, name):
             # Removed, not emptied: the name may be a link or a device node by now.
             with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
+                patiently(lambda: os.unlink(name, dir_fd=folder))
             return _StickFile(os.open(name, _MAKE | getattr(os, "O_BINARY", 0), 0o644, dir_fd=folder))
 
     def read_bytes(self, path: Path, max_bytes: int) -> bytes:
@@ -223,7 +223,7 @@ class StickFileSystem(RealFileSystem):
 
     def unlink(self, path: Path) -> None:
         with suppress(FileNotFoundError), self._at(path) as (folder, name):
-            os.unlink(name, dir_fd=folder)
+            patiently(lambda: os.unlink(name, dir_fd=folder))
 
     def remove_tree(self, path: Path) -> None:
         raise NotImplementedError("nothing on a stick is removed as a tree")

@@ -251,7 +251,7 @@ def _restore(folder: BackupFolder, root: Path, clock: Clock, on_progress: Progre
     if root.exists():
         root.rmdir()
     # Under its own name it stands only when it knows everything about itself.
-    beside.rename(root)
+    RealFileSystem().rename(beside, root)
     return replace(report, root=str(root))
 
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,6 +72,19 @@ def place_file(fs: FileSystem, path: Path, data: bytes) -> None:
     fs.rename(beside, path)
 
 
+def patiently(work: Callable[[], None]) -> None:
+    """Do it; on Windows once more for 2 s while a virus scanner or an indexer holds the name. Raises: what `work` raises."""
+    deadline = time.monotonic() + _RETRY_S
+    while True:
+        try:
+            work()
+            return
+        except PermissionError:
+            if not _WINDOWS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 class _RealFile:
     def __init__(self, path: Path, truncate: bool) -> None:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if truncate else 0) | getattr(os, "O_BINARY", 0)
@@ -120,22 +134,14 @@ class RealFileSystem:
         path.mkdir(parents=True, exist_ok=True)
 
     def rename(self, source: Path, target: Path) -> None:
-        deadline = time.monotonic() + _RETRY_S
-        while True:
-            try:
-                os.replace(source, target)  # noqa: PTH105 - Path.replace is the same call; this one stands beside its retry
-                return
-            except PermissionError:
-                # A virus scanner or an indexer may hold the name for a moment on Windows.
-                if not _WINDOWS or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        patiently(lambda: os.replace(source, target))  # noqa: PTH105 - Path.replace hands back a path
 
     def unlink(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+        patiently(lambda: path.unlink(missing_ok=True))
 
     def remove_tree(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=False) if path.exists() else None
+        # What is gone after a first, half-way attempt is no reason to fail at the second.
+        patiently(lambda: shutil.rmtree(path, ignore_errors=False) if path.exists() else None)
 
     def fsync_dir(self, path: Path) -> None:
         if _WINDOWS:
