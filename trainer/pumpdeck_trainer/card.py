@@ -104,7 +104,7 @@ HOW_BLAMED = {
     ),
     "logistic": _OF_ODDS,
     "gboost": _OF_ODDS,
-    FOREIGN: "what the imported graph says of the channel, by size; where it says nothing, the distance from the centre in widths",
+    FOREIGN: "what the imported graph says of the channel, by size, else the distance from the centre in widths",
 }
 """What a channel's contribution is, and what contributions add up to: tests/trainer/test_contributions.py asks the graph."""
 BLIND_SPOTS = {
