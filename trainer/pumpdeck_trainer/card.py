@@ -104,7 +104,7 @@ HOW_BLAMED = {
     ),
     "logistic": _OF_ODDS,
     "gboost": _OF_ODDS,
-    FOREIGN: "what the imported graph says of the channel, by size, else the distance from the centre in widths",
+    FOREIGN: "what the imported graph says of it, without its sign; where it says nothing, the channel's own distance in widths",
 }
 """What a channel's contribution is, and what contributions add up to: tests/trainer/test_contributions.py asks the graph."""
 BLIND_SPOTS = {
@@ -167,8 +167,8 @@ def baseline_text(spec: PipelineSpec) -> str:
     alarm = spec.alarm
     if alarm.tau_s >= NEVER_FOLLOWS_S:
         return "the baseline stands still, rows are scored as they were measured"
-    follows = "one limit" if alarm.follow == 1 else f"{alarm.follow:g} limits"
-    return f"adaptive baseline with tau {alarm.tau_s:g} s, which follows at most {follows}"
+    most = "one limit" if alarm.follow == 1 else f"{alarm.follow:g} limits"
+    return f"adaptive baseline with tau {alarm.tau_s:g} s, which follows at most {most}"
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
