@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_console.operations.backup_signing import signature_here
+from pumpdeck_console.operations.vouching import Circle
 from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.files import RealFileSystem
@@ -25,7 +27,8 @@ _FILE_MAX_BYTES = 64 * 1024 * 1024
 class OtherSide:
     """What sync needs of the other workspace. `store` is a copy of its store at one moment; `root` holds the other folders.
 
-    `files` are the files that people write, by path. `workspace` is set when people work in that very folder.
+    `files` are the files that people write, by path. `workspace` is set when people work in that very folder. `signature` says
+    who signed it as a whole.
     """
 
     root: Path
@@ -34,6 +37,7 @@ class OtherSide:
     digests: tuple[str, ...]
     files: Mapping[str, bytes]
     workspace: Path | None = None
+    signature: str = "A workspace that people work in: what gives authority in it is proven row by row."
 
     @property
     def trust(self) -> Path:
@@ -85,6 +89,8 @@ def _open_backup(workspace: Workspace, folder: Path, place: Path) -> Iterator[Ot
     root = place / "root"
     wanted = [path for path in listed.files if not path.startswith("artifacts/")]
     backup.copy_out(listed, root, wanted)
+    signature = signature_here(Circle(workspace, root / "trust"), backup, listed)
     digests = tuple(sorted(one.digest for path, one in listed.files.items() if path.startswith("artifacts/")))
     with Store.open(root / STORE_FILE, workspace.clock) as store:
-        yield OtherSide(root, store, ArtifactStore(backup.objects, workspace.fs), digests, peoples_files(root))
+        artifacts = ArtifactStore(backup.objects, workspace.fs)
+        yield OtherSide(root, store, artifacts, digests, peoples_files(root), signature=signature.sentence)

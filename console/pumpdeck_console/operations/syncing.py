@@ -34,7 +34,7 @@ _LOCK_WAIT_S = 10.0
 class SyncResult:
     """A sync as people see it. `sites` says what became of each trust repository, `unsigned` which assignments still need a key.
 
-    `is_plan`: nothing was changed.
+    `is_plan`: nothing was changed. `signature` says who signed the other side as a whole, or that nobody did.
     """
 
     report: SyncReport
@@ -42,6 +42,7 @@ class SyncResult:
     sites: tuple[tuple[str, str], ...]
     unsigned: tuple[str, ...]
     is_plan: bool = False
+    signature: str = ""
 
 
 class _PlanOnly(Exception):  # noqa: N818 - not an error: it ends a transaction that must leave no trace
@@ -63,7 +64,7 @@ def plan_sync(workspace: Workspace, *, folder: str) -> SyncResult:
         try:
             _merge_stores(workspace, other, _file_conflicts(workspace, other), is_plan=True)
         except _PlanOnly as plan:
-            return SyncResult(plan.report, len(lacking), (), (), is_plan=True)
+            return SyncResult(plan.report, len(lacking), (), (), is_plan=True, signature=other.signature)
     raise AssertionError("a plan ends its own transaction")
 
 
@@ -95,7 +96,8 @@ def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress) -> Sy
     _take_returns(workspace, other)
     _start_approved(workspace, report)
     seal_chains(workspace)
-    return SyncResult(report, artifacts, tuple((one.site, _words(one)) for one in merges), tuple(unsigned))
+    sites = tuple((one.site, _words(one)) for one in merges)
+    return SyncResult(report, artifacts, sites, tuple(unsigned), signature=other.signature)
 
 
 def _merge_stores(
@@ -104,7 +106,8 @@ def _merge_stores(
     def verify(envelope: bytes, payload_type: str, keys: Mapping[str, str], max_bytes: int) -> bytes:
         return verify_dsse(envelope, payload_type, keys, max_bytes)
 
-    circle = Circle(workspace)
+    # Before the sites are merged, as in a plan, the newer trust of the other side says who may sign.
+    circle = Circle(workspace, other.trust)
     with workspace.store.atomic() as store:
         words = Words(verify, circle.statement, circle.seal)
         report = sync_store(store, other.store, SyncRequest(workspace.actor, words, conflicts=conflicts))
@@ -129,7 +132,7 @@ def _file_conflicts(workspace: Workspace, other: OtherSide) -> list[MergeConflic
         if mine.get(path) != other.files.get(path):
             here, there = (_version(files.get(path)) for files in (mine, other.files))
             advice = "compare the two files and settle it by hand"
-            found.append(MergeConflict("file", path, here, there, advice))
+            found.append(MergeConflict("file", path, here, there, advice, "kept"))
     return found
 
 

@@ -28,6 +28,8 @@ from pumpdeck_fleet.core.statements import (
 from pumpdeck_fleet.store.statements import SealRow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pumpdeck_console.wiring import Workspace
     from pumpdeck_fleet.core.ports import Signer
     from pumpdeck_packaging.people import Signatory
@@ -62,10 +64,14 @@ class Pen:
 
 
 class Circle:
-    """The people of every site as the trust that stands here names them, and what they can prove."""
+    """The people of every site as the trust that stands here names them, and what they can prove.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `beside`: another workspace's trust folder, which counts for a site where it is the newer one from the very same first root.
+    """
+
+    def __init__(self, workspace: Workspace, beside: Path | None = None) -> None:
         self._workspace = workspace
+        self._beside = beside
         self._sites: dict[str, Mapping[str, Signatory]] = {}
 
     def people(self, site: str) -> Mapping[str, Signatory]:
@@ -74,9 +80,19 @@ class Circle:
             found: dict[str, Signatory] = {}
             with suppress(PumpdeckError):
                 trust = self._workspace.trust(site)
-                found = trust.signatories() if trust.exists else {}
+                found = self._newer(site) or (trust.signatories() if trust.exists else {})
             self._sites[site] = found
         return self._sites[site]
+
+    def _newer(self, site: str) -> dict[str, Signatory]:
+        if self._beside is None:
+            return {}
+        from pumpdeck_packaging.people import signatories  # deferred: TUF
+        from pumpdeck_packaging.trust_merge import newer_side
+
+        folders = (self._workspace.trust_path / site, self._beside / site)
+        found = newer_side(*folders, self._workspace.fs, self._workspace.clock.now_ms())
+        return {} if found is None else signatories(found)
 
     @property
     def founded(self) -> tuple[str, ...]:
