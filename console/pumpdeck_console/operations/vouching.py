@@ -205,7 +205,8 @@ def voices(workspace: Workspace, kind: Kind, subject: str, said: Mapping[str, st
 
 
 def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]:
-    """Sign where every audit chain that stands here ends, as far as no signed head covers it, and own moves of aliases.
+    """Sign where every audit chain that stands here ends, as far as no signed head covers it, and what this workspace did itself:
+    moves of aliases, and rollouts that it took over with a restore.
 
     The chains signed; empty where all were, or where no key is at hand: then others wait for them.
     """
@@ -213,8 +214,8 @@ def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]
     with store.atomic():
         heads = [store.audit.head(chain) for chain in store.audit.chains()]
         lacking = [head for head in heads if head.position > store.statements.sealed(head.chain)]
-        moves = unsigned_moves(workspace)
-        if not lacking and not moves:
+        moves, driven = unsigned_moves(workspace), _unsigned_adoptions(workspace)
+        if not lacking and not moves and not driven:
             return ()
         own = pen if pen is not None and pen.signers else Circle(workspace).any_pen()
         if not own.signers:
@@ -223,11 +224,24 @@ def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]
 
         for model, about in moves:
             own.write(workspace, Kind.ALIAS, model, about)
+        for rollout, sites, about in driven:
+            Circle(workspace).pen(sites).write(workspace, Kind.ADOPTION, rollout, about)
         for head in lacking:
             checkpoint = AuditCheckpoint(CHECKPOINT_FORMAT, head.chain, head.position, head.digest, workspace.clock.now_ms())
             envelope = sign_dsse(canonical.encode(checkpoint), CHECKPOINT_PAYLOAD_TYPE, own.signers[0])
             store.statements.put_seal(SealRow(head.chain, head.position, envelope))
     return tuple(head.chain for head in lacking)
+
+
+def _unsigned_adoptions(workspace: Workspace) -> list[tuple[str, tuple[str, ...], dict[str, str]]]:
+    """Rollouts that this workspace took over and nobody has said so: (rollout, its sites, what a statement says)."""
+    store, found = workspace.store, []
+    for rollout, epoch in store.rollouts.taken_over():
+        about = {"workspace": store.workspace, "epoch": str(epoch)}
+        if not store.statements.has_claim(Kind.ADOPTION, rollout, about):
+            sites = tuple({task.site for task in store.rollouts.load(rollout).plan.tasks})
+            found.append((rollout, sites, about))
+    return found
 
 
 def unsigned_moves(workspace: Workspace) -> list[tuple[str, dict[str, str]]]:
