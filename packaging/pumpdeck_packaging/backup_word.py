@@ -24,7 +24,7 @@ WORD_MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BackupWord:
-    """What is signed. `digest` covers canonical JSON of the list of its `files`; `seq` is where the workspace's own chain ends."""
+    """What is signed. `digest` covers canonical JSON of the list of `files`; `seq` is where the own chain ends."""
 
     format: int
     workspace: str

@@ -31,10 +31,11 @@ def sync() -> None:
 @sync.command("take")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="[FROM]", required=False)
 @click.option("--plan", "is_plan", is_flag=True, help="Only show what would come; nothing is changed.")
+@click.option("--new-roots", is_flag=True, help="Believe the roots of sites that have none here: their words were compared.")
 @key_options
 @json_option
 @click.pass_obj
-def take(session: Session, folder: Path | None, is_plan: bool, as_json: bool) -> int:
+def take(session: Session, folder: Path | None, is_plan: bool, new_roots: bool, as_json: bool) -> int:
     """Take in what another workspace, or a backup of one, knows.
 
     FROM is its folder, a folder with a backup of it, or a backup in one file; it is only read. In whatever order
@@ -52,7 +53,7 @@ def take(session: Session, folder: Path | None, is_plan: bool, as_json: bool) ->
         result = plan_sync(workspace, folder=str(folder))
     else:
         with ProgressLine() as progress:
-            result = do_sync(workspace, folder=str(folder), on_progress=progress)
+            result = do_sync(workspace, folder=str(folder), new_roots=new_roots, on_progress=progress)
     if as_json:
         write_json(as_row(result))
     else:

@@ -12,18 +12,20 @@ from pumpdeck_console.operations.other_side import OtherSide, open_other, people
 from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.merging import MergeConflict
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState
+from pumpdeck_fleet.core.words import fingerprint_words
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.sync import SyncReport, SyncRequest, Words, sync_store
 from pumpdeck_fleet.store.merge import KnownConflict, known_conflicts
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.signing import verify_dsse
+from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.trust_merge import SiteMerge, merge_site
 from pumpdeck_packaging.trust_repository import AssignmentRequest
 
@@ -69,25 +71,26 @@ def plan_sync(workspace: Workspace, *, folder: str) -> SyncResult:
 
 
 @operation("sync", runs_in="worker")
-def sync(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> SyncResult:
+def sync(workspace: Workspace, *, folder: str, new_roots: bool = False, on_progress: Progress = no_progress) -> SyncResult:
     """Take in what another workspace, or a backup of one, knows. The other side is only read; the same again changes nothing.
 
-    Cut at any moment, it is simply run again.
+    Cut at any moment, it is simply run again. `new_roots`: believe the root of sites that have no trust here yet; a person has
+    compared its words with paper. Everything else about such a site is proven by that root.
 
     Raises:
         NotFoundError: nothing to sync with is there. DamagedError: it is cut or altered.
         ForkedError, ConflictError: the two cannot be merged. BusyError: this workspace is delivering.
     """
     with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S), open_other(workspace, Path(folder)) as other:
-        return take_in(workspace, other, on_progress)
+        return take_in(workspace, other, on_progress, new_roots=new_roots)
 
 
-def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress) -> SyncResult:
+def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress, *, new_roots: bool = False) -> SyncResult:
     """As `sync`, of a side that is open already; whoever calls holds the delivery lock."""
     # Bytes first: nothing in the store may name an artifact that is not here.
     artifacts = _take_artifacts(workspace, other, on_progress)
     conflicts = _file_conflicts(workspace, other)
-    merges, refused = _merge_sites(workspace, other)
+    merges, refused = _merge_sites(workspace, other, new_roots=new_roots)
     conflicts += [conflict for merge in merges for conflict in merge.conflicts]
     on_progress("merge", 0, 0)
     report = _merge_stores(workspace, other, conflicts)
@@ -140,15 +143,31 @@ def _version(data: bytes | None) -> str:
     return "not there" if data is None else f"digest {canonical.digest(data)[:12]}"
 
 
-def _merge_sites(workspace: Workspace, other: OtherSide) -> tuple[list[SiteMerge], list[tuple[str, str]]]:
+def _merge_sites(
+    workspace: Workspace, other: OtherSide, *, new_roots: bool = False
+) -> tuple[list[SiteMerge], list[tuple[str, str]]]:
     merges, refused = [], []
     now_ms = workspace.clock.now_ms()
     for site in workspace.fleet.sites:
         try:
+            if not new_roots:
+                _check_known(workspace, other, site.id)
             merges.append(merge_site(workspace.trust_path / site.id, other.trust / site.id, workspace.fs, now_ms))
         except PumpdeckError as error:
             refused.append((f"trust of {site.id}", error.sentence()))
     return merges, refused
+
+
+def _check_known(workspace: Workspace, other: OtherSide, site: str) -> None:
+    """Raises: TrustError: the site has no trust here; a strange folder must not bring the root by which it is judged."""
+    theirs = SiteFolder(other.trust / site, workspace.fs)
+    if theirs.exists and not SiteFolder(workspace.trust_path / site, workspace.fs).exists:
+        raise TrustError(
+            "has no root here yet, and a folder cannot vouch for its own",
+            site,
+            found=f"a root with the words: {fingerprint_words(theirs.newest_root())}",
+            hint="compare them with your sheet of paper, then: pumpdeck sync FROM --new-roots",
+        )
 
 
 def _sign_again(workspace: Workspace, merges: list[SiteMerge]) -> list[str]:
