@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform as interpreter
 import sys
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -196,8 +196,9 @@ class Agent:
         return Answer(fields, self.pen.sign_receipt(receipt) if receipt else b"")
 
 
+@cache
 def runtime_version() -> str:
-    """The version of ONNX Runtime on this device, without loading it."""
+    """The version of ONNX Runtime on this device, without loading it. A process keeps the libraries it was started with."""
     try:
         return metadata.version("onnxruntime")
     except metadata.PackageNotFoundError:

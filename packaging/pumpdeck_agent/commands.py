@@ -75,13 +75,24 @@ def install_from(options: argparse.Namespace) -> int:
     _confirm(agent)
     source: Path = options.folder.absolute()
     if source.is_file():
-        visit = install_from_tar(agent, source, options.answer.absolute() if options.answer else None)
+        answer = options.answer.absolute() if options.answer else None
+        visit = install_from_tar(agent, source, answer, make_way=lambda: _make_way(agent))
     elif options.answer:
         raise UsageError("is for a bundle in one file; the answer to a stick lies on the stick", "--answer")
     else:
-        visit = visit_stick(agent, real_stick(source))
+        visit = visit_stick(agent, real_stick(source), lambda: _make_way(agent))
     _say(visit)
     return visit.exit_code
+
+
+def _make_way(agent: Agent) -> None:
+    """Go on as the agent that is on probation, under the launcher's eyes; where this one was not started by it, do nothing."""
+    from pumpdeck_agent.platform_here import become
+    from pumpdeck_agent.probation import successor_command
+
+    command = successor_command(SlotFiles(agent.platform, agent.layout.root))
+    if command:
+        become(command)
 
 
 def _confirm(agent: Agent) -> None:

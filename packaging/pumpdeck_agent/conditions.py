@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pumpdeck_agent.config import AgentConfig
 from pumpdeck_agent.state import DeviceState, UsedToken
 from pumpdeck_fleet.core.errors import RefusedError, ReplayError
+from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
+from pumpdeck_packaging.device_rules import DeviceRules, rules_in
 from pumpdeck_packaging.verify import VerifiedAssignment
+
+
+def under_rules(config: AgentConfig, verified: VerifiedAssignment) -> AgentConfig:
+    """The device's description with what its site demands in signed words; those win over what stands in `agent.json`.
+
+    Raises:
+        TrustError: the site demands something that this agent cannot follow.
+    """
+    rules = rules_in({name: data for name, data in verified.keep.items() if name != ASSIGNMENT_NAME})
+    if rules is None:
+        return config
+    own = DeviceRules(config.needs_permit, config.undo_needs_token)
+    found = rules.of_class(config.device_class).over(own)
+    return replace(config, needs_permit=found.needs_permit, undo_needs_token=found.undo_needs_token)
 
 
 def check_token(state: DeviceState, verified: VerifiedAssignment) -> UsedToken | None:

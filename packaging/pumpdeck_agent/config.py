@@ -30,7 +30,8 @@ class AgentConfig:
     """Who this device is. `min_seq`: no assignment below it is ever believed, whatever became of the disk since enrolment.
 
     `needs_permit`: an assignment without a permit or work-order number is refused. `undo_needs_token`: so is going back to the
-    package that ran right before, which otherwise is no downgrade. Both are None where nobody asked for it.
+    package that ran right before, which otherwise is no downgrade. Both are None where nobody asked for it; what the site demands
+    in signed words (`pumpdeck_packaging/device_rules.py`) wins over both.
     """
 
     format: int

@@ -13,14 +13,9 @@ from pathlib import Path
 from pumpdeck_agent.config import AgentLimits, Layout
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_fleet.core.canonical import digest as digest_of
-from pumpdeck_fleet.core.errors import (
-    DigestMismatchError,
-    FormatError,
-    NotFoundError,
-    RefusedError,
-    TooLargeError,
-)
+from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, NotFoundError, TooLargeError
 from pumpdeck_fleet.core.ids import check_digest
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 
 BLOB_MAX_BYTES = 64 * 1024 * 1024
@@ -177,9 +172,7 @@ class Incoming:
             self._fs.unlink(self._layout.incoming / name)
         # The package, its unpacked copy and the working space of both.
         wanted = 3 * size + self._limits.keep_free_bytes
-        free = self._fs.free_bytes(self._layout.incoming)
-        if free < wanted:
-            raise RefusedError("the disk has no room for this", digest, expected=f"{wanted} bytes", found=f"{free} bytes")
+        check_room(self._fs, self._layout.incoming, wanted, "the disk has no room for this", digest)
 
 
 def _check_size(digest: str, size: int) -> None:

@@ -7,24 +7,25 @@ signed word says that it is safe. The page that a technician reads is the last t
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pumpdeck_agent.accepted import Accepted
 from pumpdeck_agent.age_key import open_word
+from pumpdeck_agent.incoming_blob import put_blob
 from pumpdeck_agent.return_readers import learn_readers, readers_of, write_return
 from pumpdeck_agent.stick_page import VisitWords, page
-from pumpdeck_fleet.core.canonical import digest as digest_of
+from pumpdeck_agent.upgrade_from import NO_AGENT, AgentVisit, upgrade_from
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.receipts import ASSIGNMENT_MAX_BYTES
-from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 from pumpdeck_packaging.age_box import sealed_bytes_max
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, package_file
 from pumpdeck_packaging.bundle_kept import KEPT_MAX_BYTES, DeviceName, verify_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
 from pumpdeck_packaging.bundle_reader import BundleReader
 from pumpdeck_packaging.bundle_returns import write_page
-from pumpdeck_packaging.bundle_stick import Stick, stick_errors
+from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_errors
 from pumpdeck_packaging.verify import verify_assignment, verify_site
 
 if TYPE_CHECKING:
@@ -49,17 +50,24 @@ class StickVisit:
     exit_code: int
     note: str = ""
     readers: tuple[str, ...] = ()
+    agent: AgentVisit = NO_AGENT
 
 
-def install_from(agent: Agent, stick: Stick) -> StickVisit:
+def install_from(agent: Agent, stick: Stick, make_way: Callable[[], None] = lambda: None) -> StickVisit:
     """Take what the stick brings, leave on it what this device has to say. Repeating it changes nothing.
+
+    `make_way` is called when the stick brought another agent that must show now that it works: it starts that agent with the
+    same stick and does not return, or does nothing where it cannot; then the next start by the launcher decides.
 
     Every problem of the stick or of what lies on it ends in the answer: `exit_code` 3 refused, 4 the stick failed, 5 damaged,
     6 no bundle there.
     """
-    visit = _take(agent, stick)
+    # The agent last: whatever the stick brings for the pumps is done by the one that is known to work.
+    visit = _renew(agent, stick, _take(agent, stick))
     if visit.exit_code == NotFoundError.exit_code and not visit.bundle:
         return visit
+    if visit.agent.is_on_probation:
+        make_way()
     return _give(agent, stick, visit)
 
 
@@ -78,6 +86,17 @@ def _take(agent: Agent, stick: Stick) -> StickVisit:
     except PumpdeckError as error:
         visit = replace(visit, outcome="refused", reason=error.sentence(), exit_code=error.exit_code)
     return visit
+
+
+def _renew(agent: Agent, stick: Stick, visit: StickVisit) -> StickVisit:
+    """Also where a package was refused: a better agent may be the cure."""
+    if not visit.bundle or visit.exit_code == StickFailedError.exit_code:
+        return visit
+    try:
+        with stick_errors(stick.folder):
+            return replace(visit, agent=upgrade_from(agent, stick, BundleReader(stick.fs, stick.folder)))
+    except PumpdeckError as error:
+        return replace(visit, agent=AgentVisit("refused", "", error.sentence()), exit_code=visit.exit_code or error.exit_code)
 
 
 def _install(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit:
@@ -100,18 +119,7 @@ def _bring_package(agent: Agent, reader: BundleReader, files: dict[str, bytes]) 
     state = Accepted(platform.fs, agent.layout, config).load()
     now_ms, synced = platform.clock.now_ms(), platform.is_clock_synced()
     package = verify_assignment(state, files, now_ms=now_ms, clock_synced=synced).package
-    data = reader.read(package_file(config.site, package.stored_sha256), package.bytes)
-    pieces = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-    hashes = b"".join(bytes.fromhex(digest_of(piece)) for piece in pieces)
-    with platform.locks.hold(agent.layout.install_lock, agent.limits.lock_wait_s):
-        incoming = agent.installer.incoming
-        missing = incoming.missing(package.stored_sha256, len(data), hashes)
-        if missing.complete:
-            return
-        for first, count in missing.runs:
-            for index in range(first, first + count):
-                incoming.write_chunk(package.stored_sha256, index, pieces[index])
-        incoming.seal(package.stored_sha256, len(data))
+    put_blob(agent, package.stored_sha256, reader.read(package_file(config.site, package.stored_sha256), package.bytes))
 
 
 def _let_go(agent: Agent, reader: BundleReader, visit: StickVisit) -> StickVisit:
@@ -156,4 +164,4 @@ def _write_return(agent: Agent, stick: Stick, visit: StickVisit) -> StickVisit:
 
 def _words(visit: StickVisit, *, is_done: bool) -> VisitWords:
     counts = (visit.returned, visit.returned_bytes)
-    return VisitWords(visit.outcome, visit.reason, visit.active, *counts, is_done, visit.problem, visit.readers)
+    return VisitWords(visit.outcome, visit.reason, visit.active, *counts, is_done, visit.problem, visit.readers, visit.agent)

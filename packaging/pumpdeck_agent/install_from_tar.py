@@ -21,7 +21,11 @@ def answer_path(source: Path, device: str) -> Path:
 
 
 def install_from_tar(
-    agent: Agent, source: Path, answer: Path | None = None, place_of: Callable[[Path], TarPlace] = real_place
+    agent: Agent,
+    source: Path,
+    answer: Path | None = None,
+    place_of: Callable[[Path], TarPlace] = real_place,
+    make_way: Callable[[], None] = lambda: None,
 ) -> StickVisit:
     """Take what the file brings and write the answer. As `install_from`; nothing is unpacked onto the disk.
 
@@ -32,7 +36,7 @@ def install_from_tar(
     with stick_errors(source):
         letter = open_tar(source, agent.platform.fs)
     try:
-        visit = install_from(agent, letter.stick())
+        visit = install_from(agent, letter.stick(), make_way)
         return _answer(letter, source, visit, place_of(target)) if letter.written else visit
     finally:
         letter.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
 from pumpdeck_agent.age_key import unseal_incoming
-from pumpdeck_agent.conditions import check_format, check_token, why_refused
+from pumpdeck_agent.conditions import check_format, check_token, under_rules, why_refused
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
 from pumpdeck_agent.journal import Journal, JournalKind, JournalLine
@@ -124,7 +124,8 @@ class Installer:
             self._accepted.save_news(before, verified)
             return Installation(state, receipt)
         used = check_token(state, verified)
-        refusal = "" if digest == state.active_sha256 else why_refused(self._parts.config, state, verified)
+        config = under_rules(self._parts.config, verified)
+        refusal = "" if digest == state.active_sha256 else why_refused(config, state, verified)
         is_wanted = not refusal and not self.is_installed(digest)
         if is_wanted:
             unseal_incoming(self._fs, self._layout, self.incoming, verified.package)

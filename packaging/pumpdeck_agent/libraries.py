@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import DamagedError, DigestMismatchError, FormatError, RefusedError, TooLargeError
+from pumpdeck_fleet.core.errors import DamagedError, DigestMismatchError, FormatError, TooLargeError
 from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging.wheel_index import Wheel, WheelIndex
 
 UNPACKED_MAX_BYTES = 512 * 1024 * 1024
@@ -53,9 +54,7 @@ def _check_room(fs: FileSystem, folder: Path, wheel: Wheel, data: bytes) -> None
         wanted = sum(entry.file_size for entry in archive.infolist())
         if wanted > UNPACKED_MAX_BYTES or len(archive.infolist()) > _MAX_FILES:
             raise TooLargeError("unpacks to too much", wheel.file, expected=f"at most {UNPACKED_MAX_BYTES} bytes", found=wanted)
-    free = fs.free_bytes(folder)
-    if free < wanted:
-        raise RefusedError("the disk has no room for this", wheel.file, expected=f"{wanted} bytes", found=f"{free} bytes")
+    check_room(fs, folder, wanted, "the disk has no room for this", wheel.file)
 
 
 def _members(wheel: Wheel, data: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:

@@ -64,7 +64,7 @@ class SiteMqtt:
         link = MqttLink(settings, self._config.device, self._source.receive, self._report)
         self._publisher, self._close_link, self._is_up = link, link.close, lambda: link.is_up
         self._source.start(link)
-        filters = [one.topic for one in settings.rows] + ([settings.acknowledge] if settings.acknowledge else [])
+        filters = [*settings.filters] + ([settings.acknowledge] if settings.acknowledge else [])
         link.open(filters, last_word(settings.alarms, self._config.device, "lost") if settings.alarms else None)
 
     def close(self) -> None:

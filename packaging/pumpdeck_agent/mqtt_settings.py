@@ -11,6 +11,8 @@ TLS_PORT = 8883
 PLAIN_PORT = 1883
 _WHERE = "serve.json.mqtt"
 _TOPIC_MAX_CHARACTERS = 256
+_NAMED_LEVELS = ("{pump}", "{channel}")
+_LEAST_ROW_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,51 @@ class RowTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueTopic:
+    """Topics that bring one plain number each.
+
+    topic: levels by `/`; a level `{pump}` or `{channel}` says so, `+` is any one level. pump, channel: where the topic does not
+    say it. channels: what the topic calls a channel to its name; empty: by the name it has. value: the number is this field of a
+    JSON object; empty: the whole message is the number.
+    """
+
+    topic: str
+    pump: str = ""
+    channel: str = ""
+    channels: Mapping[str, str] = field(default_factory=dict)
+    value: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"{_WHERE}.values"
+        check_filter(self.filter, f"{where}.topic")
+        levels = self.topic.split("/")
+        for name, said in (("pump", self.pump), ("channel", self.channel)):
+            if levels.count(f"{{{name}}}") + bool(said) != 1:
+                expected = f"a level {{{name}}} in the topic, or {name}"
+                raise FormatError(f"must say its {name} once", where, expected=expected, found=self.topic[:80])
+        if len(set(self.channels.values())) != len(self.channels):
+            raise FormatError("names a channel twice", f"{where}.channels", found=self.topic[:80])
+
+    @property
+    def filter(self) -> str:
+        """What the broker is asked for."""
+        return "/".join("+" if level in _NAMED_LEVELS else level for level in self.topic.split("/"))
+
+    def parts_of(self, topic: str) -> dict[str, str]:
+        """What the levels of a matching topic say, by `pump` and `channel`."""
+        pairs = zip(self.topic.split("/"), topic.split("/"), strict=False)
+        return {level.strip("{}"): found for level, found in pairs if level in _NAMED_LEVELS}
+
+
+@dataclass(frozen=True, slots=True)
 class MqttSettings:
     """The broker and what goes through it. `host` empty: no MQTT at all. `port` 0: 1883, with TLS 8883.
 
     client_id: the broker keeps what it has for this name while the device is away; empty: the device's id. user, password_file:
     the password is the file's first line, 0600. ca_file: speak TLS and believe these authorities; cert_file, key_file: the
     device's own certificate. alarms: topic under which alarms are published; acknowledge: topic on which people may say that they
-    have seen one. Empty: not so.
+    have seen one. Empty: not so. values: topics of plain numbers; of the last ones a row is made every `row_every_s`, in which a
+    value older than `hold_s` is missing (0: three rows' time).
     """
 
     host: str = ""
@@ -55,6 +95,9 @@ class MqttSettings:
     cert_file: str = ""
     key_file: str = ""
     rows: tuple[RowTopic, ...] = ()
+    values: tuple[ValueTopic, ...] = ()
+    row_every_s: float = 60.0
+    hold_s: float = 0.0
     alarms: str = ""
     acknowledge: str = ""
 
@@ -72,8 +115,16 @@ class MqttSettings:
                 check_filter(topic, f"{_WHERE}.{name}")
             if "+" in topic or "#" in topic:
                 raise FormatError("must be one topic, not a filter", f"{_WHERE}.{name}", found=topic)
-        if len({one.topic for one in self.rows}) != len(self.rows):
-            raise FormatError("has a topic twice", f"{_WHERE}.rows")
+        if not _LEAST_ROW_EVERY_S <= self.row_every_s <= 86_400 or not 0 <= self.hold_s <= 30 * 86_400:
+            expected, where = f"{_LEAST_ROW_EVERY_S} to 86400 s, hold_s 0 to 30 days", f"{_WHERE}.row_every_s"
+            raise FormatError("makes rows too often or too seldom", where, expected=expected, found=self.row_every_s)
+        if len(set(self.filters)) != len(self.filters):
+            raise FormatError("has a topic twice", f"{_WHERE}.rows and values")
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Every filter that brings rows or values."""
+        return (*(one.topic for one in self.rows), *(one.filter for one in self.values))
 
     @property
     def port_in_use(self) -> int:

@@ -17,6 +17,7 @@ from typing import Protocol
 from pumpdeck_agent.config import AgentConfig
 from pumpdeck_agent.mqtt_rows import Delivery, Message, Repeats, Row, RowReader
 from pumpdeck_agent.mqtt_settings import MqttSettings
+from pumpdeck_agent.mqtt_values import ValueRows
 from pumpdeck_agent.site_alarms import Acknowledgement
 from pumpdeck_agent.spool import Spool
 from pumpdeck_fleet.core import canonical
@@ -62,6 +63,7 @@ class MqttSource:
         self._world = world
         pumps = {pump.tag.lower(): pump.tag for pump in config.pumps}
         self._reader = RowReader(settings.rows, lambda tag: pumps.get(tag.lower()))
+        self._values = ValueRows(settings, lambda tag: pumps.get(tag.lower()))
         self._repeats = Repeats()
         self._waiting: queue.Queue[Delivery | None] = queue.Queue(_QUEUED_MAX)
         self._closing = threading.Event()
@@ -98,8 +100,9 @@ class MqttSource:
     def _work(self) -> None:
         while not (self._closing.is_set() and self._waiting.empty()):
             batch = self._gather()
-            if batch:
-                self._keep(batch)
+            due = self._values.due(self._world.clock.now_ms())
+            if batch or due:
+                self._keep(batch, due)
 
     def _gather(self) -> list[Delivery]:
         batch: list[Delivery] = []
@@ -113,9 +116,11 @@ class MqttSource:
                 batch.append(found)
         return batch
 
-    def _keep(self, batch: list[Delivery]) -> None:
-        """Write the rows of these, acknowledge them. While the disk takes nothing, try again: nothing else is read meanwhile."""
-        fresh = [row for delivery in batch for row in self._rows(delivery)]
+    def _keep(self, batch: list[Delivery], due: list[Row]) -> None:
+        """Write these rows and those of the batch, acknowledge it. While the disk takes nothing, try again: nothing else is read
+        meanwhile.
+        """
+        fresh = due + [row for delivery in batch for row in self._rows(delivery)]
         name = self._next_name()
         while fresh:
             try:
@@ -138,7 +143,10 @@ class MqttSource:
                 self._acknowledge_alarm(delivery)
                 return []
             now_ms = self._world.clock.now_ms()
-            found = self._reader.read(Message(delivery.topic, delivery.payload, now_ms, delivery.is_retained))
+            message = Message(delivery.topic, delivery.payload, now_ms, delivery.is_retained)
+            if self._values.take(message):
+                return []
+            found = self._reader.read(message)
         except PumpdeckError as error:
             self._refuse(delivery, error)
             return []

@@ -33,7 +33,7 @@ _DROPPED_NAME = "dropped"
 _PINNED = "-pinned"
 # Of a pinned segment: after what says that something happened, before what describes ordinary days.
 _PINNED_RANK = _RANK[ReturnKind.RETRAIN_REQUEST] + 0.5
-_NEVER_DROPPED = (ReturnKind.RECEIPT, ReturnKind.ALARM)
+_NEVER_DROPPED = (ReturnKind.RECEIPT, ReturnKind.AGENT_RECEIPT, ReturnKind.ALARM)
 # Beside the item itself: the line in front of it. Where that is not enough, more is given up at the next try.
 _ROOM_BYTES = 1024
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pumpdeck_agent.upgrade_from import NO_AGENT, AgentVisit
 from pumpdeck_fleet.core.clock import format_ms
+from pumpdeck_fleet.core.sizes import size_words
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
@@ -19,6 +21,12 @@ _STORIES = {
     "refused": "Nothing was changed.",
     "waits": "The new model is on the device and waits to be tried.",
     "none": "The stick brings nothing for this device. Nothing was changed.",
+}
+_AGENT_STORIES = {
+    "committed": " The program on the device was renewed.",
+    "rolled_back": " The new program failed; the one from before runs on.",
+    "refused": " The program on the device was not renewed.",
+    "probation": " The program on the device is renewed at its next start.",
 }
 
 
@@ -37,6 +45,7 @@ class VisitWords:
     is_done: bool
     problem: str = ""
     readers: tuple[str, ...] = ()
+    agent: AgentVisit = NO_AGENT
 
 
 def page(agent: Agent, words: VisitWords) -> str:
@@ -47,12 +56,15 @@ def page(agent: Agent, words: VisitWords) -> str:
     story = _STORIES.get(words.outcome, "Nothing was changed.")
     reason = " ".join(words.reason.split())
     why = f" Why: {reason}" if reason and words.outcome not in ("committed", "already") else ""
+    why += _AGENT_STORIES.get(words.agent.outcome, "")
+    if words.agent.outcome in ("refused", "rolled_back") and words.agent.reason:
+        why += f" Why: {' '.join(words.agent.reason.split())}"
     if words.problem:
         last = f"Use another stick: nothing goes back to the office on this one. Why: {words.problem}"
     elif not words.is_done:
         last = "Leave the stick in: the device is still writing what goes back to the office."
     else:
-        size = f"{words.returned_bytes / 1e6:.1f} MB"
+        size = size_words(words.returned_bytes)
         whose = f", readable by {', '.join(words.readers)} alone" if words.readers else ""
         last = f"You may pull the stick. Take it back to the office: {words.returned} things ({size}) are on it{whose}."
     lines = (

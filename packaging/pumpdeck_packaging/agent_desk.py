@@ -73,6 +73,23 @@ class AgentDesk:
             replace_file(self._fs, self._folder / AGENT_WORD_NAME, envelope)
             return word
 
+    def take(self, other: Path) -> bool:
+        """Take over the release of another copy of this site's folder when it is newer and holds here. True: it was.
+
+        Raises:
+            TrustError, DamagedError: it does not hold; nothing is written then.
+        """
+        try:
+            envelope = self._fs.read_bytes(other / AGENT_WORD_NAME, AGENT_WORD_MAX_BYTES)
+        except FileNotFoundError:
+            return False
+        with hold_folder(self._folder):
+            last, found = self._last_trusted(), verify_agent_word(envelope, self._verified(), self._trust.site).word
+            if last is not None and found.serial <= last.serial:
+                return False
+            replace_file(self._fs, self._folder / AGENT_WORD_NAME, envelope)
+            return True
+
     def word(self) -> AgentWord:
         """The newest release.
 

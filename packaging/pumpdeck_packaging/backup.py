@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import (
@@ -28,12 +29,17 @@ from pumpdeck_fleet.core.errors import (
 )
 from pumpdeck_fleet.core.files import RealFileSystem, open_plain, read_plain, replace_file
 from pumpdeck_fleet.core.ids import check_digest
+from pumpdeck_fleet.core.room import check_room, standing_folder
+from pumpdeck_fleet.core.sizes import size_words
 
 BACKUP_FORMAT = 1
 BACKUP_NAME = "backup.json"
 LIST_MAX_BYTES = 64 * 1024 * 1024
 FILES_MAX = 1_000_000
-FILE_MAX_BYTES = 1 << 40
+TOTAL_MAX_BYTES = 1 << 40
+"""All files of a backup together, as a restore writes them; one object that is named often counts as often."""
+SPARE_BYTES = 16 * 1024 * 1024
+"""What must stay free behind it: folders, and the store's own work."""
 _PIECE_BYTES = 1 << 20
 _OBJECT = re.compile(r"objects/sha256/([0-9a-f]{2})/([0-9a-f]{64})")
 
@@ -148,6 +154,9 @@ class BackupFolder:
         for path, one in listed.files.items():
             check_path(path)
             check_digest(one.digest, path)
+            if one.bytes < 0:
+                raise FormatError("has an impossible length", path, found=one.bytes)
+        check_total(listed.total_bytes, str(self.folder))
         return listed
 
     def verify(self, listed: BackupList, on_bytes: OnBytes) -> None:
@@ -169,7 +178,7 @@ class BackupFolder:
 
     def _digest(self, path: str, one: BackupFile, on_bytes: OnBytes) -> BackupFile:
         try:
-            return _copy(self.path(one.digest), None, on_bytes)
+            return _copy(self.path(one.digest), None, on_bytes, one.bytes)
         except FileNotFoundError as error:
             raise DamagedError("a file of the backup is missing", path, hint="use another backup") from error
         except OSError as error:
@@ -179,14 +188,22 @@ class BackupFolder:
         """Write files of a verified backup below `target`, each proven once more on its way.
 
         Raises:
-            DamagedError: a file is not what the list says.
+            RefusedError: the disk has no room for them; nothing was written. DamagedError: a file is not what the list says, or
+                two of them have one name on this disk.
         """
+        paths = tuple(paths)
+        wanted = sum(listed.files[path].bytes for path in paths)
+        check_room(self._fs, standing_folder(target), wanted + SPARE_BYTES, "has no room for this backup")
         for path in paths:
             one = listed.files[path]
             place = target / check_path(path)
+            if place.exists():
+                # Seen where the disk takes two names that differ by case for one: neither file may take the other's place.
+                hint = "restore it on a disk that tells them apart"
+                raise DamagedError("two files of the backup have one name on this disk", path, hint=hint)
             place.parent.mkdir(parents=True, exist_ok=True)
             beside = place.with_name(place.name + ".part")
-            if _copy(self.path(one.digest), beside, lambda _bytes: None) != one:
+            if _copy(self.path(one.digest), beside, lambda _bytes: None, one.bytes) != one:
                 raise DigestMismatchError("a file of the backup changed while it was read", path, expected=one.digest)
             self._fs.rename(beside, place)
             self._fs.fsync_dir(place.parent)
@@ -205,13 +222,21 @@ def check_path(path: str) -> PurePosixPath:
     return PurePosixPath(path)
 
 
-def _copy(source: Path, target: Path | None, on_bytes: OnBytes) -> BackupFile:
-    """Read a file once, piece by piece, into `target` if there is one; durable when this returns."""
+def check_total(total_bytes: int, which: str) -> None:
+    """Raises: TooLargeError: no workspace is that large; it is refused before any of it is read."""
+    if total_bytes > TOTAL_MAX_BYTES:
+        most = f"at most {size_words(TOTAL_MAX_BYTES)}"
+        raise TooLargeError("holds too many bytes", which, expected=most, found=size_words(total_bytes))
+
+
+def _copy(source: Path, target: Path | None, on_bytes: OnBytes, max_bytes: int = TOTAL_MAX_BYTES) -> BackupFile:
+    """Read a file once, piece by piece, into `target` if there is one; durable when this returns. Of one that is longer than
+    `max_bytes` a piece more is read, and not the rest."""
     digest, size = hashlib.sha256(), 0
     out = target.open("wb") if target is not None else None
     try:
         with open_plain(source) as stream:
-            while piece := stream.read(_PIECE_BYTES):
+            while size <= max_bytes and (piece := stream.read(_PIECE_BYTES)):
                 digest.update(piece)
                 size += len(piece)
                 on_bytes(len(piece))
@@ -243,23 +268,33 @@ def unpack(source: Path, folder: Path) -> None:
     """A tar made by `pack`, into an empty folder; only regular files of the expected names come out.
 
     Raises:
-        DamagedError: it is cut, no tar, or holds something else.
+        DamagedError: it is cut, no tar, or holds something else. TooLargeError: no backup is that large.
+        RefusedError: the disk of `folder` has no room for it; nothing was written.
     """
     try:
-        with open_plain(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for number, member in enumerate(_members(tar)):
-                if number > FILES_MAX:
-                    raise TooLargeError("holds too many files", str(source))
-                stream = tar.extractfile(member)
-                if stream is None:
-                    raise FormatError("holds something that is no file", str(source), found=repr(member.name[:80]))
-                place = folder / check_path(member.name)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with place.open("wb") as out:
-                    while piece := stream.read(_PIECE_BYTES):
-                        out.write(piece)
+        with open_plain(source) as file:
+            # No member is sparse, so all of them together are never longer than the file.
+            size = os.fstat(file.fileno()).st_size
+            check_total(size, str(source))
+            check_room(RealFileSystem(), standing_folder(folder), size + SPARE_BYTES, "has no room for this backup")
+            _unpack(file, source, folder)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DamagedError(f"is no whole backup ({error})", str(source), hint="copy it again") from error
+
+
+def _unpack(file: BinaryIO, source: Path, folder: Path) -> None:
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for number, member in enumerate(_members(tar)):
+            if number > FILES_MAX:
+                raise TooLargeError("holds too many files", str(source))
+            stream = tar.extractfile(member)
+            if stream is None:
+                raise FormatError("holds something that is no file", str(source), found=repr(member.name[:80]))
+            place = folder / check_path(member.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as out:
+                while piece := stream.read(_PIECE_BYTES):
+                    out.write(piece)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import ConflictError, DamagedError, DigestMismatchError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging.bundle_index import (
     BUNDLE_FORMAT,
     INDEX_NAME,
@@ -21,6 +22,7 @@ from pumpdeck_packaging.bundle_index import (
     MARK_NAME,
     SITE_PARTS,
     SITES,
+    TRIAL_NAME,
     BundleFile,
     BundleIndex,
     BundleMark,
@@ -54,7 +56,7 @@ def claim(stick: Stick, workspace: str, new_id: str) -> str:
         names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
         if MARK_NAME in names:
             return _known_mark(stick, workspace)
-        foreign = sorted(set(names) - {f"{MARK_NAME}.part"})
+        foreign = sorted(name for name in names if name != f"{MARK_NAME}.part" and not name.startswith(TRIAL_NAME))
         if foreign:
             raise RefusedError(
                 "holds things that are not of a bundle",
@@ -145,9 +147,7 @@ def _known_mark(stick: Stick, workspace: str) -> str:
 
 def _check_room(stick: Stick, lacking: Sequence[BundlePart]) -> None:
     wanted = bytes_on_stick(lacking) + SPARE_BYTES
-    free = stick.fs.free_bytes(stick.folder)
-    if free < wanted:
-        raise RefusedError("has no room for this bundle", str(stick.folder), expected=f"{wanted} bytes", found=f"{free} bytes")
+    check_room(stick.fs, stick.folder, wanted, "has no room for this bundle")
 
 
 def _lacking(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress) -> list[BundlePart]:

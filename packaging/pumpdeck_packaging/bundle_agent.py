@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import FormatError, PumpdeckError
 from pumpdeck_fleet.core.ids import check_digest, is_name
 from pumpdeck_fleet.core.ports import Progress
+from pumpdeck_packaging.agent_on_stick import (
+    AGENT_FOLDER,
+    RELEASED_FOLDER,
+    WHEELS_FOLDER,
+    WORDS_FOLDER,
+    released_file,
+    word_file,
+)
 from pumpdeck_packaging.agent_release import AGENT_FILE, AgentRelease
 from pumpdeck_packaging.agent_wheels import WheelSet, wheel_bytes
 from pumpdeck_packaging.bundle import write_parts
@@ -24,10 +32,8 @@ from pumpdeck_packaging.bundle_part import BundlePart, bytes_part
 from pumpdeck_packaging.bundle_stick import Stick, stick_errors
 from pumpdeck_packaging.wheel_index import WHEELS_FILE
 
-AGENT_FOLDER = "agent"
 AGENT_INDEX = "agent.json"
 START_FILE = "start.py"
-WHEELS_FOLDER = "wheels"
 AGENT_INDEX_FORMAT = 1
 INDEX_MAX_BYTES = 4 * 1024 * 1024
 _START_SOURCE = "stick_start.py"
@@ -96,13 +102,52 @@ def start_script(index: bytes) -> bytes:
     return found
 
 
-def write_agent(stick: Stick, agent: AgentRelease, sets: Sequence[WheelSet], on_progress: Progress) -> AgentOnStick:
+@dataclass(frozen=True, slots=True)
+class AgentLoad:
+    """What goes onto a stick: the agent for devices that have none, libraries, and for devices that have one the signed words
+    on released agents by site, with the agents that they name by digest.
+    """
+
+    agent: AgentRelease
+    sets: Sequence[WheelSet]
+    words: Mapping[str, bytes] = field(default_factory=dict)
+    released: Mapping[str, bytes] = field(default_factory=dict)
+
+    def released_parts(self) -> list[BundlePart]:
+        """Words and the agents they name; each proves itself, so no list names them."""
+        parts = [bytes_part(released_file(digest), data) for digest, data in sorted(self.released.items())]
+        return parts + [bytes_part(word_file(site), data) for site, data in sorted(self.words.items())]
+
+
+def write_agent(stick: Stick, load: AgentLoad, on_progress: Progress) -> AgentOnStick:
     """Put the agent and these libraries into the claimed folder; what lies there whole is not written again.
 
     Raises:
         StickFailedError: the stick failed; nothing there starts, and the next call goes on. RefusedError: no room.
     """
-    parts = agent_parts(agent, sets)
+    agent, parts = load.agent, agent_parts(load.agent, load.sets)
+    listed, ends = _ends(agent, parts)
+    beside = load.released_parts()
+    with stick_errors(stick.folder):
+        _remove_old(stick, listed)
+        _remove_others(stick, {part.path for part in beside})
+        written, already = write_parts(stick, [*parts, *beside], on_progress=on_progress, workers=1)
+        for end in ends:
+            write_parts(stick, [end], on_progress=lambda *_: None, workers=1)
+    size = sum(part.size for part in (*parts, *beside, *ends))
+    targets = tuple(one.target.name for one in load.sets)
+    return AgentOnStick(agent.version, targets, size, len(written), already, ends[-1].digest)
+
+
+def agent_folder(load: AgentLoad) -> tuple[list[BundlePart], str]:
+    """Every file of the folder in the order in which it is written, and the digest of `start.py`."""
+    parts = agent_parts(load.agent, load.sets)
+    ends = _ends(load.agent, parts)[1]
+    return [*parts, *load.released_parts(), *ends], ends[-1].digest
+
+
+def _ends(agent: AgentRelease, parts: Sequence[BundlePart]) -> tuple[dict[str, BundleFile], list[BundlePart]]:
+    """What the list names, by path below the folder, and the two files that are written last: the list and `start.py`."""
     start = len(AGENT_FOLDER) + 1
     listed = {part.path[start:]: BundleFile(part.size, part.digest) for part in parts}
     index = canonical.encode(AgentIndex(AGENT_INDEX_FORMAT, agent.version, listed))
@@ -111,14 +156,16 @@ def write_agent(stick: Stick, agent: AgentRelease, sets: Sequence[WheelSet], on_
         bytes_part(f"{AGENT_FOLDER}/{AGENT_INDEX}", index),
         bytes_part(f"{AGENT_FOLDER}/{START_FILE}", start_script(index)),
     ]
-    with stick_errors(stick.folder):
-        _remove_old(stick, listed)
-        written, already = write_parts(stick, parts, on_progress=on_progress, workers=1)
-        for end in ends:
-            write_parts(stick, [end], on_progress=lambda *_: None, workers=1)
-    size = sum(part.size for part in (*parts, *ends))
-    targets = tuple(one.target.name for one in sets)
-    return AgentOnStick(agent.version, targets, size, len(written), already, ends[-1].digest)
+    return listed, ends
+
+
+def _remove_others(stick: Stick, paths: Collection[str]) -> None:
+    """Words and released agents of an earlier export; words first, so that none names an agent that is gone."""
+    for name in (WORDS_FOLDER, RELEASED_FOLDER):
+        folder = stick.folder / AGENT_FOLDER / name
+        for found in stick.fs.listdir(folder) if stick.fs.exists(folder) else ():
+            if is_name(found.removesuffix(".part")) and f"{AGENT_FOLDER}/{name}/{found}" not in paths:
+                stick.fs.unlink(folder / found)
 
 
 def _remove_old(stick: Stick, listed: Mapping[str, BundleFile]) -> None:

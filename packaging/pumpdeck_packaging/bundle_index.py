@@ -17,6 +17,8 @@ from pumpdeck_fleet.core.ids import check_digest, check_name, is_name
 BUNDLE_FORMAT = 1
 INDEX_NAME = "bundle.json"
 MARK_NAME = "bundle.id"
+TRIAL_NAME = "pumpdeck-trial-"
+"""How every file of a stick's trial begins; what a cut trial left is no reason to refuse a folder."""
 SITES, RETURNS = "sites", "returns"
 METADATA, ASSIGN, PACKAGES, KEPT = "metadata", "assign", "packages", "kept"
 SITE_PARTS = (METADATA, ASSIGN, PACKAGES, KEPT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,11 +19,18 @@ from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableEr
 from pumpdeck_fleet.core.files import RealFileSystem, read_at_most
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 
+if sys.platform == "darwin":
+    import fcntl
+
 _HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 MAX_NAMES = 20_000
+REREADS_MEDIUM = hasattr(os, "posix_fadvise") or sys.platform == "darwin"
+"""True where `reread_bytes` reads past the system's cache. On Windows it does not: a stick that lies is told by its trial alone
+when the cache is smaller than what was written.
+"""
 
 
 class StickFailedError(UnreachableError):
@@ -118,8 +126,8 @@ class StickFileSystem(RealFileSystem):
                 raise FormatError("is not a plain file", str(path))
             if found.st_size > max_bytes:
                 raise TooLargeError("is too large", str(path), expected=f"at most {max_bytes} bytes", found=found.st_size)
-            if is_fresh and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if is_fresh:
+                _pass_cache(fd)
             return read_at_most(stream, max_bytes, str(path))
 
     def exists(self, path: Path) -> bool:
@@ -213,6 +221,13 @@ class StickFileSystem(RealFileSystem):
             here = here / part
             if here.is_symlink() or getattr(here, "is_junction", lambda: False)():
                 raise FormatError("is a link", str(here))
+
+
+def _pass_cache(fd: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_NOCACHE, 1)
+    elif hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError,
 from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_packaging import ustar
+from pumpdeck_packaging.agent_on_stick import AGENT_FOLDER
 from pumpdeck_packaging.bundle_index import INDEX_NAME, MARK_NAME, MAX_FILES, RETURNS, SITE_PARTS, SITES
 from pumpdeck_packaging.bundle_stick import Stick
 
@@ -80,7 +81,9 @@ def is_bundle_path(path: str) -> bool:
     if not all(is_name(part) for part in parts):
         return False
     is_site = len(parts) == 4 and parts[0] == SITES and parts[2] in SITE_PARTS
-    return is_site or (len(parts) == 3 and parts[0] == RETURNS)
+    # Agents before the one that travels in letters refuse these: such a letter is for devices with a newer one, or none.
+    is_agent = parts[0] == AGENT_FOLDER and 2 <= len(parts) <= 4
+    return is_site or is_agent or (len(parts) == 3 and parts[0] == RETURNS)
 
 
 def read_members(source: TarSource, what: str) -> dict[str, tuple[int, int]]:

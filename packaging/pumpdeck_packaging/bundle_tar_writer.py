@@ -14,12 +14,14 @@ from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import ConflictError, DigestMismatchError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile, Progress
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging import ustar
 from pumpdeck_packaging.bundle_index import (
     BUNDLE_FORMAT,
     INDEX_NAME,
     MARK_MAX_BYTES,
     MARK_NAME,
+    SITES,
     BundleFile,
     BundleIndex,
     BundleMark,
@@ -62,16 +64,19 @@ def write_bundle_tar(
 ) -> WriteReport:
     """Write these parts into one file. `before_index` is called when all of them lie there, proven, and the file is none yet.
 
+    The list names those below `sites/`; an agent beside them proves itself, as on a stick.
+
     Raises:
         RefusedError: another file has that name, or no room. ConflictError: another workspace's bundle has it.
         StickFailedError: the disk failed; a file of that name is what it was.
     """
     name = tar_id(parts)
+    listed = [part for part in parts if part.path.startswith(f"{SITES}/")]
     index = BundleIndex(
         BUNDLE_FORMAT,
         name,
-        tuple(sorted({part.path.split("/")[1] for part in parts})),
-        {part.path: BundleFile(part.size, part.digest) for part in parts},
+        tuple(sorted({part.path.split("/")[1] for part in listed})),
+        {part.path: BundleFile(part.size, part.digest) for part in listed},
     )
     data = canonical.encode(index)
     parse_index(data)
@@ -188,9 +193,8 @@ def _is_cut(source: TarSource, workspace: str) -> bool:
 
 
 def _check_room(place: TarPlace, total: int) -> None:
-    wanted, free = total + total // 50 + SPARE_BYTES, place.fs.free_bytes(place.path.parent)
-    if free < wanted:
-        raise RefusedError("has no room for this bundle", str(place.path), expected=f"{wanted} bytes", found=f"{free} bytes")
+    wanted = total + total // 50 + SPARE_BYTES
+    check_room(place.fs, place.path.parent, wanted, "has no room for this bundle", str(place.path))
 
 
 def _loaded(part: BundlePart) -> bytes:

@@ -136,7 +136,7 @@ def load_folder(fs: FileSystem, folder: Path, *, manifest_digest: str | None = N
         _check_no_stranger(fs, folder, manifest, what)
     except OSError as error:
         raise DamagedError(f"cannot be read ({error.strerror or error})", what) from error
-    package = _checked(members, what)
+    package = _checked(members, what, manifest)
     if manifest_digest is not None and package.manifest_digest != manifest_digest:
         raise DigestMismatchError(
             "has another manifest", what, expected=manifest_digest, found=package.manifest_digest
@@ -174,11 +174,11 @@ def _read_members(stream: _Inflater, what: str) -> dict[str, bytes]:
     return members
 
 
-def _checked(members: dict[str, bytes], what: str) -> PackageFiles:
+def _checked(members: dict[str, bytes], what: str, manifest: Manifest | None = None) -> PackageFiles:
     manifest_bytes = members.get(MANIFEST_NAME)
     if manifest_bytes is None:
         raise FormatError("holds no manifest", what)
-    manifest = parse_manifest(manifest_bytes, f"{what} {MANIFEST_NAME}")
+    manifest = manifest or parse_manifest(manifest_bytes, f"{what} {MANIFEST_NAME}")
     files = {name: data for name, data in members.items() if name != MANIFEST_NAME}
     if set(files) != set(manifest.files):
         wrong = sorted(set(files) ^ set(manifest.files))[0]

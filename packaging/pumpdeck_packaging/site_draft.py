@@ -18,7 +18,6 @@ from pumpdeck_packaging.bundle_layout import (
     TIMESTAMP,
     metadata_name,
 )
-from pumpdeck_packaging.returns_policy import ReturnsPolicy
 from pumpdeck_packaging.site_keys import (
     SigningTime,
     SiteKeys,
@@ -31,15 +30,16 @@ from pumpdeck_packaging.site_keys import (
     targets_with,
     timestamp_of,
 )
+from pumpdeck_packaging.site_words import NO_WORDS, SiteWords
 
 
 class Draft:
     """Metadata files signed at one moment, not written yet."""
 
-    def __init__(self, when: SigningTime, slot: int, returns: ReturnsPolicy | None = None) -> None:
-        """`returns` goes into every targets metadata that this draft signs."""
+    def __init__(self, when: SigningTime, slot: int, words: SiteWords = NO_WORDS) -> None:
+        """`words` go into every targets metadata that this draft signs."""
         self.when = when
-        self._returns = returns
+        self._words = words
         self.files: dict[str, bytes] = {}
         self.lower: dict[str, tuple[int, bytes]] = {}
         self.root_version = 1
@@ -55,11 +55,11 @@ class Draft:
         self.files[metadata_name(ROOT, root_version)] = sign_role(
             root_of(keys, root_version, self.when), signers.root
         )
-        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when, self._returns), [signers.targets])
+        self._add_lower(TARGETS, targets_version, targets_of(keys, targets_version, self.when, self._words), [signers.targets])
 
-    def add_returns(self, targets: Targets, version: int, returns: ReturnsPolicy, signer: Signer) -> None:
-        """Sign the same targets role with other words on returns."""
-        self._add_lower(TARGETS, version, targets_with(targets, version, self.when, returns), [signer])
+    def add_words(self, targets: Targets, version: int, words: SiteWords, signer: Signer) -> None:
+        """Sign the same targets role with other words."""
+        self._add_lower(TARGETS, version, targets_with(targets, version, self.when, words), [signer])
 
     def add_release(self, version: int, targets: Mapping[str, TargetFile], signers: Sequence[Signer]) -> None:
         """Sign the release role."""

@@ -38,8 +38,8 @@ from pumpdeck_packaging.bundle_layout import (
 )
 from pumpdeck_packaging.metadata_form import OWN_FIELD
 from pumpdeck_packaging.people import PEOPLE_FIELD, people_fields
-from pumpdeck_packaging.returns_policy import ReturnsPolicy, policy_fields
 from pumpdeck_packaging.signing import PublicKey, public_key_of
+from pumpdeck_packaging.site_words import NO_WORDS, SiteWords
 from pumpdeck_packaging.trust_rules import ROOT_MIN_THRESHOLD
 from pumpdeck_packaging.tuf_adapter import reference_time, signature_of
 
@@ -144,8 +144,8 @@ def root_of(keys: SiteKeys, version: int, when: SigningTime) -> Root:
     )
 
 
-def targets_of(keys: SiteKeys, version: int, when: SigningTime, returns: ReturnsPolicy | None = None) -> Targets:
-    """The top targets role: delegations to release and deploy, the deploy slots, and who may read returns."""
+def targets_of(keys: SiteKeys, version: int, when: SigningTime, words: SiteWords = NO_WORDS) -> Targets:
+    """The top targets role: delegations to release and deploy, the deploy slots, and what the site says beside its keys."""
     deploy = [one.key for one in keys.deploy]
     roles = {
         RELEASE: DelegatedRole(
@@ -161,16 +161,16 @@ def targets_of(keys: SiteKeys, version: int, when: SigningTime, returns: Returns
         {},
         Delegations(_keys((*keys.release, *deploy)), roles),
         when.words(deploy_slots=slots)
-        | policy_fields(returns)
+        | words.fields()
         | people_fields(keys.people, {*slots, *(key.key_id for key in keys.release)}),
     )
 
 
-def targets_with(targets: Targets, version: int, when: SigningTime, returns: ReturnsPolicy) -> Targets:
-    """The same keys and slots, signed anew with other words on returns."""
+def targets_with(targets: Targets, version: int, when: SigningTime, words: SiteWords) -> Targets:
+    """The same keys and slots, signed anew with other words."""
     slots = targets.unrecognized_fields[OWN_FIELD]["deploy_slots"]
     people = {name: value for name, value in targets.unrecognized_fields.items() if name == PEOPLE_FIELD}
-    fields = when.words(deploy_slots=slots) | policy_fields(returns) | people
+    fields = when.words(deploy_slots=slots) | words.fields() | people
     return Targets(version, None, when.expires(when.lifetimes.targets_days), {}, targets.delegations, fields)
 
 

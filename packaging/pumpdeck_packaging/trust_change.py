@@ -16,9 +16,9 @@ from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, RefusedErro
 from pumpdeck_packaging.bundle_layout import DEPLOY, DEPLOY_SLOTS, RELEASE, ROOT, TARGETS
 from pumpdeck_packaging.metadata_form import MetadataForm
 from pumpdeck_packaging.people import people_in, person_of_key
-from pumpdeck_packaging.returns_policy import parse_policy
 from pumpdeck_packaging.signing import PublicKey, pem_of_key
 from pumpdeck_packaging.site_keys import DeployKey, SigningTime, SiteKeys, check_site_keys, leaf_of, root_of, targets_of
+from pumpdeck_packaging.site_words import words_of
 from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots
 from pumpdeck_packaging.verify import VerifiedSite
 
@@ -159,7 +159,7 @@ def parts_to_sign(base: SiteBase, keys: SiteKeys, when: SigningTime, renewal: Re
     delegated = (before.targets, before.release, before.release_threshold, before.deploy, before.people)
     form = base.site.forms[TARGETS]
     if renewal.all_roles or delegated != (keys.targets, keys.release, keys.release_threshold, keys.deploy, keys.people):
-        parts[TARGETS] = targets_of(keys, form.version + 1, when, parse_policy(form))
+        parts[TARGETS] = targets_of(keys, form.version + 1, when, words_of(form))
     if not parts:
         raise RefusedError("nothing would change", base.site.forms[ROOT].own.site)
     if renewal.all_roles or renewal.drop_unpublished or not _is_release_held(base.release, keys):

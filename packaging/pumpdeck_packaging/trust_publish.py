@@ -6,9 +6,9 @@ from pumpdeck_fleet.core.errors import TrustError
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from pumpdeck_packaging.metadata_form import parse_form
-from pumpdeck_packaging.returns_policy import ReturnsPolicy
 from pumpdeck_packaging.site_draft import Draft
 from pumpdeck_packaging.site_keys import SigningTime
+from pumpdeck_packaging.site_words import SiteWords
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, open_site, signed_files
 from pumpdeck_packaging.trust_rules import parse_slots
@@ -49,12 +49,12 @@ def draft_of_change(proposal: SiteProposal, base: SiteBase, signer: Signer, when
     return draft
 
 
-def draft_of_returns(base: SiteBase, returns: ReturnsPolicy, when: SigningTime, signers: tuple[Signer, Signer]) -> Draft:
-    """The site's metadata with other words on returns, signed by a targets key and a deploy key; all else stays."""
+def draft_of_words(base: SiteBase, words: SiteWords, when: SigningTime, signers: tuple[Signer, Signer]) -> Draft:
+    """The site's metadata with other words, signed by a targets key and a deploy key; all else stays."""
     site, (targets, deploy) = base.site, signers
     form = site.forms[TARGETS]
     draft = Draft(when, parse_slots(form, site.trusted.targets)[deploy.key_id])
-    draft.add_returns(site.trusted.targets, form.version + 1, returns, targets)
+    draft.add_words(site.trusted.targets, form.version + 1, words, targets)
     draft.lower[RELEASE] = (base.release.version, base.release.data)
     draft.root_version = site.forms[ROOT].version
     highest = max(site.forms[role].version for role in FIELD_ROLES)

@@ -28,6 +28,7 @@ from pumpdeck_packaging.bundle_layout import (
     TARGETS,
     metadata_name,
 )
+from pumpdeck_packaging.device_rules import SiteRules, check_rules
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.key_status import KeyStatus, key_statuses
 from pumpdeck_packaging.metadata_form import parse_form
@@ -41,15 +42,16 @@ from pumpdeck_packaging.release_entries import (
     sealed_in,
     with_new,
 )
-from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy, parse_policy
+from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy
 from pumpdeck_packaging.sealed_package import SealedPackage
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.site_draft import Draft, slot_of
 from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.site_keys import Lifetimes, SigningTime, SiteKeys, SiteSigners, check_site_keys, leaf_of
+from pumpdeck_packaging.site_words import SiteWords, words_of
 from pumpdeck_packaging.trust_change import SiteBase
 from pumpdeck_packaging.trust_proposal import SiteProposal, check_same_base, propose, signed_files
-from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change, draft_of_returns
+from pumpdeck_packaging.trust_publish import FIELD_ROLES, draft_of_change, draft_of_words
 from pumpdeck_packaging.trust_rules import keys_of_role, parse_slots, released_package
 from pumpdeck_packaging.verify import TrustState, VerifiedSite, verify_site
 
@@ -135,7 +137,7 @@ class SiteTrust:
         with self._lock(self._folder):
             if self.exists:
                 raise ConflictError("has a trust repository already", self.site)
-            draft = Draft(self._now(), slot_of(keys, signers.deploy), returns)
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), SiteWords(returns))
             draft.add_top(keys, signers, 1, 1)
             draft.add_release(1, {}, signers.release)
             draft.publish({}, signers.deploy, draft.next_version(0))
@@ -236,8 +238,8 @@ class SiteTrust:
             site = self._verified()
             form, released = self._files.newest_release(site)
             keys = replace(keys, people={**people_in(site.trusted.targets), **keys.people})
-            # Who may read returns outlives every key.
-            draft = Draft(self._now(), slot_of(keys, signers.deploy), parse_policy(site.forms[TARGETS]))
+            # What the site says outlives every key.
+            draft = Draft(self._now(), slot_of(keys, signers.deploy), words_of(site.forms[TARGETS]))
             draft.add_top(keys, signers, site.forms[ROOT].version + 1, site.forms[TARGETS].version + 1)
             draft.add_release(form.version + 1, released.targets, signers.release)
             deploy = site.trusted.delegated(DEPLOY)
@@ -256,7 +258,11 @@ class SiteTrust:
 
     def returns_policy(self) -> ReturnsPolicy | None:
         """What this site says of returns on sticks; None when it says nothing."""
-        return parse_policy(self._verified().forms[TARGETS])
+        return self._words().returns
+
+    def device_rules(self) -> SiteRules | None:
+        """What this site demands before its devices take a package; None when it says nothing."""
+        return self._words().rules
 
     def set_returns(self, returns: ReturnsPolicy, targets: Signer, deploy: Signer) -> int:
         """Sign who may read returns from now on; gives the targets version. Saying the same again signs nothing.
@@ -265,13 +271,30 @@ class SiteTrust:
             TrustError: not keys of these roles, or nobody could read; nothing is written then.
         """
         check_policy(returns, self.site)
+        return self._say(lambda words: replace(words, returns=returns), targets, deploy)
+
+    def set_rules(self, rules: SiteRules, targets: Signer, deploy: Signer) -> int:
+        """Sign what devices demand from now on; gives the targets version. Saying the same again signs nothing.
+
+        Raises:
+            TrustError: not keys of these roles, or rules that no device could follow; nothing is written then.
+        """
+        check_rules(rules, self.site)
+        return self._say(lambda words: replace(words, rules=rules), targets, deploy)
+
+    def _words(self) -> SiteWords:
+        return words_of(self._verified().forms[TARGETS])
+
+    def _say(self, change: Callable[[SiteWords], SiteWords], targets: Signer, deploy: Signer) -> int:
         with self._lock(self._folder):
             base = self.base()
             version = base.site.forms[TARGETS].version
-            if parse_policy(base.site.forms[TARGETS]) == returns:
+            before = words_of(base.site.forms[TARGETS])
+            after = change(before)
+            if after == before:
                 return version
             self._check_signers(base.site, DEPLOY, [deploy])
-            draft = draft_of_returns(base, returns, self._now(base.site), (targets, deploy))
+            draft = draft_of_words(base, after, self._now(base.site), (targets, deploy))
             self._check(draft, {base.release.name: base.release.data})
             self._files.write(draft.files)
             self._files.prune(base.site, base.site.trusted.delegated(DEPLOY).targets)

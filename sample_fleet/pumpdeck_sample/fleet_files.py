@@ -128,8 +128,9 @@ def _device(device: Device, pumps: Iterable[Pump]) -> str:
 
 
 def _event(event: InventoryEvent) -> str:
-    fields = _fields(event, without=("at_ms",))
-    return f"[[events]]\nat = {format_ms(event.at_ms)}\n" + _lines(fields)
+    fields = _fields(event, without=("at_ms", "until_ms"))
+    until = f"until = {format_ms(event.until_ms)}\n" if event.until_ms else ""
+    return f"[[events]]\nat = {format_ms(event.at_ms)}\n{until}" + _lines(fields)
 
 
 def _fields(

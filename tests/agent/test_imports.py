@@ -21,6 +21,7 @@ BESIDE_SIGNING = {"_openssl", "bcrypt", "backports", "google", "cffi", "h2", "br
 FLEET_PARTS = {"core", "numeric"}
 PACKAGING_PARTS = {
     "age_box",
+    "agent_on_stick",
     "agent_trust",
     "bundle_index",
     "bundle_kept",
@@ -31,6 +32,7 @@ PACKAGING_PARTS = {
     "bundle_stick",
     "bundle_tar",
     "bundle_tar_writer",
+    "device_rules",
     "downgrade",
     "enrolment",
     "manifest",

@@ -132,6 +132,20 @@ def test_rows_become_scores_and_an_alarm_goes_out_is_repeated_acknowledged_and_c
         assert stands == {"gannet/d1/alarm/P-101A": "cleared", "gannet/d1/heartbeat": "stopped"}
 
 
+def test_plain_values_of_a_topic_for_each_channel_become_rows(bench: Bench, broker: Broker) -> None:
+    mapped = {"topic": "plc/{pump}/{channel}", "channels": {f"C{place}": name for place, name in enumerate(NAMES)}}
+    values = quiet_rows(1, 1)[0]
+    with Site(broker) as site, serving(bench, broker, rows=[], values=[mapped], row_every_s=0.2):
+
+        def is_scored() -> bool:
+            for place, value in enumerate(values):
+                site.client.publish(f"plc/p-101a/C{place}", f"{value:.3f}", qos=1)
+            return figures(bench)["scored_rows"] >= 5
+
+        assert wait_for(is_scored, 30), said(bench)
+    assert figures(bench)["late_rows"] == 0
+
+
 def test_a_device_that_is_gone_is_seen_to_be_gone(bench: Bench, broker: Broker) -> None:
     with Site(broker) as site, serving(bench, broker) as process:
         assert wait_for(lambda: any(topic == "gannet/d1/heartbeat" for topic, _, _ in site.heard), 20)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from pumpdeck_console.operations.backups import backup, restore, verify_backup
+from pumpdeck_console.operations.backups import backup, restore
 from pumpdeck_console.operations.syncing import sync
 from pumpdeck_console.operations.trust_changing import read_proposal
-from pumpdeck_console.wiring import Workspace, open_workspace
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
-from pumpdeck_fleet.core.errors import DamagedError, FormatError, PumpdeckError, TrustError
-from pumpdeck_packaging.backup import BACKUP_NAME, BackupFile, BackupFolder, BackupList, unpack
-from pumpdeck_packaging.backup_word import WORD_PATH, sign_backup
-from pumpdeck_packaging.signing import generate_key
+from pumpdeck_fleet.core.errors import DamagedError, FormatError, PumpdeckError, RefusedError, TooLargeError
+from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_packaging.backup import BACKUP_NAME, SPARE_BYTES, BackupFolder, pack, unpack
 from support.ceremony import tree
-from support.courier_fleet import courier_fleet
 from support.small_fleet import NOW_MS, small_workspace
 
 OBJECT = "objects/sha256/aa/" + "a" * 64
@@ -130,75 +127,103 @@ def test_a_bent_backup_is_neither_restored_nor_synced(
     workspace.close()
 
 
-def rewritten(folder: BackupFolder, listed: BackupList, path: str, data: bytes | None) -> None:
-    """The backup with one file changed, added or left out, and a list that says so: whole and canonical, as a forger makes it."""
-    files = dict(listed.files)
-    if data is None:
-        del files[path]
-    else:
-        digest = hashlib.sha256(data).hexdigest()
-        folder.path(digest).parent.mkdir(parents=True, exist_ok=True)
-        folder.path(digest).write_bytes(data)
-        files[path] = BackupFile(len(data), digest)
-    folder.finish(dataclasses.replace(listed, files=files))
+def listed_anew(folder: Path, change: dict[str, object]) -> None:
+    """The backup's list with other files in it, as an attacker would write it: it is not signed."""
+    path = folder / BACKUP_NAME
+    listed = json.loads(path.read_bytes())
+    path.write_bytes(canonical.encode(listed | {"files": listed["files"] | change}))
 
 
-@pytest.mark.parametrize(
-    "how", ["swapped store", "a file more", "a file less", "another backup's word", "strange key", "other heads"]
-)
-def test_a_signed_backup_is_what_was_signed(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Swapped store, truncated or grown manifest, the signature of another backup or of a strange key, other chain heads."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    fleet = courier_fleet(tmp_path / "fleet")
-    first, second = tmp_path / "first", tmp_path / "backup"
-    assert backup(fleet.workspace, to=str(first)).not_signed == ""
-    backup(fleet.workspace, to=str(second))
-    whole = verify_backup(second, clock=fleet.clock)
-    assert whole.key_id == fleet.workspace.signing_key("deploy", "gannet").signer.key_id
-    assert set(whole.roots) == {site.id for site in fleet.workspace.fleet.sites} and whole.person.startswith("p-")
-    folder = BackupFolder(second)
-    listed = folder.read()
-    old = BackupFolder(first)
-    if how == "swapped store":
-        rewritten(folder, listed, "pumpdeck.db", old.path(old.read().files["pumpdeck.db"].digest).read_bytes())
-    elif how == "a file more":
-        rewritten(folder, listed, "agent/evil.pyz", b"evil")
-    elif how == "a file less":
-        rewritten(folder, listed, "policies.toml", None)
-    elif how == "another backup's word":
-        rewritten(folder, listed, WORD_PATH, old.path(old.read().files[WORD_PATH].digest).read_bytes())
-    elif how == "strange key":
-        bare = dataclasses.replace(listed, files={path: one for path, one in listed.files.items() if path != WORD_PATH})
-        rewritten(folder, listed, WORD_PATH, sign_backup(bare, generate_key()))
-    else:
-        heads = {chain: dataclasses.replace(head, position=head.position - 1) for chain, head in listed.heads.items()}
-        folder.finish(dataclasses.replace(listed, heads=heads))
-    with pytest.raises(TrustError):
-        verify_backup(second, clock=fleet.clock)
-    with pytest.raises(TrustError):
-        restore(second, tmp_path / "new", clock=fleet.clock)
+@pytest.fixture
+def honest(tmp_path: Path) -> Path:
+    """A backup of another workspace, in a folder."""
+    other = small_workspace(tmp_path / "other")
+    backup(other, to=str(tmp_path / "backup"))
+    other.close()
+    return tmp_path / "backup"
+
+
+def test_one_object_under_many_names_does_not_fill_the_disk(tmp_path: Path, honest: Path) -> None:
+    """Copy bomb: one object of 2 GB that the list names 600 times would be 1.2 TB on the disk of whoever restores it."""
+    one = {"bytes": 2_000_000_000, "digest": "a" * 64}
+    listed_anew(honest, {f"artifacts/sha256/aa/{number:064x}": one for number in range(600)})
+    with pytest.raises(TooLargeError, match="too many bytes"):
+        restore(honest, tmp_path / "new", clock=FixedClock(NOW_MS))
+    workspace = small_workspace(tmp_path / "mine")
+    head = workspace.store.audit.head()
+    with pytest.raises(TooLargeError, match="too many bytes"):
+        sync(workspace, folder=str(honest))
+    assert workspace.store.audit.head() == head
+    assert not (tmp_path / "new").exists() and not (tmp_path / "new.restoring").exists()
+
+
+def test_a_negative_length_buys_no_room(tmp_path: Path, honest: Path) -> None:
+    """Lengths below nothing would bring the total under every limit."""
+    listed_anew(honest, {"artifacts/sha256/aa/" + "a" * 64: {"bytes": -(1 << 50), "digest": "a" * 64}})
+    with pytest.raises(FormatError, match="impossible length"):
+        restore(honest, tmp_path / "new", clock=FixedClock(NOW_MS))
     assert not (tmp_path / "new").exists()
-    with restored(first, tmp_path / "other", fleet.clock) as other:
-        before = other.store.audit.head()
-        with pytest.raises(TrustError):
-            sync(other, folder=str(second))
-        assert other.store.audit.head() == before
-    fleet.workspace.close()
 
 
-def restored(folder: Path, root: Path, clock: FixedClock) -> Workspace:
-    restore(folder, root, clock=clock)
-    return open_workspace(root, clock=clock)
+def test_an_object_longer_than_its_list_says_is_not_read_to_its_end(tmp_path: Path, honest: Path) -> None:
+    """Sparse: an object of 1 TB in the place of one of a few bytes; a megabyte of it is read."""
+    victim = min((path for path in (honest / "objects").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    with victim.open("r+b") as stream:
+        stream.truncate(1 << 40)
+    read: list[int] = []
+    folder = BackupFolder(honest)
+    with pytest.raises(DamagedError, match="damaged"):
+        folder.verify(folder.read(), read.append)
+    assert sum(read) < 64 * 1024 * 1024
 
 
-def test_a_stripped_signature_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stripped: the word was taken out and the list made anew; then nobody signed it, and that is what people read."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    fleet = courier_fleet(tmp_path / "fleet")
-    backup(fleet.workspace, to=str(tmp_path / "backup"))
-    folder = BackupFolder(tmp_path / "backup")
-    rewritten(folder, folder.read(), WORD_PATH, None)
-    found = verify_backup(tmp_path / "backup", clock=fleet.clock)
-    assert (found.key_id, found.person) == ("", "") and "nobody signed it" in found.signature
-    assert "nobody signed it" in restore(tmp_path / "backup", tmp_path / "new", clock=fleet.clock).signature
-    fleet.workspace.close()
+@pytest.mark.parametrize("form", ["folder", "tar"])
+def test_a_full_disk_is_noticed_before_anything_is_written(
+    tmp_path: Path, honest: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Restore and sync look for room first: refused, and nothing of it lies there."""
+    source = honest
+    if form == "tar":
+        source = tmp_path / "backup.tar"
+        pack(honest, source)
+    workspace = small_workspace(tmp_path / "mine")
+    before, head = tree(tmp_path / "mine" / "artifacts"), workspace.store.audit.head()
+    monkeypatch.setattr(RealFileSystem, "free_bytes", lambda _self, _path: 1000)
+    with pytest.raises(RefusedError, match="no room"):
+        restore(source, tmp_path / "new", clock=FixedClock(NOW_MS))
+    with pytest.raises(RefusedError, match="no room"):
+        sync(workspace, folder=str(source))
+    assert (tree(tmp_path / "mine" / "artifacts"), workspace.store.audit.head()) == (before, head)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("new", ".restore"))]
+    assert not list((tmp_path / "mine").glob(".sync-*"))
+
+
+def test_a_full_disk_is_noticed_before_another_workspace_is_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other side is a folder that somebody works in: its artifacts do not fit."""
+    workspace, other = small_workspace(tmp_path / "mine"), small_workspace(tmp_path / "other")
+    other.artifacts.put(b"x" * 100_000)
+    other.close()
+    head = workspace.store.audit.head()
+    # Enough for the copy of the other store, not for the artifact.
+    monkeypatch.setattr(RealFileSystem, "free_bytes", lambda _self, path: 1 << 40 if ".sync-" in str(path) else SPARE_BYTES)
+    with pytest.raises(RefusedError, match="what the other side brings"):
+        sync(workspace, folder=str(tmp_path / "other"))
+    assert workspace.store.audit.head() == head and not tree(tmp_path / "mine" / "artifacts")
+
+
+def test_two_names_that_this_disk_takes_for_one_lose_no_file(
+    tmp_path: Path, honest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case-fold twins: on Windows and macOS the second file would take the place of the first, unnoticed."""
+    fleet_file = BackupFolder(honest).read().files["fleet.toml"]
+    listed_anew(honest, {"Fleet.toml": {"bytes": fleet_file.bytes, "digest": fleet_file.digest}})
+    real = Path.exists
+
+    def is_one_name(path: Path) -> bool:
+        return real(path) or (path.name == "fleet.toml" and real(path.with_name("Fleet.toml")))
+
+    monkeypatch.setattr(Path, "exists", is_one_name)
+    folder = BackupFolder(honest)
+    with pytest.raises(DamagedError, match="one name on this disk"):
+        folder.copy_out(folder.read(), tmp_path / "out", sorted(folder.read().files))
+    assert not (tmp_path / "out" / "fleet.toml").is_file()

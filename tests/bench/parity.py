@@ -24,9 +24,10 @@ from pumpdeck_agent.runtime import Model
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_trainer.jobs import rows_of
 from pumpdeck_trainer.labelled import SUPERVISED
-from pumpdeck_trainer.learning import Shape, fit_shape, inputs_of, learn, own_limit, rescore
+from pumpdeck_trainer.learning import inputs_of, learn, own_limit
 from pumpdeck_trainer.limits import pool_limit
 from pumpdeck_trainer.parity import Session, parity_rows
+from pumpdeck_trainer.shape import Shape, fit_shape, rescore
 from pumpdeck_trainer.spec import MODEL_TYPES, default_pipeline
 from support.labelled_pumps import labelled_source
 from support.pump_rows import PUMP_TYPE, START_MS

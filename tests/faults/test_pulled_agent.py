@@ -11,7 +11,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_packaging.agent_release import AgentRelease
 from pumpdeck_packaging.agent_wheels import WheelSet
 from pumpdeck_packaging.bundle import claim
-from pumpdeck_packaging.bundle_agent import AgentOnStick, parse_agent_index, write_agent
+from pumpdeck_packaging.bundle_agent import AgentLoad, AgentOnStick, parse_agent_index, write_agent
 from pumpdeck_packaging.bundle_stick import StickFailedError
 from support.forgetful_disk import ForgetfulDisk, Loss
 from support.sticks import WORKSPACE, PulledDisk, stick_on, wheel_folder, wheel_of
@@ -38,10 +38,16 @@ def release(folder: Path, version: str) -> tuple[AgentRelease, list[WheelSet]]:
     return AgentRelease(version, canonical.digest(data), len(data), path), [wheels]
 
 
+def load_of(what: tuple[AgentRelease, list[WheelSet]]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """A word and the released agent that it names; only their places count here."""
+    data = what[0].path.read_bytes()
+    return {"gannet": canonical.digest(data).encode()}, {canonical.digest(data): data}
+
+
 def put(disk: object, what: tuple[AgentRelease, list[WheelSet]]) -> AgentOnStick:
     stick = stick_on(disk, FOLDER)  # type: ignore[arg-type]
     claim(stick, WORKSPACE, "b-0123456789ab")
-    return write_agent(stick, *what, lambda *_: None)
+    return write_agent(stick, AgentLoad(*what, *load_of(what)), lambda *_: None)
 
 
 def starts(disk: ForgetfulDisk) -> str:

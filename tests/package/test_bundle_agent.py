@@ -16,7 +16,7 @@ from pumpdeck_packaging import stick_start
 from pumpdeck_packaging.agent_release import AgentRelease, build_agent
 from pumpdeck_packaging.agent_wheels import WheelTarget
 from pumpdeck_packaging.bundle import claim
-from pumpdeck_packaging.bundle_agent import AgentOnStick, write_agent
+from pumpdeck_packaging.bundle_agent import AgentLoad, AgentOnStick, write_agent
 from pumpdeck_packaging.bundle_reader import BundleReader
 from pumpdeck_packaging.bundle_stick import real_stick
 from support.devices import Bench, package
@@ -38,7 +38,7 @@ def put(tmp_path: Path, agent: AgentRelease, data: bytes = HONEST, targets: tupl
     stick = real_stick(tmp_path / "stick")
     claim(stick, WORKSPACE, "b-0123456789ab")
     sets = [wheel_folder(tmp_path / "wheels", one, data) for one in targets]
-    return write_agent(stick, agent, sets, lambda *_: None)
+    return write_agent(stick, AgentLoad(agent, sets), lambda *_: None)
 
 
 def start(tmp_path: Path, *more: str) -> subprocess.CompletedProcess[str]:

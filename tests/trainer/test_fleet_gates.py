@@ -20,7 +20,7 @@ from pumpdeck_trainer.fleet_gates import (
     slice_rates,
 )
 from pumpdeck_trainer.gates import backtest_gate
-from pumpdeck_trainer.learning import Contest, Judged
+from pumpdeck_trainer.judging import Contest, Judged
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, default_pipeline
 from pumpdeck_trainer.trained import TrainedPump

@@ -23,9 +23,9 @@ def test_beyond_a_thousand_the_normal_law_takes_over_without_a_jump() -> None:
 
 def test_few_pumps_are_not_judged_by_one_alarm_and_many_are() -> None:
     thresholds = GateThresholds(replay_alarms_warn=2.0, replay_alarms_refuse=10.0)
-    assert rate_gate("replay", 3, 30.0, thresholds, may_refuse=True).verdict is GateVerdict.PASS
-    assert rate_gate("replay", 300, 3000.0, thresholds, may_refuse=True).verdict is GateVerdict.WARN
-    assert rate_gate("replay", 2000, 3000.0, thresholds, may_refuse=True).verdict is GateVerdict.REFUSE
-    assert rate_gate("holdout", 2000, 3000.0, thresholds, may_refuse=False).verdict is GateVerdict.WARN
-    assert rate_gate("holdout", 0, 0.0, thresholds, may_refuse=False).verdict is GateVerdict.WARN
-    assert math.isclose(rate_gate("replay", 3, 30.0, thresholds, may_refuse=True).figure or 0.0, 3.0)
+    assert rate_gate("replay", 3, 30.0, thresholds).verdict is GateVerdict.PASS
+    assert rate_gate("replay", 300, 3000.0, thresholds).verdict is GateVerdict.WARN
+    assert rate_gate("replay", 2000, 3000.0, thresholds).verdict is GateVerdict.REFUSE
+    assert rate_gate("holdout", 2000, 3000.0, thresholds).verdict is GateVerdict.WARN
+    assert rate_gate("holdout", 0, 0.0, thresholds).verdict is GateVerdict.WARN
+    assert math.isclose(rate_gate("replay", 3, 30.0, thresholds).figure or 0.0, 3.0)

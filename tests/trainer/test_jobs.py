@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_trainer.jobs import JudgeJob, LearnJob, RescoreJob, Rows, run_judge, run_learn, run_rescore, slim
-from pumpdeck_trainer.learning import Learned, fit_shape, rescore, shape_ahead
+from pumpdeck_trainer.learning import Learned
+from pumpdeck_trainer.shape import fit_shape, rescore, shape_ahead
 from pumpdeck_trainer.spec import default_pipeline
 from support.pump_rows import PUMP_TYPE, START_MS, MemorySource, pump_frame
 

@@ -24,7 +24,9 @@ from pumpdeck_trainer.jobs import (
     run_rescore,
     slim,
 )
-from pumpdeck_trainer.learning import Judged, Learned, Shape
+from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.learning import Learned
+from pumpdeck_trainer.shape import Shape
 from pumpdeck_trainer.source import TrainingRequest
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.workers import Workers

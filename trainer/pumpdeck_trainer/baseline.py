@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.errors import GateRefusedError
-from pumpdeck_fleet.numeric.alarm import AlarmSettings, AlarmTracker
+from pumpdeck_fleet.numeric.adaptive import Followed, follow
+from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, has_votes, score_rows, to_float32
 from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64
 from pumpdeck_trainer.limits import Scores
@@ -35,11 +36,24 @@ class Inputs:
 
 
 @dataclass(frozen=True, eq=False)
+class Undisturbed:
+    """Scores float32 [n] under a block whose limit nothing passes; NaN where no channel votes.
+
+    drift: how far a voting channel's baseline ever stood from its centre, in widths of the block. steps: by how many widths
+    of the block the wider one was wide that the rows were followed with; infinite where one was less than half as wide.
+    """
+
+    score: Float32
+    drift: float
+    steps: float
+
+
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """centre, scale, floor: float32 [c] in the channel's unit; `end_centre`: the centre at the end of the reference window.
 
     `scores` are those of the reference window, as a device with no limit would have given them; NaN until the adaptive
-    baseline has settled.
+    baseline has settled. `replayed`: the same from the first row on.
     """
 
     centre: Float32
@@ -47,6 +61,7 @@ class Baseline:
     floor: Float32
     end_centre: Float32
     scores: Scores
+    replayed: Undisturbed
 
     def block(self, inputs: Inputs, limit: float) -> PumpBlock:
         """The pump block as at the start of the reference window: for the replay."""
@@ -74,44 +89,47 @@ def fit_baseline(at_ms: Int64, features: Float32, floor: Float32, inputs: Inputs
         raise GateRefusedError(
             "has too few rows to learn from", "reference window", expected=f"at least {MIN_ROWS}", found=len(features)
         )
-    centre, spread = feature_moments(features)
+    columns = np.ascontiguousarray(features.T)
+    centre, spread = _moments(columns)
     first = PumpBlock(inputs.channels, centre, spread, floor, inputs.votes, to_float32(SCORE_CAP))
     if not has_votes(first, features).any():
         raise GateRefusedError("has no voting channel with a value", "reference window")
-    tracker = AlarmTracker(first, settings)
-    level = _followed(tracker, at_ms, features)
-    settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
-    scale = _spread(np.ascontiguousarray(level[settled].T) - centre[:, None])
+    followed = _followed(first, at_ms, columns, settings)
+    settled_ms = int(at_ms[0]) + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
+    settled = int(np.searchsorted(at_ms, settled_ms))
+    scale = _spread(followed.level[:, settled:] - centre[:, None])
     block = PumpBlock(inputs.channels, centre, scale, floor, inputs.votes, first.limit)
-    scored = has_votes(block, level) & settled
-    score = np.where(scored, score_rows(block, level), np.float32(np.nan))
-    end_centre = (centre + tracker.offset * first.width).astype(np.float32)
+    level = followed.level.T
+    bare = np.where(has_votes(block, level), score_rows(block, level), np.float32(np.nan))
+    score = bare.copy()
+    score[:settled] = np.nan
+    end_centre = (centre + followed.offset * first.width).astype(np.float32)
     if at_ms[-1] - at_ms[0] < settings.tau_s * 1000:
         end_centre = _late_centre(features, centre)
-    return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score))
+    ratio = (first.width.astype(np.float64) / block.width)[inputs.votes]
+    steps = float(ratio.max()) if ratio.min() > 0.5 else np.inf
+    replayed = Undisturbed(bare, float((followed.furthest[inputs.votes] * ratio).max()), steps)
+    return Baseline(centre, scale, floor, end_centre, Scores(at_ms, score), replayed)
 
 
 def feature_moments(features: Float32) -> tuple[Float32, Float32]:
     """Mean and standard deviation of each channel, float32 [c], NaN left out; 0 where a channel is never present."""
-    columns = np.ascontiguousarray(features.T)
+    return _moments(np.ascontiguousarray(features.T))
+
+
+def _moments(columns: Float32) -> tuple[Float32, Float32]:
     present = np.isfinite(columns)
-    counts = np.maximum(np.count_nonzero(present, axis=1), 1)
-    centre = _sums(np.where(present, columns, np.float32(0)).astype(np.float64)) / counts
+    if present.all():
+        centre = _sums(columns.astype(np.float64)) / max(columns.shape[1], 1)
+    else:
+        counts = np.maximum(np.count_nonzero(present, axis=1), 1)
+        centre = _sums(np.where(present, columns, np.float32(0)).astype(np.float64)) / counts
     return centre.astype(np.float32), _spread(columns - centre[:, None])
 
 
-def _followed(tracker: AlarmTracker, at_ms: Int64, features: Float32) -> Float32:
-    """What is left of features after the baseline of a fresh tracker, whose limit no score passes, has followed them."""
-    seen: list[Float32] = []
-
-    def look(rows: Float32) -> Float32:
-        seen.append(rows)
-        return score_rows(tracker.block, rows)
-
-    tracker.extend(at_ms, features, look)
-    # At a limit no score can pass nothing is ever left out, so the tracker asks once, for all rows.
-    (level,) = seen
-    return level
+def _followed(block: PumpBlock, at_ms: Int64, columns: Float32, settings: AlarmSettings) -> Followed:
+    """What the baseline of a fresh tracker leaves of columns float32 [c, n] when no score passes the block's limit."""
+    return follow(block, at_ms, columns, settings.tau_s, settings.follow * block.limit)
 
 
 def scores_of(
@@ -122,7 +140,7 @@ def scores_of(
 ) -> Scores:
     """Scores of a reference window by a scorer, NaN until the adaptive baseline has settled. `block` has no limit to pass."""
     settings, score = by
-    level = _followed(AlarmTracker(block, settings), at_ms, features)
+    level = _followed(block, at_ms, np.ascontiguousarray(features.T), settings).level.T
     settled = at_ms >= at_ms[0] + _settling_ms(int(at_ms[-1] - at_ms[0]), settings)
     return Scores(at_ms, np.where(has_votes(block, level) & settled, score(block, level), np.float32(np.nan)))
 
@@ -147,8 +165,11 @@ def _late_centre(features: Float32, centre: Float32) -> Float32:
 def _spread(away: NDArray[np.floating]) -> Float32:
     """Standard deviation of each channel, float32 [c], from distances [c, n], NaN left out."""
     present = np.isfinite(away)
-    held = np.where(present, away, 0.0).astype(np.float64)
-    counts = np.maximum(np.count_nonzero(present, axis=1), 1)
+    if present.all():
+        held, counts = away.astype(np.float64, copy=False), np.full(len(away), max(away.shape[1], 1))
+    else:
+        held = np.where(present, away, 0.0).astype(np.float64)
+        counts = np.maximum(np.count_nonzero(present, axis=1), 1)
     mean = _sums(held) / counts
     variance = _sums(held * held) / counts - mean**2
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float32)
@@ -157,11 +178,15 @@ def _spread(away: NDArray[np.floating]) -> Float32:
 def value_spread(values: Float32) -> Float64:
     """Standard deviation of each channel, float64 [c], from rows float32 [n, c], NaN left out; 0 where there is no value."""
     columns = np.ascontiguousarray(values.T).astype(np.float64)
-    missing = np.isnan(columns)
-    counts = np.maximum(columns.shape[1] - np.count_nonzero(missing, axis=1), 1)
-    mean = _sums(np.where(missing, 0.0, columns)) / counts
-    away = np.where(missing, 0.0, columns - mean[:, None])
-    return np.asarray(np.sqrt(_sums(away * away) / counts))
+    present = np.isfinite(columns)
+    if present.all():
+        counts = np.full(len(columns), max(columns.shape[1], 1))
+        columns -= (_sums(columns) / counts)[:, None]
+    else:
+        counts = np.maximum(np.count_nonzero(present, axis=1), 1)
+        mean = _sums(np.where(present, columns, 0.0)) / counts
+        columns = np.where(present, columns, mean[:, None]) - mean[:, None]
+    return np.asarray(np.sqrt(_sums(columns * columns) / counts))
 
 
 def _sums(columns: Float64) -> Float64:

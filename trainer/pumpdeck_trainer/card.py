@@ -63,6 +63,23 @@ HOW_SCORED = {
     "logistic": "log-odds of a labelled fault, 10 being a probability of one half, linear in each channel's widths",
     "gboost": "log-odds of a labelled fault, 10 being a probability of one half, by boosted trees over widths",
 }
+_OF_ODDS = (
+    "the channel's part of the log-odds where it speaks for a fault; all parts, those against it too, and the bias add up to the "
+    "log-odds"
+)
+_OF_CLOUD = "how fast half the squared score rises with this channel, over what it usually rises by"
+HOW_BLAMED = {
+    "maxz": "the channel's own distance in widths; the largest is the score",
+    "pca": "its square is what the squared score falls by when this channel alone is put right",
+    "gmm": _OF_CLOUD,
+    "ocsvm": _OF_CLOUD,
+    "iforest": (
+        "the channel's part of how much shorter than usual the paths are; all together at least 1 - 1 / score, at most 1"
+    ),
+    "logistic": _OF_ODDS,
+    "gboost": _OF_ODDS,
+}
+"""What a channel's contribution is, and what contributions add up to: tests/trainer/test_contributions.py asks the graph."""
 BLIND_SPOTS = {
     "maxz": "- Channels that each stay within their own range while they no longer fit each other are not seen.\n",
     "iforest": "- A fault that shows in one channel alone is hardly seen: few random cuts ask for that channel.\n",
@@ -94,7 +111,8 @@ def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
     return (
         "## Data\n\n"
         f"Reference window {format_ms(span_ms[0])} to {format_ms(span_ms[1])}, {metrics['pumps']:.0f} pumps, "
-        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows and labelled intervals are left out.\n"
+        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows, labelled faults, standstill and "
+        "maintenance are left out.\n"
     )
 
 

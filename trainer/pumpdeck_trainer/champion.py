@@ -19,17 +19,8 @@ from pumpdeck_fleet.core.registry import Lineage
 from pumpdeck_fleet.numeric.detectors import PumpBlock, decode_block
 from pumpdeck_fleet.numeric.features import has_full_window, window_means
 from pumpdeck_fleet.numeric.frame import Float32, Int64
-from pumpdeck_trainer.learning import (
-    Contest,
-    Judged,
-    PumpRows,
-    Span,
-    false_alarms,
-    hits_of,
-    replay,
-    sought_faults,
-    split_ms,
-)
+from pumpdeck_trainer.judging import Contest, Judged, Span, false_alarms, hits_of, replay, sought_faults
+from pumpdeck_trainer.learning import PumpRows, split_ms
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
 from pumpdeck_trainer.source import Exclusion
 from pumpdeck_trainer.spec import PipelineSpec

@@ -15,8 +15,8 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_trainer.chance import binomial_tail, fewest_to_tell, rate_above
 from pumpdeck_trainer.coverage import Regime
-from pumpdeck_trainer.gates import CHANCE, MONTH_DAYS, NAMED
-from pumpdeck_trainer.learning import Contest, Judged
+from pumpdeck_trainer.gates import MONTH_DAYS, NAMED
+from pumpdeck_trainer.judging import Contest, Judged
 from pumpdeck_trainer.spec import GateThresholds
 from pumpdeck_trainer.trained import TrainedPump
 
@@ -56,7 +56,7 @@ class SliceRate:
 def champion_gate(pumps: Sequence[TrainedPump], number: int, thresholds: GateThresholds) -> QualityGate:
     """Candidate against champion `number` on the same rows: false alarms by their margin, labelled faults one by one.
 
-    Refuses when chance alone would show so much less than once in twenty times; so few alarms that nothing could speak
+    Refuses when chance alone would show so much less often than `chance`; so few alarms that nothing could speak
     against the candidate are said and pass.
     """
     held = [(one.judged, one.judged.contest) for one in pumps if one.judged.contest is not None]
@@ -66,11 +66,12 @@ def champion_gate(pumps: Sequence[TrainedPump], number: int, thresholds: GateThr
     ratio = 1 + thresholds.champion_margin
     lost, won = _faults_apart(held)
     chance = rate_above(mine, theirs, ratio)
-    too_few = mine + theirs < fewest_to_tell(ratio, CHANCE)
+    enough = fewest_to_tell(ratio, thresholds.chance)
+    too_few = mine + theirs < enough
     verdict = PASS
     if lost > won or (mine > ratio * theirs and not too_few):
         verdict = WARN
-    if binomial_tail(lost, lost + won, 0.5) < CHANCE or chance < CHANCE:
+    if min(binomial_tail(lost, lost + won, 0.5), chance) < thresholds.chance:
         verdict = REFUSE
     months = max(days / MONTH_DAYS, 1e-9)
     words = [
@@ -78,13 +79,14 @@ def champion_gate(pumps: Sequence[TrainedPump], number: int, thresholds: GateThr
         f"labelled faults met by one alone: {won} by this, {lost} by the champion",
     ]
     if too_few:
-        words.append(f"too few alarms to tell, {fewest_to_tell(ratio, CHANCE)} are needed")
+        words.append(f"too few alarms to tell, {enough} are needed")
     if seen > 0:
         words.append(f"the champion has learned from {100 * seen / max(days, 1e-9):.0f} % of these days")
     if any(judged.holdout_days == 0 for judged, _ in held):
         words.append("nothing was held out: this model has learned from all of them")
     figure = (mine - theirs) / months
-    return QualityGate("champion", verdict, "; ".join(words), round(figure, 6), thresholds.champion_margin)
+    by = thresholds.of("chance", "champion_")
+    return QualityGate("champion", verdict, "; ".join(words), round(figure, 6), thresholds.champion_margin, by)
 
 
 def _sums(contests: Iterable[Contest]) -> tuple[int, int, float, float]:
@@ -140,9 +142,9 @@ def slice_gate(rates: Sequence[SliceRate], *, has_champion: bool, thresholds: Ga
     tested = [one for one in rates if one.other_days > 0]
     if not tested:
         return QualityGate("slices", PASS, "no slice holds two pumps or more and not all of them")
-    too_small = [one for one in tested if not _can_tell(one, ratio)]
+    too_small = [one for one in tested if not _can_tell(one, ratio, thresholds.chance)]
     chance = {one.name: _above(one, ratio) for one in tested}
-    limit = CHANCE / max(len(tested) - len(too_small), 1)
+    limit = thresholds.chance / max(len(tested) - len(too_small), 1)
     worse = sorted((one for one in tested if chance[one.name] < limit), key=lambda one: chance[one.name])
     verdict = PASS if not worse else REFUSE if has_champion else WARN
     against = "the champion" if has_champion else "the other pumps"
@@ -153,7 +155,7 @@ def slice_gate(rates: Sequence[SliceRate], *, has_champion: bool, thresholds: Ga
     words = f"{len(worse)} of {len(tested)} slices worse than {against} by more than {thresholds.slice_margin:.0%}"
     reason = f"{words}{f' ({named})' if named else ''}; {len(too_small)} too small to tell"
     figure = max((_excess(one) for one in tested if one not in too_small), default=0.0)
-    return QualityGate("slices", verdict, reason, round(figure, 6), thresholds.slice_margin)
+    return QualityGate("slices", verdict, reason, round(figure, 6), thresholds.slice_margin, thresholds.of("chance", "slice_"))
 
 
 def _above(one: SliceRate, ratio: float) -> float:
@@ -161,10 +163,10 @@ def _above(one: SliceRate, ratio: float) -> float:
     return binomial_tail(one.alarms, one.alarms + one.other, weight / (1 + weight))
 
 
-def _can_tell(one: SliceRate, ratio: float) -> bool:
+def _can_tell(one: SliceRate, ratio: float, chance: float) -> bool:
     weight = ratio * one.days / one.other_days
     together = one.alarms + one.other
-    return together > 0 and (weight / (1 + weight)) ** together < CHANCE
+    return together > 0 and (weight / (1 + weight)) ** together < chance
 
 
 def _excess(one: SliceRate) -> float:
@@ -186,7 +188,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the data holds against the pumps it is meant for. Lists of names; seasons by the site's hemisphere."""
+    """What the data holds against the pumps it is meant for. Lists of names; seasons by the site's hemisphere.
+
+    sites, makers: how many the pumps it is meant for have.
+    """
 
     pumps: int
     meant_for: int
@@ -196,6 +201,8 @@ class Coverage:
     thin_regimes: tuple[Regime, ...]
     regimes: int
     history: History
+    sites: int = 0
+    makers: int = 0
 
 
 NO_HISTORY = History()
@@ -222,6 +229,8 @@ def coverage_of(
         thin_regimes=tuple(one for one in found if one.share < least),
         regimes=len(found),
         history=history,
+        sites=len({one.site for one in meant_for.values() if one.site}),
+        makers=len({one.maker for one in meant_for.values() if one.maker}),
     )
 
 
@@ -246,13 +255,16 @@ def coverage_gate(found: Coverage, thresholds: GateThresholds) -> QualityGate:
     few_seasons = len(found.seasons) < thresholds.coverage_seasons_warn
     past = found.history
     many_beyond = bool(past.pumps) and len(past.beyond) / past.pumps > thresholds.coverage_history_warn
-    lacks = found.lacking_sites or found.lacking_makers or found.thin_regimes or few_seasons or many_beyond
+    few_sites = _held(found.lacking_sites, found.sites) < thresholds.coverage_sites_warn
+    few_makers = _held(found.lacking_makers, found.makers) < thresholds.coverage_makers_warn
+    lacks = few_sites or few_makers or found.thin_regimes or few_seasons or many_beyond
     verdict = WARN if lacks or share < thresholds.coverage_pumps_warn else PASS
     if share < thresholds.coverage_pumps_refuse:
         verdict = REFUSE
     missing = [name for name in SEASONS if name not in found.seasons]
     words = [
-        f"{found.pumps} of {found.meant_for} pumps of the type",
+        f"{found.pumps} of {found.meant_for} pumps of the type, {found.sites - len(found.lacking_sites)} of {found.sites} sites, "
+        f"{found.makers - len(found.lacking_makers)} of {found.makers} makers",
         f"seasons held: {', '.join(found.seasons) or 'none'}, lacking: {', '.join(missing) or 'none'}",
     ]
     for what, names in (("sites", found.lacking_sites), ("makers", found.lacking_makers)):
@@ -265,7 +277,12 @@ def coverage_gate(found: Coverage, thresholds: GateThresholds) -> QualityGate:
         words.append(f"{len(past.beyond)} of {past.pumps} pumps used to run outside of it: {_some(past.beyond)}")
     if not found.regimes:
         words.append("no operating channel that varies, so regimes are not judged")
-    return QualityGate("coverage", verdict, "; ".join(words), round(share, 6), thresholds.coverage_pumps_warn)
+    by = thresholds.of("coverage_")
+    return QualityGate("coverage", verdict, "; ".join(words), round(share, 6), thresholds.coverage_pumps_warn, by)
+
+
+def _held(lacking: Sequence[str], count: int) -> float:
+    return 1 - len(lacking) / count if count else 1.0
 
 
 def _some(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from pumpdeck_trainer.chance import binomial_interval, poisson_interval
 from pumpdeck_trainer.fleet_gates import Coverage, SliceRate
 from pumpdeck_trainer.gates import MONTH_DAYS, NAMED
 from pumpdeck_trainer.search import search_text
+from pumpdeck_trainer.source import MAINTENANCE
 from pumpdeck_trainer.trained import TrainedModel, TrainedPump
 
 DRAWS = 2000
@@ -122,6 +123,7 @@ def _data(facts: CardFacts, span: str) -> str:
     lines = [
         f"- window: {span}; {len(trained.pumps)} pumps of {coverage.meant_for} that the model is meant for",
         f"- rows: {used} of {rows} used; left out: {_counts(excluded)}",
+        f"- maintenance: {_maintenance(trained.pumps)}",
         f"- sensor checks on all rows: {_counts(flags)}",
         f"- pumps left out: {left_out}",
         f"- seasons: {', '.join(coverage.seasons) or 'none'}",
@@ -134,6 +136,14 @@ def _data(facts: CardFacts, span: str) -> str:
             for one in trained.regimes
         )
     return "## Data and exclusions\n\n" + "\n".join(lines) + "\n" + table
+
+
+def _maintenance(pumps: Sequence[TrainedPump]) -> str:
+    """What the inventory calls maintenance is learned from and judged by no one."""
+    held = {one.pump: one.excluded[MAINTENANCE] for one in pumps if one.excluded.get(MAINTENANCE)}
+    if not held:
+        return "no row lies in maintenance, as far as the inventory says"
+    return f"{sum(held.values())} rows of {_list(sorted(held))} lie in maintenance and were neither learned from nor judged"
 
 
 def _figures(trained: TrainedModel) -> str:

@@ -8,21 +8,17 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
-from pumpdeck_fleet.numeric.frame import Float64, Int64
+from pumpdeck_fleet.numeric.frame import Bools, Float64, Int64
 from pumpdeck_trainer.chance import poisson_tail
-from pumpdeck_trainer.learning import Judged, Learned
+from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.learning import Learned
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
 from pumpdeck_trainer.supervised import HeldOut
 from pumpdeck_trainer.trained import TrainedPump
 
 MONTH_DAYS = 30.0
-CHANCE = 0.05
-FEWEST_PUMPS = 3
 NAMED = 5
-UNSEEN_AUC_WARN = 0.8
-UNSEEN_AUC_REFUSE = 0.6
-UNSEEN_FOUND_WARN = 0.5
 
 
 def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Sequence[FittedLimit]) -> dict[str, float]:
@@ -46,40 +42,41 @@ def metrics_of(learned: Sequence[Learned], judged: Sequence[Judged], limits: Seq
     return {name: round(figure, 6) for name, figure in found.items()}
 
 
-def rate_gate(name: str, alarms: int, days: float, thresholds: GateThresholds, *, may_refuse: bool) -> QualityGate:
-    """False alarms in so many pump days against the thresholds.
+def rate_gate(name: str, alarms: int, days: float, thresholds: GateThresholds) -> QualityGate:
+    """False alarms in so many pump days against the thresholds of `name`: replay or holdout.
 
-    A rate stands above a threshold when a pump fleet that is just at it would raise so many alarms less than once in
-    twenty times: a handful of pumps is not judged by one alarm more or less.
+    A rate stands above a threshold when a pump fleet that is just at it would raise so many alarms less often than
+    `chance`: a handful of pumps is not judged by one alarm more or less.
     """
     if not days:
         return QualityGate(name, GateVerdict.WARN, "no rows to judge by")
+    held = thresholds.of("chance", f"{name}_alarms_")
+    warn, refuse = held[f"{name}_alarms_warn"], held[f"{name}_alarms_refuse"]
     months = days / MONTH_DAYS
     verdict = GateVerdict.PASS
-    if poisson_tail(alarms, thresholds.replay_alarms_warn * months) < CHANCE:
+    if poisson_tail(alarms, warn * months) < thresholds.chance:
         verdict = GateVerdict.WARN
-    if may_refuse and poisson_tail(alarms, thresholds.replay_alarms_refuse * months) < CHANCE:
+    if poisson_tail(alarms, refuse * months) < thresholds.chance:
         verdict = GateVerdict.REFUSE
     rate = alarms / months
     reason = f"{rate:.3g} alarms per pump and 30 days ({alarms} in {days:.0f} pump days)"
-    return QualityGate(name, verdict, reason, round(rate, 6), thresholds.replay_alarms_warn)
+    return QualityGate(name, verdict, reason, round(rate, 6), warn, held)
 
 
 def backtest_gate(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> QualityGate:
     """Which pumps would have gone beyond their own alarm budget in the last 30 days of the replay.
 
-    A pump goes beyond it with so many alarms as chance gives a pump just at its budget less than once in twenty times; fewer
-    than three such pumps are never refused.
+    A pump goes beyond it with so many alarms as chance gives a pump just at its budget less often than `chance`; fewer such pumps
+    than `backtest_fewest_pumps` are never refused.
     """
     thresholds = spec.gates
     counts, days = backtest_of(pumps)
-    expected = days * spec.budget.alarms / (spec.budget.period_s / 86_400)
-    over = np.array([poisson_tail(int(count), mean) < CHANCE for count, mean in zip(counts, expected, strict=True)])
+    over = _is_over(counts, days, spec)
     share = float(over.mean()) if len(over) else 0.0
     verdict = GateVerdict.PASS
     if share > thresholds.backtest_over_warn:
         verdict = GateVerdict.WARN
-    if share > thresholds.backtest_over_refuse and over.sum() >= FEWEST_PUMPS:
+    if share > thresholds.backtest_over_refuse and over.sum() >= thresholds.backtest_fewest_pumps:
         verdict = GateVerdict.REFUSE
     worst = sorted(np.flatnonzero(over).tolist(), key=lambda place: (-counts[place], pumps[place].pump))
     named = ", ".join(f"{pumps[place].pump} ({int(counts[place])})" for place in worst[:NAMED])
@@ -88,7 +85,20 @@ def backtest_gate(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> QualityGa
         f"{int(over.sum())} of {len(pumps)} pumps beyond their budget in the last {float(days.max(initial=0)):.0f} days"
         f"{f': {named}{more}' if named else ''}"
     )
-    return QualityGate("backtest", verdict, reason, round(share, 6), thresholds.backtest_over_warn)
+    held = thresholds.of("chance", "backtest_")
+    return QualityGate("backtest", verdict, reason, round(share, 6), thresholds.backtest_over_warn, held)
+
+
+def beyond_budget(pumps: Sequence[TrainedPump], spec: PipelineSpec) -> list[tuple[str, int]]:
+    """The pumps that `backtest_gate` counts as beyond their budget, with their false alarms."""
+    counts, days = backtest_of(pumps)
+    return [(pumps[place].pump, int(counts[place])) for place in np.flatnonzero(_is_over(counts, days, spec)).tolist()]
+
+
+def _is_over(counts: Int64, days: Float64, spec: PipelineSpec) -> Bools:
+    expected = days * spec.budget.alarms / (spec.budget.period_s / 86_400)
+    over = [poisson_tail(int(count), mean) < spec.gates.chance for count, mean in zip(counts, expected, strict=True)]
+    return np.array(over, np.bool_)
 
 
 def backtest_of(pumps: Sequence[TrainedPump]) -> tuple[Int64, Float64]:
@@ -118,19 +128,20 @@ def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresho
         f"{rows - used} of {rows} rows left out ({told}{f'; sensor checks: {checks}' if checks else ''}); "
         f"{left_out} pumps left out"
     )
-    return QualityGate("training_data", verdict, reason, share, thresholds.excluded_share_warn)
+    return QualityGate("training_data", verdict, reason, share, thresholds.excluded_share_warn, thresholds.of("excluded_"))
 
 
-def unseen_gate(found: HeldOut) -> QualityGate:
+def unseen_gate(found: HeldOut, thresholds: GateThresholds) -> QualityGate:
     """A supervised type on pumps it has not seen: refused where ill rows hardly stand above healthy ones."""
     verdict = GateVerdict.PASS
     worse = found.brier >= found.brier_constant
-    if worse or found.auc < UNSEEN_AUC_WARN or found.found < UNSEEN_FOUND_WARN * found.faults:
+    if worse or found.auc < thresholds.unseen_auc_warn or found.found < thresholds.unseen_found_warn * found.faults:
         verdict = GateVerdict.WARN
-    if found.auc < UNSEEN_AUC_REFUSE:
+    if found.auc < thresholds.unseen_auc_refuse:
         verdict = GateVerdict.REFUSE
     reason = (
         f"left out in turn: {found.found} of {found.faults} faults told on {found.fault_pumps} pumps, AUC {found.auc:.3f}, "
         f"Brier {found.brier:.3g} (constant {found.brier_constant:.3g}), reliability off by {found.reliability_error:.3g}"
     )
-    return QualityGate("unseen_pumps", verdict, reason, round(found.auc, 6), UNSEEN_AUC_REFUSE)
+    held = thresholds.of("unseen_")
+    return QualityGate("unseen_pumps", verdict, reason, round(found.auc, 6), thresholds.unseen_auc_refuse, held)

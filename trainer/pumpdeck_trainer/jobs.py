@@ -15,8 +15,10 @@ import numpy as np
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 from pumpdeck_trainer.champion import Champion, contest
-from pumpdeck_trainer.learning import Judged, Learned, PumpRows, Shape, judge, learn, own_limit, rescore
+from pumpdeck_trainer.judging import Judged, judge, judged_calm
+from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit
+from pumpdeck_trainer.shape import Shape, rescore
 from pumpdeck_trainer.source import SPEED_UNIT, STOPPED_BELOW, Exclusion, TrainingSource, clean
 from pumpdeck_trainer.spec import PipelineSpec
 
@@ -185,5 +187,5 @@ def judge_beside(
 ) -> Judged:
     """The replay of one pump and, where there is a champion, that of the champion on the same rows."""
     name, learned, limits = pump
-    judged = judge(rows, learned, limits, faults, shape.unseen(name))
+    judged = judged_calm(learned, limits) or judge(rows, learned, limits, faults, shape.unseen(name))
     return judged if champion is None else contest(rows, judged, faults, shape.spec, (name, champion))

@@ -1,9 +1,9 @@
-"""What is learned from one pump, and how it is judged: the two steps of a training run that cost time, one pump at a time."""
+"""What is learned from one pump: baselines, reference edges, block maxima, and rows for what all pumps teach together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,33 +11,27 @@ import numpy as np
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
-from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
-from pumpdeck_fleet.numeric.features import has_full_window, window_means
+from pumpdeck_fleet.numeric.features import has_full_window, window_columns
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
 from pumpdeck_trainer.baseline import (
     PARITY_ROWS,
     Baseline,
     Inputs,
     fit_baseline,
-    scores_of,
     sensor_floor,
     spread_places,
     value_spread,
 )
-from pumpdeck_trainer.labelled import SUPERVISED, IllRows, LabelledPump, healthy_places, ill_rows, no_ill_rows
+from pumpdeck_trainer.calm import Calm, calm_limit, undisturbed
+from pumpdeck_trainer.labelled import SUPERVISED, IllRows, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
-from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
-from pumpdeck_trainer.scorer import widths as widths_of
-from pumpdeck_trainer.source import CleanRows, Exclusion
+from pumpdeck_trainer.source import CleanRows
 from pumpdeck_trainer.spec import PipelineSpec
-from pumpdeck_trainer.supervised import HeldOut, Supervised, fit_supervised
 
-Span = tuple[int, int | None]
-"""An alarm: raised and cleared in ms; None while it stands."""
 ENTRY_MAX_BYTES = 1_000_000
 SHAPE_ROWS = 400
 
@@ -111,7 +105,8 @@ class Learned:
 
     edges: bytes of the reference edges. sample: feature rows for the shape and the parity gate, of which the first
     `sample_early` lie before the held-out end, which begins at `split_ms`. rows, used: before and after cleaning. flags: rows
-    by quality flag. ill: rows of labelled faults, where the model type learns from them.
+    by quality flag. ill: rows of labelled faults, where the model type learns from them. calm: from which limits on the pump
+    needs no replay, where that can be told.
     """
 
     fit: Fit
@@ -127,6 +122,7 @@ class Learned:
     flags: Mapping[str, int] = field(default_factory=dict)
     split_ms: int = 0
     ill: IllRows = field(default_factory=lambda: no_ill_rows(0))
+    calm: Calm | None = None
 
     def to_bytes(self) -> bytes:
         """For the run cache; `from_bytes` gives an equal one."""
@@ -138,6 +134,7 @@ class Learned:
             "edges": np.frombuffer(self.edges, np.uint8),
             "sample": self.sample,
             **self.ill.arrays(),
+            "calm": np.array(astuple(self.calm) if self.calm else (), np.float64),
             "told": np.frombuffer(canonical.encode(told), np.uint8),
         }
         return encode_arrays(arrays)
@@ -162,6 +159,7 @@ class Learned:
             flags=flags,
             split_ms=split,
             ill=IllRows.from_arrays(arrays, kinds),
+            calm=Calm(*arrays["calm"].tolist()) if len(arrays["calm"]) else None,
         )
 
 
@@ -185,12 +183,14 @@ class PumpRows:
         return self._features(self.rows.judged)
 
     def _features(self, frame: TelemetryFrame) -> tuple[Int64, Float32]:
-        features, counts = window_means(frame.at_ms, frame.values, self._window_ms)
-        full = has_full_window(counts)
+        # Kept channel by channel, which is how numpy is fast; what is handed out is a view of it, row by row.
+        columns, counts = window_columns(frame.at_ms, np.ascontiguousarray(frame.values.T), self._window_ms)
+        full = has_full_window(counts.T)
         first = int(full.argmax()) if len(full) else 0
         # As a rule only the first rows lack a full window: then nothing is copied.
-        chosen = slice(first, None) if full[first:].all() else full
-        return frame.at_ms[chosen], features[chosen]
+        if full[first:].all():
+            return frame.at_ms[first:], columns[:, first:].T
+        return frame.at_ms[full], columns[:, full].T
 
 
 def split_ms(at_ms: Int64, spec: PipelineSpec) -> int:
@@ -218,14 +218,14 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         split = split_ms(at_ms, spec)
         before = int(np.searchsorted(at_ms, split))
         # The floor belongs to the instruments, not to how the pump ran: it is the whole window's.
-        early = Fit.of(fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm), rule)
+        early = fit_baseline(at_ms[:before], features[:before], floor, inputs, spec.alarm)
     spread, ill = _chosen(pump, spec)
     widths = np.maximum(value_spread(frame.values), baseline.floor)
     return Learned(
         fit=Fit.of(baseline, rule),
-        early=early,
+        early=Fit.of(early, rule) if early else None,
         edges=encode_edges(edges_of_ranked(inputs.channels, ranked, widths)),
-        sample=features[spread],
+        sample=np.ascontiguousarray(features[spread]),
         sample_early=int((at_ms[spread] < split_ms(at_ms, spec)).sum()) if spec.holdout else len(spread),
         rows=pump.rows.total,
         used=len(frame),
@@ -235,7 +235,30 @@ def learn(pump: PumpRows, spec: PipelineSpec) -> Learned:
         flags=pump.rows.flags,
         split_ms=split_ms(at_ms, spec),
         ill=ill,
+        calm=_calm(pump, (baseline, early), spec),
     )
+
+
+def _calm(pump: PumpRows, fits: tuple[Baseline, Baseline | None], spec: PipelineSpec) -> Calm | None:
+    """For `maxz`, whose scores ask for nothing but the pump's own fit; None where labelled faults are to be sought."""
+    (at_ms, features), (baseline, early), inputs = pump.judged, fits, inputs_of(spec)
+    faults = (one for one in pump.rows.verdicts if one.is_fault)
+    if spec.model_type != MaxZScorer.model_type or any(one.touches(at_ms) for one in faults):
+        return None
+    columns, alarm = features.T, spec.alarm
+    block = baseline.block(inputs, SCORE_CAP)
+    is_same = pump.rows.judged is pump.rows.learned
+    found = baseline.replayed if is_same else undisturbed(block, at_ms, columns, alarm)
+    limit = calm_limit(block, (at_ms, columns), found, alarm)
+    days = float(at_ms[-1] - at_ms[0]) / DAY_MS
+    later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
+    if early is None or later >= len(at_ms):
+        return Calm(limit, 0.0, days, 0.0)
+    # As it would be shipped: from the end of what it learned from.
+    block = replace(early, centre=early.end_centre).block(inputs, SCORE_CAP)
+    end = (at_ms[later:], columns[:, later:])
+    early_limit = calm_limit(block, end, undisturbed(block, *end, alarm), alarm)
+    return Calm(limit, early_limit, days, float(at_ms[-1] - at_ms[later]) / DAY_MS)
 
 
 def _chosen(pump: PumpRows, spec: PipelineSpec) -> tuple[Int64, IllRows]:
@@ -248,209 +271,6 @@ def _chosen(pump: PumpRows, spec: PipelineSpec) -> tuple[Int64, IllRows]:
     faults = [one for one in pump.rows.verdicts if one.is_fault]
     places = healthy_places(at_ms, pump.rows.verdicts, SHAPE_ROWS, horizon_ms)
     return places, ill_rows(*pump.judged, faults, spec.features.window_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the limit would have done to one pump.
-
-    alarms: [raised, cleared] in ms over the replay (cleared null: still standing). days: length of the replay.
-    holdout_*: the same for the fit that never saw the held-out end. faults, faults_found: labelled ones, and those
-    met by an alarm; kinds, hits: the same one by one. contest: the champion on the same rows, where there is one.
-    """
-
-    alarms: tuple[tuple[int, int | None], ...]
-    days: float
-    holdout_alarms: int
-    holdout_days: float
-    faults: int
-    faults_found: int
-    kinds: tuple[str, ...] = ()
-    hits: tuple[bool, ...] = ()
-    contest: Contest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """The champion on rows that the candidate is judged by as well.
-
-    candidate_alarms, champion_alarms: false ones in the same `days`; seen_days: how many of these the champion has learned
-    from. hits: of `Judged.kinds`, which the champion met.
-    """
-
-    candidate_alarms: int
-    champion_alarms: int
-    days: float
-    seen_days: float
-    hits: tuple[bool, ...]
-
-
-def judge(
-    pump: PumpRows,
-    learned: Learned,
-    limits: tuple[FittedLimit, FittedLimit | None],
-    faults: Sequence[Exclusion],
-    shape: Shape,
-) -> Judged:
-    """Replay the reference window under the limit, and the held-out end under limit and shape of what came before it."""
-    spec = shape.spec
-    inputs = inputs_of(spec)
-    at_ms, features = pump.judged
-    spans = replay(learned.fit.block(inputs, limits[0], shipped=False), at_ms, features, (spec, shape.scorer))
-    sought = sought_faults(faults, at_ms)
-    met = hits_of(spans, sought)
-    false = false_alarms(spans, sought)
-    holdout_alarms, holdout_days = 0, 0.0
-    if learned.early is not None and limits[1] is not None:
-        # One window lies between fit and judgement: a window mean never holds rows from both sides.
-        later = int(np.searchsorted(at_ms, split_ms(pump.learned[0], spec) + spec.features.window_ms))
-        block = learned.early.block(inputs, limits[1], shipped=True)
-        early = replay(block, at_ms[later:], features[later:], (spec, shape.early))
-        holdout_alarms = len(false_alarms(early, sought))
-        holdout_days = float(at_ms[-1] - at_ms[later]) / DAY_MS if later < len(at_ms) else 0.0
-    return Judged(
-        alarms=false,
-        days=(int(at_ms[-1]) - int(at_ms[0])) / DAY_MS,
-        holdout_alarms=holdout_alarms,
-        holdout_days=holdout_days,
-        faults=len(sought),
-        faults_found=sum(met),
-        kinds=tuple(one.kind for one in sought),
-        hits=met,
-    )
-
-
-def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> list[Span]:
-    """The alarms that a fresh device with this block would have raised."""
-    spec, scorer = by
-    trace = AlarmTracker(block, spec.alarm).extend(at_ms, features, lambda rows: scorer.score(block, rows))
-    return alarm_spans(trace.at_ms, trace.alarmed)
-
-
-def sought_faults(faults: Sequence[Exclusion], at_ms: Int64) -> list[Exclusion]:
-    """The labelled faults that lie in these rows."""
-    return [one for one in faults if len(at_ms) and one.start_ms <= at_ms[-1] and one.end_ms > at_ms[0]]
-
-
-def hits_of(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[bool, ...]:
-    """For each fault whether an alarm met it."""
-    return tuple(any(_meets(span, fault) for span in spans) for fault in faults)
-
-
-def false_alarms(spans: Sequence[Span], faults: Sequence[Exclusion]) -> tuple[Span, ...]:
-    """The alarms that met no fault."""
-    return tuple(span for span in spans if not any(_meets(span, fault) for fault in faults))
-
-
-def _meets(span: Span, fault: Exclusion) -> bool:
-    raised, cleared = span
-    return raised < fault.end_ms and (cleared is None or cleared >= fault.start_ms)
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """What a model type learned from all pumps together: over the whole reference window, and without its held-out end.
-
-    has_early: false where the held-out end took so many labels along that the rest could teach nothing. without: supervised
-    types only, for each pump a scorer that never saw its rows; held_out: their figures.
-    """
-
-    spec: PipelineSpec
-    scorer: Scorer
-    early: Scorer
-    has_early: bool = True
-    without: Mapping[str, Scorer] = field(default_factory=dict)
-    held_out: HeldOut | None = None
-
-    @property
-    def digest(self) -> str:
-        """For keys of the run cache."""
-        told = [self.scorer.digest, self.early.digest, *sorted({one.digest for one in self.without.values()})]
-        return canonical.digest(" ".join(told).encode())
-
-    def unseen(self, pump: str) -> Shape:
-        """The shape that judges this pump: of a supervised type one that has not learned from the pump's own labels."""
-        return replace(self, scorer=self.without.get(pump, self.scorer), without={})
-
-
-def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
-    """The shape from the samples of all pumps, in the order given.
-
-    Raises:
-        GateRefusedError: too few rows, or labels.
-    """
-    if spec.model_type in SUPERVISED:
-        return _fit_labelled(pumps, spec)
-    learned = list(pumps.values())
-    inputs = inputs_of(spec)
-    full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
-    scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
-    before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
-    if not before or spec.model_type == MaxZScorer.model_type:
-        return Shape(spec, scorer, scorer)
-    return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
-
-
-def shape_ahead(spec: PipelineSpec) -> Shape | None:
-    """The shape of a type that learns nothing from other pumps (`maxz`): the one that `fit_shape` will give."""
-    if spec.model_type != MaxZScorer.model_type:
-        return None
-    scorer = MaxZScorer(len(spec.channels))
-    return Shape(spec, scorer, scorer)
-
-
-def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
-    inputs = inputs_of(spec)
-
-    def fitted(parts: list[LabelledPump]) -> Supervised:
-        return fit_supervised(spec.model_type, parts, inputs.votes, spec.seed)
-
-    found = fitted([_labelled(pump, one, one.fit, inputs) for pump, one in pumps.items()])
-    shape = Shape(spec, found.scorer, found.scorer, False, found.without, found.held_out)
-    try:
-        early = fitted([_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early])
-    except GateRefusedError:
-        return shape
-    return replace(shape, early=early.scorer, has_early=True)
-
-
-def _labelled(pump: str, learned: Learned, fit: Fit, inputs: Inputs) -> LabelledPump:
-    """The pump's rows with verdicts in widths from the fit's centre; those of the early fit lie before the held-out end."""
-    is_early = fit is not learned.fit
-    sample = learned.sample[: learned.sample_early] if is_early else learned.sample
-    ill = learned.ill.before(learned.split_ms) if is_early else learned.ill
-    return LabelledPump(
-        pump=pump,
-        healthy=sample_widths(sample, fit, inputs),
-        ill=sample_widths(ill.rows, fit, inputs),
-        fault=ill.fault,
-        kinds=ill.kinds,
-        healthy_stands_for=learned.used / max(len(learned.sample), 1),
-        ill_stands_for=ill.stands_for,
-    )
-
-
-def sample_widths(sample: Float32, fit: Fit, inputs: Inputs) -> Float64:
-    """Feature rows in widths from the pump's centre, for a shape to learn from."""
-    return widths_of(fit.plain_block(inputs), sample)
-
-
-def rescore(pump: PumpRows, learned: Learned, shape: Shape) -> Learned:
-    """The same pump with the block maxima of the shape's scores instead of those of `maxz`."""
-    spec = shape.spec
-    at_ms, features = pump.learned
-    early = learned.early if shape.has_early else None
-    if early is not None:
-        before = at_ms < split_ms(at_ms, spec)
-        early = rescored(early, at_ms[before], features[before], (spec, shape.early))
-    return replace(learned, fit=rescored(learned.fit, at_ms, features, (spec, shape.scorer)), early=early)
-
-
-def rescored(fit: Fit, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> Fit:
-    """The fit with the block maxima of this scorer."""
-    spec, scorer = by
-    scores = scores_of(fit.plain_block(inputs_of(spec)), at_ms, features, (spec.alarm, scorer.score))
-    return replace(fit, maxima=maxima_of(scores, spec.blocks))
 
 
 def own_limit(

@@ -34,6 +34,7 @@ import numpy as np
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.detectors import LimitBranch, to_float32
+from pumpdeck_fleet.numeric.features import last_before
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64
 
 MIN_BLOCKS = 20
@@ -180,17 +181,22 @@ def lasting_scores(scores: Scores, wait_ms: int) -> Scores:
     Exactly the alarm logic's own rule: an alarm is raised at the first row whose lasting score passes the limit.
     """
     held = np.isfinite(scores.score)
-    at_ms, values = scores.at_ms[held], scores.score[held]
-    first = np.searchsorted(at_ms, at_ms - wait_ms, side="right") - 1
+    at_ms, values = (scores.at_ms, scores.score) if held.all() else (scores.at_ms[held], scores.score[held])
+    first = last_before(at_ms, wait_ms)
     place = np.arange(len(at_ms))
     lasts = first >= 0
     result = np.full(len(at_ms), np.nan, np.float32)
     lengths = np.where(lasts, place - first + 1, 0)
+    longest = int(lengths.max(initial=0))
+    is_steady = bool((lengths[lasts] == longest).all())
     lowest, size = values, 1
     # Minima over 1, 2, 4 .. rows; two that overlap cover any length, so a long persistence costs only a few passes.
-    while len(lowest):
-        chosen = place[lasts & (lengths >= size) & (lengths < 2 * size)]
-        result[chosen] = np.minimum(lowest[first[chosen]], lowest[chosen - size + 1])
+    while size <= longest:
+        if not is_steady:
+            chosen = place[(lengths >= size) & (lengths < 2 * size)]
+            result[chosen] = np.minimum(lowest[first[chosen]], lowest[chosen - size + 1])
+        elif 2 * size > longest:
+            result[lasts] = np.minimum(lowest[: len(values) - longest + 1], lowest[longest - size :])[-int(lasts.sum()) :]
         lowest, size = np.minimum(lowest[:-size], lowest[size:]), 2 * size
     return Scores(at_ms, result)
 

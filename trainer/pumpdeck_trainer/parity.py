@@ -20,7 +20,7 @@ from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock
 from pumpdeck_fleet.numeric.frame import Float32
 from pumpdeck_trainer.baseline import spread_rows
-from pumpdeck_trainer.spec import GateThresholds
+from pumpdeck_trainer.gate_thresholds import GateThresholds
 
 Reference = Callable[[PumpBlock, Float32], Float32]
 """Scores float32 [n] of features under a block: the estimator's own arithmetic."""
@@ -114,4 +114,5 @@ def parity_gate(result: ParityResult, thresholds: GateThresholds) -> QualityGate
         reason=f"{result.rows} rows: {100 * result.equal_flags:.4f} % equal alarm flags, scores differ by {result.relative:.2g}",
         figure=result.relative,
         threshold=thresholds.parity_relative,
+        thresholds=thresholds.of("parity_"),
     )

@@ -14,30 +14,16 @@ from dataclasses import dataclass, field, replace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.core.ports import Progress
-from pumpdeck_fleet.core.registry import Lineage, QualityGate
-from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
+from pumpdeck_fleet.core.registry import Lineage
 from pumpdeck_trainer.ahead import Ahead, Fleetwide
+from pumpdeck_trainer.assembling import Made, assemble
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
-from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.champion import Champion
-from pumpdeck_trainer.coverage import ranges_of, regimes_of
-from pumpdeck_trainer.gates import backtest_gate, data_gate, metrics_of, rate_gate, unseen_gate
-from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
-from pumpdeck_trainer.learning import (
-    Judged,
-    Learned,
-    PumpRows,
-    Shape,
-    fit_shape,
-    inputs_of,
-    learn,
-    own_limit,
-    rescore,
-    shape_ahead,
-)
+from pumpdeck_trainer.judging import Judged, judged_calm
+from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit, pool_limit
-from pumpdeck_trainer.run_record import Findings, write_record
+from pumpdeck_trainer.run_log import EXCLUDED, LEFT_OUT, PROVISIONAL, RunObserver, Unobserved
 from pumpdeck_trainer.scorer import MaxZScorer
 from pumpdeck_trainer.search import (
     PointResult,
@@ -45,12 +31,14 @@ from pumpdeck_trainer.search import (
     SearchRows,
     choose,
     judge_point,
+    search_text,
     searched_pumps,
     with_point,
 )
+from pumpdeck_trainer.shape import Shape, fit_shape, rescore, shape_ahead
 from pumpdeck_trainer.source import Snapshot, TrainingRequest, TrainingSource, take_snapshot
 from pumpdeck_trainer.spec import PipelineSpec
-from pumpdeck_trainer.trained import TrainedModel, TrainedPump
+from pumpdeck_trainer.trained import TrainedModel
 
 JUDGED_MAX_BYTES = 1_000_000
 KEPT_PUMPS = 64
@@ -76,6 +64,7 @@ class RunContext:
     on_progress: Progress = _no_progress
     fleetwide: Fleetwide | None = None
     champion: Champion | None = None
+    observer: RunObserver = field(default_factory=Unobserved)
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -129,7 +118,22 @@ class _Run:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
         judged = self._evaluate(snapshot, learned, limits, early)
-        return self._export(snapshot, learned, limits, judged, left_out)
+        self._say("export", 0, 1)
+        made = Made(
+            spec=self._spec,
+            request=self._request,
+            snapshot=snapshot,
+            lineage=self._lineage(snapshot),
+            shape=self._shape,
+            learned=learned,
+            limits=limits,
+            judged=judged,
+            left_out=left_out,
+            search=self._found,
+        )
+        trained = assemble(made, self._context.observer)
+        self._say("export", 1, 1)
+        return trained
 
     def _say(self, step: str, done: int, total: int) -> None:
         self._context.on_progress(step, done, total)
@@ -156,6 +160,7 @@ class _Run:
             self._context.cache.checkpoint()
         self._say("search", len(points), len(points))
         self._found = choose(results, pumps)
+        self._context.observer.note(f"search: {search_text(self._found)}")
         self._rows.clear()
         self._spec = with_point(spec, points[self._found.chosen])
         self._spec_digest, self._learning_digest = self._spec.digest, self._spec.learning_digest
@@ -169,8 +174,12 @@ class _Run:
             found = self._learn(pump, snapshot.pumps[pump])
             if isinstance(found, str):
                 left_out[pump] = found
-            else:
-                learned[pump] = found
+                self._context.observer.trouble("fit", pump, LEFT_OUT, found)
+                continue
+            learned[pump] = found
+            share = 1 - found.used / max(found.rows, 1)
+            if share > self._spec.gates.excluded_share_warn:
+                self._context.observer.trouble("fit", pump, EXCLUDED, f"{share:.0%} of {found.rows}")
         self._say("fit", len(self._request.pumps), len(self._request.pumps))
         if not learned:
             why = next(iter(left_out.values()), "no pump was named")
@@ -259,6 +268,9 @@ class _Run:
         early_pooled = pool_limit(early, rule, spec.budget)
         shape = self._shape
         limits = {pump: own_limit(one.fit.maxima, pooled, spec, shape.scorer) for pump, one in learned.items()}
+        for pump, limit in limits.items():
+            if limit.provisional:
+                self._context.observer.trouble("limits", pump, PROVISIONAL)
         held: dict[str, FittedLimit | None] = dict.fromkeys(learned)
         for pump, one in learned.items():
             if one.early and (early_pooled or one.early.maxima.has_own):
@@ -276,6 +288,10 @@ class _Run:
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
         keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
+        if champion is None:
+            # Nobody needs to look at the rows of a pump that is known to stay quiet.
+            quiet = {pump: judged_calm(one, pairs[pump]) for pump, one in learned.items()}
+            ahead |= {keys[pump]: one for pump, one in quiet.items() if one is not None}
         missing = [pump for pump, key in keys.items() if key not in ahead and cache.get(key) is None]
         for pump, replayed in self._asked.judge({pump: (learned[pump], pairs[pump]) for pump in missing}, self._shape):
             ahead[keys[pump]] = replayed
@@ -307,79 +323,6 @@ class _Run:
             step, inputs=inputs, spec=self._learning_digest, code=context.code_digest, lock=context.lock_digest, seed=spec.seed
         )
 
-    def _export(
-        self,
-        snapshot: Snapshot,
-        learned: dict[str, Learned],
-        limits: dict[str, FittedLimit],
-        judged: dict[str, Judged],
-        left_out: dict[str, str],
-    ) -> TrainedModel:
-        spec, request = self._spec, self._request
-        self._say("export", 0, 1)
-        inputs = inputs_of(spec)
-        blocks = {pump: one.fit.block(inputs, limits[pump], shipped=True) for pump, one in learned.items()}
-        scorer = self._shape.scorer
-        parity, golden = self._compare(blocks, learned)
-        pumps = tuple(
-            _trained(pump, (one, judged[pump]), limits[pump], blocks[pump], ranges_of(one, spec))
-            for pump, one in learned.items()
-        )
-        metrics = metrics_of(list(learned.values()), list(judged.values()), list(limits.values()))
-        held_out = self._shape.held_out
-        if held_out:
-            metrics |= held_out.metrics()
-        gates = (
-            parity,
-            *self._rates(list(judged.values())),
-            backtest_gate(pumps, spec),
-            data_gate(list(learned.values()), len(left_out), spec.gates),
-            *([unseen_gate(held_out)] if held_out else []),
-        )
-        lineage = self._lineage(snapshot)
-        span = (min(one.first_ms for one in learned.values()), max(one.last_ms for one in learned.values()))
-        findings = Findings(pumps, list(judged.values()), left_out, metrics, gates, self._found, held_out)
-        trained = TrainedModel(
-            spec=spec,
-            onnx=scorer.onnx,
-            golden=golden,
-            card=write_card(spec, span, list(limits.values()), metrics, (gates, lineage)),
-            run_record=write_record(spec, request, snapshot, lineage, findings),
-            pumps=pumps,
-            left_out=left_out,
-            metrics=metrics,
-            gates=gates,
-            lineage=lineage,
-            data_start_ms=span[0],
-            data_end_ms=span[1],
-            regimes=regimes_of(list(learned.values()), spec),
-            search=self._found,
-        )
-        self._say("export", 1, 1)
-        return trained
-
-    def _rates(self, judged: list[Judged]) -> tuple[QualityGate, QualityGate]:
-        """Replay and hold-out against the alarm thresholds."""
-        gates = self._spec.gates
-        alarms, days = sum(len(one.alarms) for one in judged), sum(one.days for one in judged)
-        held, held_days = sum(one.holdout_alarms for one in judged), sum(one.holdout_days for one in judged)
-        return (
-            rate_gate("replay", alarms, days, gates, may_refuse=True),
-            rate_gate("holdout", held, held_days, gates, may_refuse=False),
-        )
-
-    def _compare(self, blocks: dict[str, PumpBlock], learned: dict[str, Learned]) -> tuple[QualityGate, bytes]:
-        """The verdict of the parity gate on the shared graph, and golden rows of it."""
-        # Deferred: onnxruntime costs a third of a second, and a run that is refused earlier does not need it.
-        from pumpdeck_trainer.parity import Session, compare, parity_gate
-
-        spec, scorer = self._spec, self._shape.scorer
-        session = Session(scorer.onnx)
-        pairs = [(block, learned[pump].sample) for pump, block in blocks.items()]
-        result = compare(session, scorer.score, pairs, spec.seed)
-        golden = make_golden(typical_block(list(blocks.values())), spec.seed, scorer, session.run)
-        return parity_gate(result, spec.gates), golden
-
     def _lineage(self, snapshot: Snapshot) -> Lineage:
         context = self._context
         return Lineage(
@@ -391,21 +334,3 @@ class _Run:
             git_commit=context.git_commit,
             git_dirty=context.git_dirty,
         )
-
-
-def _trained(pump: str, found: tuple[Learned, Judged], limit: FittedLimit, block: PumpBlock, ranges: Ranges) -> TrainedPump:
-    learned, judged = found
-    return TrainedPump(
-        pump=pump,
-        block=encode_block(block),
-        edges=learned.edges,
-        limit=limit,
-        rows=learned.rows,
-        used=learned.used,
-        excluded=learned.excluded,
-        replay_alarms=len(judged.alarms),
-        judged=judged,
-        last_ms=learned.last_ms,
-        flags=learned.flags,
-        ranges=ranges,
-    )

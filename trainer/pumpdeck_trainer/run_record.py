@@ -8,7 +8,7 @@ from typing import Any
 
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
-from pumpdeck_trainer.learning import Judged
+from pumpdeck_trainer.judging import Judged
 from pumpdeck_trainer.search import SearchOutcome, outcome_plain
 from pumpdeck_trainer.source import Snapshot, TrainingRequest
 from pumpdeck_trainer.spec import PipelineSpec

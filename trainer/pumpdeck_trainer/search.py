@@ -25,25 +25,13 @@ from pumpdeck_fleet.numeric.edges import ranked_columns
 from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64
 from pumpdeck_trainer.baseline import fit_baseline, sensor_floor, spread_places
 from pumpdeck_trainer.chance import poisson_tail
-from pumpdeck_trainer.gates import CHANCE
-from pumpdeck_trainer.learning import (
-    SHAPE_ROWS,
-    Fit,
-    PumpRows,
-    Span,
-    false_alarms,
-    hits_of,
-    inputs_of,
-    own_limit,
-    replay,
-    rescored,
-    sample_widths,
-    sought_faults,
-)
+from pumpdeck_trainer.judging import Span, false_alarms, hits_of, replay, sought_faults
+from pumpdeck_trainer.learning import SHAPE_ROWS, Fit, PumpRows, inputs_of, own_limit
 from pumpdeck_trainer.limits import pool_limit
 from pumpdeck_trainer.model_types import fit_scorer
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
 from pumpdeck_trainer.search_spec import SearchPoint
+from pumpdeck_trainer.shape import rescored, sample_widths
 from pumpdeck_trainer.source import CleanRows, Exclusion
 from pumpdeck_trainer.spec import PipelineSpec
 
@@ -134,7 +122,7 @@ def judge_point(spec: PipelineSpec, point: SearchPoint, pumps: Sequence[SearchRo
         total += _judge_fold(tried, held, fold)
     folds, days, false, faults, met, steps, seen = total.tolist()
     allowed = OVER_BUDGET * days * DAY_MS / 1000 / spec.budget.period_s * spec.budget.alarms
-    over = bool(days) and poisson_tail(int(false), allowed) < CHANCE
+    over = bool(days) and poisson_tail(int(false), allowed) < spec.gates.chance
     return PointResult(point, int(folds), round(days, 6), int(false), int(faults), int(met), int(steps), int(seen), over)
 
 

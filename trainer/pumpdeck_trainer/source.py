@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pumpdeck_fleet.core.canonical import digest
 from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.core.telemetry import QualityFlag
-from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
+from pumpdeck_fleet.numeric.frame import Bools, Int64, TelemetryFrame
 
 FAULT = "fault"
 HEALTHY = "healthy"
 STOPPED = "stopped"
+MAINTENANCE = "maintenance"
 SPEED_UNIT = "rpm"
 STOPPED_BELOW = 0.02
 """A pump stands still below this share of a speed channel's range."""
@@ -42,6 +43,10 @@ class Exclusion:
     def is_healthy(self) -> bool:
         """True for rows that somebody called normal, or the ground of a false alarm."""
         return self.reason.split(":", 1)[0] == HEALTHY
+
+    def touches(self, at_ms: Int64) -> bool:
+        """True when any of these rows, int64 [n], rising, lies in it."""
+        return bool(np.searchsorted(at_ms, self.end_ms) > np.searchsorted(at_ms, self.start_ms))
 
     @property
     def kind(self) -> str:

@@ -13,10 +13,13 @@ from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
+from pumpdeck_trainer.gate_thresholds import GatesTable, GateThresholds, read_thresholds
 from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
 from pumpdeck_trainer.search_spec import AXES, SearchSpec, check_search, check_split, grid_points
 from pumpdeck_trainer.statements import STATEMENT_MAX, CardStatements
+
+__all__ = ["ChannelSpec", "GateThresholds", "PipelineSpec", "default_pipeline", "parse_pipeline"]
 
 FORMAT = 1
 MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm", *SUPERVISED)
@@ -34,35 +37,6 @@ class ChannelSpec:
     high: float
     resolution: float
     votes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GateThresholds:
-    """Where the quality gates stand.
-
-    replay_alarms_*: alarms per pump and 30 days in the replay, mean over pumps. excluded_share_*: share of rows left out
-    of training. parity_*: least share of equal alarm flags and largest relative difference of scores. champion_margin,
-    slice_margin: by what part the false-alarm rate may pass the champion's, over all pumps and in one slice.
-    backtest_over_*: share of pumps beyond their own alarm budget. coverage_*: least share of the type's pumps that the data
-    holds, least number of seasons, least share of rows in each third of an operating channel's range, share of pumps that
-    used to run outside what the data holds of them.
-    """
-
-    parity_flags: float = 0.9999
-    parity_relative: float = 1e-3
-    replay_alarms_warn: float = 2.0
-    replay_alarms_refuse: float = 10.0
-    excluded_share_warn: float = 0.3
-    excluded_share_refuse: float = 0.95
-    champion_margin: float = 0.25
-    slice_margin: float = 0.5
-    backtest_over_warn: float = 0.1
-    backtest_over_refuse: float = 0.5
-    coverage_pumps_warn: float = 0.8
-    coverage_pumps_refuse: float = 0.0
-    coverage_seasons_warn: int = 1
-    coverage_regime_warn: float = 0.01
-    coverage_history_warn: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,24 +105,6 @@ class _Validation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     holdout: float = 0.25
 
 
-class _Gates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    parity_flags: float = 0.9999
-    parity_relative: float = 1e-3
-    replay_alarms_warn: float = 2.0
-    replay_alarms_refuse: float = 10.0
-    excluded_share_warn: float = 0.3
-    excluded_share_refuse: float = 0.95
-    champion_margin: float = 0.25
-    slice_margin: float = 0.5
-    backtest_over_warn: float = 0.1
-    backtest_over_refuse: float = 0.5
-    coverage_pumps_warn: float = 0.8
-    coverage_pumps_refuse: float = 0.0
-    coverage_seasons_warn: int = 1
-    coverage_regime_warn: float = 0.01
-    coverage_history_warn: float = 0.2
-
-
 class _Card(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     provider: str = ""
     intended_use: str = ""
@@ -183,7 +139,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     reference: _Reference = msgspec.field(default_factory=_Reference)
     alarm: _Alarm = msgspec.field(default_factory=_Alarm)
     validation: _Validation = msgspec.field(default_factory=_Validation)
-    gates: _Gates = msgspec.field(default_factory=_Gates)
+    gates: GatesTable = msgspec.field(default_factory=GatesTable)
     card: _Card = msgspec.field(default_factory=_Card)
     search: _Search = msgspec.field(default_factory=_Search)
 
@@ -224,7 +180,7 @@ def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
     check_split(parsed.validation.split, f"{what}: validation.split")
     names = parsed.features.channels or [channel.name for channel in pump_type.channels]
     window_s = parsed.features.window_s or max(3600.0, 10 * pump_type.cadence_s)
-    alarm, gates = parsed.alarm, parsed.gates
+    alarm = parsed.alarm
     try:
         return PipelineSpec(
             pump_type=check_name(parsed.pump_type, f"{what}: pump_type"),
@@ -239,7 +195,7 @@ def _build(parsed: _File, pump_type: PumpType, what: str) -> PipelineSpec:
                 tau_s=alarm.tau_s,
             ),
             holdout=_share(parsed.validation.holdout, "validation.holdout"),
-            gates=GateThresholds(**msgspec.structs.asdict(gates)),
+            gates=read_thresholds(parsed.gates, what),
             seed=parsed.seed,
             card=_statements(parsed.card, what),
             search=_search(parsed, window_s, what),

@@ -11,7 +11,7 @@ from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.core.registry import GateVerdict, Lineage, ModelVersion, PumpParameters, QualityGate
 from pumpdeck_trainer.coverage import Regime
-from pumpdeck_trainer.learning import Judged
+from pumpdeck_trainer.judging import Judged
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
 

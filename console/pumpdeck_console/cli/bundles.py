@@ -64,7 +64,7 @@ _STICK_COMMANDS = {
     "lost": ("pumpdeck_console.cli.sticks:lost", "Mark STICK as lost; say what was on it and what to do."),
     "reissue": ("pumpdeck_console.cli.sticks:reissue", "Write the load of a lost STICK onto another one."),
 }
-_KINDS = ("receipt", "alarm", "retrain_request", "sketch", "scores", "segment")
+_KINDS = ("receipt", "agent_receipt", "alarm", "retrain_request", "sketch", "scores", "segment")
 
 
 _DRIVE_COLUMNS = (
@@ -96,7 +96,7 @@ def bundle() -> None:
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="A folder on the stick.")
 @click.option("--drive", is_flag=False, flag_value="", metavar="[NAME]", help="The removable drive of that name; the only one.")
 @click.option("--tar", "file", type=click.Path(path_type=Path, dir_okay=False), help="One file instead, for mail.")
-@click.option("--agent", "has_agent", is_flag=True, help="Also the agent and its libraries, for devices without them.")
+@click.option("--agent", "has_agent", is_flag=True, help="Also the agent, for devices without one or with an older one.")
 @click.option("--carrier", default="", metavar="NAME", help="Who carries it.")
 @click.option("--speed", "mb_per_s", type=click.FloatRange(min=0.01), metavar="MB/S", help="What the stick writes, for the plan.")
 @click.option("--plan", "is_plan", is_flag=True, help="Only show what would be written.")
@@ -124,10 +124,11 @@ def export(session: Session, /, as_json: bool, **options: Any) -> None:
     with ByteProgress() as progress:
         common: dict[str, Any] = {"query": wish.query, "carrier": wish.carrier, "on_progress": progress}
         if wish.is_tar:
-            done = export_tar(session.workspace(), file=str(wish.target), **common)
+            done = export_tar(session.workspace(), file=str(wish.target), has_agent=wish.has_agent, **common)
+            agent = done.agent
         else:
             done = export_bundle(session.workspace(), to=str(wish.target), **common)
-        agent = _add_agent(session, wish, progress) if wish.has_agent else None
+            agent = _add_agent(session, wish, progress) if wish.has_agent else None
     show_export(done, agent, as_json=as_json)
 
 
@@ -172,8 +173,6 @@ def _wish(
         folder = chosen.folder
     target = file or folder
     assert target is not None
-    if file is not None and options["has_agent"]:
-        raise UsageError("goes onto a stick only", "--agent", hint="mail the folder that pumpdeck package agent --to DIR writes")
     return ExportWish(target=target, is_tar=file is not None, **options)
 
 
@@ -225,6 +224,7 @@ def show_export(done: ExportReport, agent: AgentReport | None = None, *, as_json
     if agent is not None:
         told = agent.agent
         extra = {"agent": told.version, "targets": list(told.targets), "start_digest": told.start_digest}
+        extra |= {"agent_sites": list(agent.released), "agent_notes": list(agent.notes)}
     if as_json:
         wrote = {"bundle": done.bundle, "written": done.written, "written_bytes": done.written_bytes}
         more = {"already": done.already, "measured_bytes_per_s": round(done.bytes_per_s), "replaced": list(done.replaced)}
@@ -235,9 +235,18 @@ def show_export(done: ExportReport, agent: AgentReport | None = None, *, as_json
     for stick in done.replaced:
         say(f"It replaces the lost stick {stick}.")
     place = done.plan.to
-    for line in agent.paper if agent else ():
-        say(line)
+    if agent is not None:
+        _show_agent(agent)
     say(f"On the device: pumpdeck-agent install-from {Path(place).name}. Back here: pumpdeck bundle intake {place}")
+
+
+def _show_agent(agent: AgentReport) -> None:
+    for line in agent.paper:
+        say(line)
+    if agent.released:
+        say(f"Devices of {', '.join(agent.released)} that have an agent renew it from this to its release.")
+    for note in agent.notes:
+        say(note)
 
 
 def _plan_json(plan: BundlePlan) -> dict[str, object]:

@@ -63,7 +63,10 @@ class LazyGroup(click.Group):
         self.context_settings = {**CONTEXT_SETTINGS, **self.context_settings}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.lazy, *(name for name in super().list_commands(ctx) if name not in self.lazy)]
+        names = [*self.lazy, *(name for name in super().list_commands(ctx) if name not in self.lazy)]
+        if ctx.parent is None:
+            return names  # the loop from first use to proof, as the table tells it
+        return sorted(names, key=lambda name: (name != self.default, name))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.lazy and cmd_name not in self.commands:

@@ -14,6 +14,7 @@ import click
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.plain_text import plain
+from pumpdeck_fleet.core.sizes import size_words
 
 Row = Mapping[str, Any]
 _GAP = "  "
@@ -100,12 +101,8 @@ def show_digest(value: object) -> str:
 
 
 def show_bytes(value: object) -> str:
-    """A size in B, kB or MB."""
-    if not isinstance(value, (int, float)):
-        return "-"
-    if value < 1000:
-        return f"{value:.0f} B"
-    return f"{value / 1e3:.1f} kB" if value < 1e6 else f"{value / 1e6:.1f} MB"
+    """A size in words, for a column that may hold none."""
+    return size_words(value) if isinstance(value, (int, float)) else "-"
 
 
 def time_text(at_ms: int | None) -> str | None:

@@ -23,7 +23,7 @@ COMMANDS = {
     "telemetry": (f"{_CLI}.telemetry:telemetry", "Show the rows of PUMP."),
     "label": (f"{_CLI}.labels:label", "Write or list labels: what the crew found on a pump."),
     "train": (f"{_CLI}.training:train", "Train the models of PUMP_TYPE, or of every pump type that has rows."),
-    "runs": (f"{_CLI}.models:runs", "List training runs, show, compare or replay one."),
+    "runs": (f"{_CLI}.models:runs", "List training runs, show, compare or replay one, or follow the one that is running."),
     "snapshots": (f"{_CLI}.snapshots:snapshots", "List frozen training sets, show, compare or export one."),
     "retention": (f"{_CLI}.snapshots:retention", "Remove the rows and snapshots that policies.toml keeps no longer."),
     "experiments": (

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pumpdeck_console.wiring import Workspace
 
 _SHOW_EVERY_S = 0.1
+_TELLS_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,11 @@ def _ask_passphrase(what: str) -> str | None:
 class ProgressLine:
     """One line on stderr that is rewritten in place on a terminal and silent elsewhere. Usable as `core.ports.Progress`."""
 
-    def __init__(self) -> None:
-        self._alive = sys.stderr.isatty()
+    def __init__(self, *, alive: bool = True) -> None:
+        self._alive = alive and sys.stderr.isatty()
         self._shown_at = 0.0
         self._width = 0
+        self._began = ("", 0, 0, 0.0)
 
     def __enter__(self) -> ProgressLine:
         return self
@@ -88,15 +90,32 @@ class ProgressLine:
             sys.stderr.write("\r" + " " * self._width + "\r")
             sys.stderr.flush()
 
+    def _left(self, step: str, done: int, total: int) -> str:
+        name, first, held, since = self._began
+        if name != step or held != total or done < first:
+            self._began = (step, done, total, time.monotonic())
+            return ""
+        return left_text(done - first, total - done, time.monotonic() - since)
+
     def __call__(self, step: str, done: int, total: int) -> None:
         if not self._alive or (time.monotonic() - self._shown_at < _SHOW_EVERY_S and done != total):
             return
         self._shown_at = time.monotonic()
-        text = f"{step} {_bar(done, total)}" if total else f"{step} {done or ''}"
+        text = f"{step} {_bar(done, total)}{self._left(step, done, total)}" if total else f"{step} {done or ''}"
         text = text[:100]
         sys.stderr.write("\r" + text.ljust(self._width))
         sys.stderr.flush()
         self._width = max(self._width, len(text))
+
+
+def left_text(done: int, left: int, seconds: float) -> str:
+    """`  31/s, 2 min left`; empty before there is anything to tell it by. done: in these seconds; left: still to do."""
+    if done <= 0 or seconds < _TELLS_AFTER_S:
+        return ""
+    rate = done / seconds
+    left_s = left / rate
+    words = f"{left_s:.0f} s" if left_s < 100 else f"{left_s / 60:.0f} min"
+    return f"  {rate:.3g}/s, {words} left"
 
 
 def _bar(done: int, total: int, cells: int = 24) -> str:

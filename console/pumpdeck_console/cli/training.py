@@ -52,12 +52,15 @@ def train(
 ) -> int:
     """Train the models of PUMP_TYPE, or of every pump type that has rows.
 
-    The result becomes the candidate; nothing on a device changes. Ends with 3 when a quality gate refused one.
+    The result becomes the candidate; nothing on a device changes. Ends with 3 when a quality gate refused one. With --json
+    the log goes to stderr, a JSON object a line: steps, pumps done, rate, seconds left (as `runs log --follow --json`).
     """
+    from pumpdeck_console.cli.run_logs import write_line  # deferred: the trainer's types
     from pumpdeck_console.operations.training import train_models  # deferred: numpy and the trainer
+    from pumpdeck_trainer.run_log import no_listener  # deferred: as above
 
     workspace = session.workspace()
-    with ProgressLine() as progress:
+    with ProgressLine(alive=not as_json) as progress:
         report = train_models(
             workspace,
             pump_type=pump_type,
@@ -67,6 +70,7 @@ def train(
             only_requested=requested,
             scheduler=scheduler,
             on_progress=progress,
+            on_log=write_line if as_json else no_listener,
         )
     if requested and not report.models:
         say("No device asks for a new model of pumps that have rows.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ from pumpdeck_fleet.core.errors import EXIT_REFUSED
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.trip_list import TripWork
+    from pumpdeck_console.operations.trips import TripReport
+    from pumpdeck_console.operations.workspace import Finding
 
 _FINDING_COLUMNS = (Column("what"), Column("verdict"), Column("found"), Column("hint"))
 _WORK_COLUMNS = (
@@ -48,43 +52,72 @@ def trip() -> None:
 @trip.command("prepare")
 @query_argument
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new folder on the laptop that goes.")
+@click.option("--stick", "sticks", multiple=True, type=click.Path(path_type=Path), help="A folder on a stick that goes; repeat.")
 @click.option("--days", default=21.0, show_default=True, help="How long keys and signatures must hold.")
 @click.option("--history-days", default=30.0, show_default=True, help="How much telemetry comes along.")
 @click.option("--plan", "is_plan", is_flag=True, help="Only check and show; nothing is written.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
 @key_options
 @json_option
 @click.pass_obj
-def prepare(session: Session, /, query: str, folder: Path, is_plan: bool, as_json: bool, **spans: float) -> int:
+def prepare(session: Session, /, is_plan: bool, is_agreed: bool, as_json: bool, **options: Any) -> int:
     """Cut out what a trip to the devices of QUERY needs, as a workspace of its own.
 
-    It checks keys, expiry, enrolment and disk first and prints what there is to do at each device. Open the console on
-    it with: pumpdeck -w DIR. Ends with 3 when something speaks against leaving; the folder is written all the same.
+    It checks keys, expiry, enrolment and disk, shows what there is to do at each device, and asks where somebody sits there.
+    Then it tries the disk of DIR and every stick: does it keep what is written, how fast is it, what does it not take? Open the
+    console on the trip with: pumpdeck -w DIR. Ends with 3 when something speaks against leaving; the folder is written all the
+    same.
     """
-    from pumpdeck_console.operations.trips import plan_trip, prepare_trip  # deferred: TUF and numpy
+    from pumpdeck_console.operations.trips import TripWish, plan_trip, prepare_trip  # deferred: TUF and numpy
 
+    folder, sticks = options.pop("folder"), options.pop("sticks")
+    wish = TripWish(to=str(folder), sticks=tuple(map(str, sticks)), **options)
     workspace = session.workspace()
-    if is_plan:
-        report = plan_trip(workspace, query=query, days=spans["days"], to=str(folder))
-    else:
+    report = plan_trip(workspace, wish)
+    if not as_json:
+        _show_plan(report)
+    if not is_plan:
+        if not as_json and not is_agreed and sys.stdin.isatty():
+            click.confirm("Prepare it?", default=report.is_ready, abort=True, err=True)
         with ProgressLine() as progress:
-            report = prepare_trip(workspace, query=query, to=str(folder), on_progress=progress, **spans)
-    work = [_work_row(one) for one in report.work]
-    findings = [dataclasses.asdict(one) for one in report.findings]
+            known, report = report.findings, prepare_trip(workspace, wish, on_progress=progress)
     if as_json:
-        told = {"to": report.to, "is_ready": report.is_ready, "rows": report.rows, "artifacts": report.artifacts}
-        about = {"bytes": report.bytes, "until": time_text(report.trip.until_ms), "lent": list(report.trip.lent)}
-        write_json({**told, **about, "is_plan": is_plan, "findings": findings, "devices": work})
-        return 0 if report.is_ready else EXIT_REFUSED
-    write_rows(findings, _FINDING_COLUMNS, as_json=False, empty="")
-    write_rows([{**row, "todo": "; ".join(row["todo"])} for row in work], _WORK_COLUMNS, as_json=False, empty="")
-    if is_plan:
-        say("Nothing was written.")
+        write_json(_report_json(report))
+    elif is_plan:
+        say("Nothing was written, and no stick was tried.")
     else:
-        say(f"{report.to}: {show_bytes(report.bytes)}, {report.rows} rows, {report.artifacts} artifacts; the list is WORK.md.")
-        say(f"There: pumpdeck -w {report.to}   Back home: pumpdeck trip return {report.to}")
-    if not report.is_ready:
+        _show_findings([one for one in report.findings if one not in known])
+        _show_done(report)
+    if not report.is_ready and not as_json:
         say("Something speaks against leaving: see the lines marked bad.")
     return 0 if report.is_ready else EXIT_REFUSED
+
+
+def _show_plan(report: TripReport) -> None:
+    work = [_work_row(one) for one in report.work]
+    _show_findings(report.findings)
+    write_rows([{**row, "todo": "; ".join(row["todo"])} for row in work], _WORK_COLUMNS, as_json=False, empty="")
+    until = time_text(report.trip.until_ms)
+    say(f"The trip takes {show_bytes(report.bytes)} at most, {len(report.work)} devices, until {until}.")
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    write_rows([dataclasses.asdict(one) for one in findings], _FINDING_COLUMNS, as_json=False, empty="")
+
+
+def _show_done(report: TripReport) -> None:
+    say(f"{report.to}: {show_bytes(report.bytes)}, {report.rows} rows, {report.artifacts} artifacts.")
+    say("The work list is WORK.md, for other programs work.json; the guides are in docs.")
+    say(f"There: pumpdeck -w {report.to}   Back home: pumpdeck trip return {report.to}")
+
+
+def _report_json(report: TripReport) -> dict[str, object]:
+    told = {"to": report.to, "is_ready": report.is_ready, "rows": report.rows, "artifacts": report.artifacts}
+    about = {"bytes": report.bytes, "until": time_text(report.trip.until_ms), "lent": list(report.trip.lent)}
+    findings = [dataclasses.asdict(one) for one in report.findings]
+    sticks = [dataclasses.asdict(one) for one in report.sticks]
+    work = [_work_row(one) for one in report.work]
+    return {**told, **about, "is_plan": report.is_plan, "findings": findings, "sticks": sticks, "devices": work}
 
 
 @trip.command("return")

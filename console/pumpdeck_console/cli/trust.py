@@ -21,6 +21,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.params import key_options, new_passphrase
 from pumpdeck_console.cli.recipients import recipient
+from pumpdeck_console.cli.rules import rules
 from pumpdeck_console.cli.session import Session
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def trust() -> None:
 
 
 trust.add_command(recipient)
+trust.add_command(rules)
 
 
 @trust.command("init")

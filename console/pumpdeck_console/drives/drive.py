@@ -78,6 +78,16 @@ def choose_drive(drives: Sequence[Drive], wanted: str = "") -> Drive:
     return matches[0]
 
 
+def file_system_of(path: Path) -> str:
+    """What the system calls the file system that a standing path lies on, such as `vfat`; empty where it does not say."""
+    import psutil  # deferred: only sticks ask
+
+    where = path.resolve()
+    mounts = [one for one in psutil.disk_partitions(all=True) if where.is_relative_to(one.mountpoint)]
+    nearest = max(mounts, key=lambda one: len(Path(one.mountpoint).parts), default=None)
+    return str(nearest.fstype) if nearest else ""
+
+
 def _names(drive: Drive) -> set[str]:
     mount = Path(drive.mount)
     texts = (drive.name, drive.mount, mount.name, mount.drive, drive.device, Path(drive.device).name)

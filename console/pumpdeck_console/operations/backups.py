@@ -97,6 +97,7 @@ def restore(source: Path, root: Path, *, clock: Clock, on_progress: Progress = n
 
     Raises:
         ConflictError: there is something at `root`. NotFoundError: no backup. DamagedError: names the file that is damaged.
+        RefusedError: the disk has no room for it. TooLargeError: no workspace is that large. Nothing was written then.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConflictError("is there already", str(root), expected="a new or empty folder")

@@ -8,6 +8,7 @@ from pathlib import Path
 from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.sizes import size_words
 from pumpdeck_fleet.core.sticks import STICK_MOVES, StickState
 
 _MOST = 6
@@ -29,16 +30,16 @@ def plan_export(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
         plan = plan_bundle(workspace, query=query, to=place)
     except PumpdeckError as error:
         return PlanView(operation, title, (), command, refusal=error.sentence())
-    free = f"{plan.free_bytes / 1e6:,.0f} MB free" if plan.free_bytes >= 0 else "free space unknown"
+    free = f"{size_words(plan.free_bytes)} free" if plan.free_bytes >= 0 else "free space unknown"
     lines = [
         ("to", plan.to),
         ("devices", f"{len(plan.rows)} at {len(plan.sites)} sites, {plan.packages} packages"),
-        ("bytes", f"{plan.bytes / 1e6:,.2f} MB; {free}"),
-        ("time", f"{plan.seconds / 60:.1f} min at {plan.bytes_per_s / 1e6:.1f} MB/s ({plan.speed})"),
+        ("bytes", f"{size_words(plan.bytes)}; {free}"),
+        ("time", f"{plan.seconds / 60:.1f} min at {size_words(plan.bytes_per_s)}/s ({plan.speed})"),
     ]
     for share in plan.sites[:_MOST]:
         link = f", {share.link_s / 60:.1f} min by its link" if share.link_s >= 0 else ""
-        lines.append((share.site, f"{share.packages} packages, {share.bytes / 1e6:,.2f} MB{link}"))
+        lines.append((share.site, f"{share.packages} packages, {size_words(share.bytes)}{link}"))
     if plan.stick:
         lines.append(("stick", f"{plan.stick}, {plan.stick_state}: what lies there whole is not written again"))
     left_out = tuple(f"left out: {device}: {reason}" for device, reason in plan.problems[:_MOST])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pumpdeck_console.operations.assigning import SiteAssigner
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.bundle_agent import AgentReport, agent_load, note_agent, paper_of
 from pumpdeck_console.operations.bundle_plan import (
     BundlePlan,
     Outgoing,
@@ -34,6 +35,7 @@ from pumpdeck_fleet.services.collect import CollectReport
 from pumpdeck_fleet.services.courier import AwaitedReturn, CourierTask, awaited_returns, hand_out
 from pumpdeck_fleet.services.intake import intake_return
 from pumpdeck_packaging.bundle import BundlePart, WriteReport, bytes_part, claim, write_bundle
+from pumpdeck_packaging.bundle_agent import AgentLoad, AgentOnStick, agent_folder
 from pumpdeck_packaging.bundle_index import assignment_file, kept_file, metadata_file, package_file
 from pumpdeck_packaging.bundle_kept import DeviceName, sign_kept
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME
@@ -53,7 +55,7 @@ _MEASURED_BYTES = 1_000_000
 class ExportReport:
     """What an export did, and the plan it carried out. `bytes_per_s` is the stick's, written and read back; 0 for too little.
 
-    `replaced` names lost sticks whose load this one carries now.
+    `replaced` names lost sticks whose load this one carries now; `agent` is what a letter holds of the agent.
     """
 
     plan: BundlePlan
@@ -63,6 +65,7 @@ class ExportReport:
     already: int
     bytes_per_s: float = 0.0
     replaced: tuple[str, ...] = ()
+    agent: AgentReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,17 @@ def reissue_stick(
 
 @operation("bundle.tar", runs_in="worker")
 def export_tar(
-    workspace: Workspace, *, query: str = "", file: str, carrier: str = "", on_progress: Progress = no_progress
+    workspace: Workspace,
+    *,
+    query: str = "",
+    file: str,
+    carrier: str = "",
+    has_agent: bool = False,
+    on_progress: Progress = no_progress,
 ) -> ExportReport:
     """The same as `export_bundle` in one file that travels by mail; the same content gives the same bytes.
+
+    `has_agent`: the agent and its libraries too, as `bundle_agent.add_agent` puts them onto a stick.
 
     Raises:
         RefusedError: no device, no room, or another file has that name. ConflictError: another workspace's bundle has it.
@@ -137,6 +148,8 @@ def export_tar(
         place = real_place(path)
         check_ours(place, path, store.workspace)
         parts = bundle_parts(workspace, going)
+        agent = _letter_agent(workspace, query) if has_agent else None
+        parts += agent.parts if agent else []
         entry = new_entry(
             workspace, going, tar_id(parts), path, kind=StickKind.LETTER, carrier=carrier, size_bytes=plan.bytes
         )
@@ -146,7 +159,32 @@ def export_tar(
             replaced.extend(give_away(workspace, going, entry, parts))
 
         found = write_bundle_tar(place, store.workspace, parts, before_index=before_index, on_progress=on_progress)
-    return ExportReport(plan, found.id, found.written, found.written_bytes, 0, 0.0, tuple(replaced))
+        if agent:
+            note_agent(workspace, found.id, agent.load, agent.start_digest)
+    told = agent.told() if agent else None
+    return ExportReport(plan, found.id, found.written, found.written_bytes, 0, 0.0, tuple(replaced), told)
+
+
+@dataclass(frozen=True, slots=True)
+class _LetterAgent:
+    """The agent as it goes into a letter."""
+
+    load: AgentLoad
+    parts: list[BundlePart]
+    start_digest: str
+    notes: tuple[str, ...]
+
+    def told(self) -> AgentReport:
+        targets = tuple(one.target.name for one in self.load.sets)
+        size = sum(part.size for part in self.parts)
+        written = AgentOnStick(self.load.agent.version, targets, size, len(self.parts), 0, self.start_digest)
+        return AgentReport(written, paper_of(self.start_digest), tuple(sorted(self.load.words)), self.notes)
+
+
+def _letter_agent(workspace: Workspace, query: str) -> _LetterAgent:
+    load, notes = agent_load(workspace, query)
+    parts, start_digest = agent_folder(load)
+    return _LetterAgent(load, parts, start_digest, notes)
 
 
 @operation("bundle.intake", runs_in="worker")

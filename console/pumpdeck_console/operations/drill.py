@@ -31,7 +31,7 @@ _DEVICE = ("bricked", "wrong_model", "cannot_retry", "lost", "leaked")
 DRILLS: Mapping[str, Drill] = {
     "D1": Drill("power cut at every storage step, three file systems, again while it recovers", _DEVICE),
     "D1m": Drill("each sync, order and hash check left out: do the drills notice?", ("missed", "false_alarms")),
-    "D2": Drill("SIGKILL at every step and at random moments, three sizes", _DEVICE[:3]),
+    "D2": Drill("SIGKILL at every step and at random moments: three sizes, shadow hours, a downgrade", _DEVICE[:3]),
     "D4": Drill("no space, I/O error, read-only at every write", _DEVICE),
     "D5": Drill("bytes of store and state flipped in turn", ("bricked", "silent", "cannot_retry")),
     "D6": Drill("models that are broken, slow, big, hang or crash", ("committed", "stopped_scoring")),
@@ -43,7 +43,7 @@ DRILLS: Mapping[str, Drill] = {
         "updates in a row while scoring", ("not_committed", "rows_lost", "rows_refused", "descriptors_leaked", "files_leaked")
     ),
     "D13": Drill(
-        "the agent changed: SIGKILL at its steps and on probation, broken agents",
+        "the agent changed over SSH and by stick: SIGKILL at its steps and on probation, broken agents",
         ("bricked", "wrong_agent", "cannot_retry", "broken_kept"),
     ),
 }

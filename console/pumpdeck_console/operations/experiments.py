@@ -18,6 +18,7 @@ import tomlkit
 from pumpdeck_console.operations.audit import entries
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.run_diff import diff_records
+from pumpdeck_console.operations.run_logs import recording
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES
 from pumpdeck_console.operations.training import TrainOptions, train_held
 from pumpdeck_console.operations.vouching import Circle, seal_chains, voices
@@ -30,6 +31,7 @@ from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias
 from pumpdeck_fleet.core.statements import Kind, count_people
+from pumpdeck_trainer.run_log import Listener, no_listener
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, parse_pipeline
 from pumpdeck_trainer.workers import LokyWorkers
 
@@ -115,7 +117,12 @@ def start_experiment(workspace: Workspace, *, name: str, pump_type: str, changes
 
 @operation("experiments.run", runs_in="worker")
 def run_experiment(
-    workspace: Workspace, *, name: str, until_ms: int = 0, on_progress: Progress = no_progress
+    workspace: Workspace,
+    *,
+    name: str,
+    until_ms: int = 0,
+    on_progress: Progress = no_progress,
+    on_log: Listener = no_listener,
 ) -> ExperimentRow:
     """Train the branch; what it shares with other runs comes from the cache. Nothing is registered.
 
@@ -125,16 +132,18 @@ def run_experiment(
     held = _load(workspace, name)
     spec, kind = _spec(workspace, held, name), _kind(workspace, held.pump_type)
     by = (TrainOptions(until_ms=until_ms), LokyWorkers(1))
-    trained = train_held(workspace, (kind, spec), by, partial(_told, on_progress, name))
-    for data in (trained.run_record, canonical.encode(trained.spec)):
-        workspace.artifacts.put(data)
-    digests = {
-        "run": canonical.digest(trained.run_record),
-        "snapshot": trained.lineage.snapshot_digest,
-        "content": trained.content_digest,
-    }
-    with workspace.store.atomic() as store:
-        store.audit.append(workspace.actor, RUN_ACTION, f"{name} {held.pump_type}", digests=digests)
+    with recording(workspace, name, f"experiment {name} of {kind.id}, type {spec.model_type}", on_log) as recorder:
+        trained = train_held(workspace, (kind, spec), by, (partial(_told, on_progress, name), recorder))
+        for data in (trained.run_record, canonical.encode(trained.spec)):
+            workspace.artifacts.put(data)
+        digests = {
+            "run": canonical.digest(trained.run_record),
+            "snapshot": trained.lineage.snapshot_digest,
+            "content": trained.content_digest,
+            "log": workspace.artifacts.put(recorder.encode()),
+        }
+        with workspace.store.atomic() as store:
+            store.audit.append(workspace.actor, RUN_ACTION, f"{name} {held.pump_type}", digests=digests)
     return _row(workspace, name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pumpdeck_fleet.core.errors import FormatError, RefusedError
+from pumpdeck_fleet.core.sizes import size_words
 from pumpdeck_packaging.device_service import UNIT_NAME, ServicePlace, authorized_line
 
 AGENT_ROOT = "/var/lib/pumpdeck-agent"
@@ -116,7 +117,8 @@ def check_look(look: DeviceLook, wish: InstallWish, device: str) -> None:
     if not look.python or version < _CPYTHON[0]:
         raise RefusedError("has no Python for the agent", device, expected="python3 3.11 or newer", found=look.cpython or "none")
     if not look.settled and look.free_kb < _NEEDED_KB:
-        raise RefusedError("has no room for the agent", device, expected=f"{_NEEDED_KB} kB", found=f"{look.free_kb} kB")
+        needed, free = (size_words(amount * 1024) for amount in (_NEEDED_KB, look.free_kb))
+        raise RefusedError("has no room for the agent", device, expected=needed, found=free)
     if look.login != wish.place.user and not look.rights:
         raise RefusedError(
             f"lets {look.login} neither become root nor {wish.place.user}",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pumpdeck_console.operations.agent_releases import agent_desk, build_agent_release, wheel_sets
 from pumpdeck_console.operations.base import no_progress
+from pumpdeck_console.operations.device_rules import demanded
 from pumpdeck_console.operations.devices import EnrolledRow, keep_identity
 from pumpdeck_console.operations.install_steps import (
     AGENT_ROOT,
@@ -239,6 +240,7 @@ class _Visit:
             {"tag": one.tag, "type": one.type, "criticality": one.criticality, "redundancy_group": one.redundancy_group}
             for one in fleet.pumps_by_device.get(self.device.id, ())
         ]
+        rules = demanded(fleet, self.device)
         return canonical.encode(
             {
                 "format": _CONFIG_FORMAT,
@@ -247,6 +249,7 @@ class _Visit:
                 "device_class": self.device.device_class,
                 "pumps": pumps,
                 "min_seq": self._workspace.trust(self.device.site).next_seq(),
+                **canonical.to_plain(rules),
             }
         )
 

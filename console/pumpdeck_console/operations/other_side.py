@@ -11,12 +11,13 @@ from pathlib import Path
 from pumpdeck_console.operations.backup_signing import signature_here
 from pumpdeck_console.operations.vouching import Circle
 from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace
-from pumpdeck_fleet.core.errors import NotFoundError
+from pumpdeck_fleet.core.errors import NotFoundError, TooLargeError
 from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_fleet.store import Store
 from pumpdeck_fleet.store.artifacts import ArtifactStore
 from pumpdeck_fleet.store.copying import copy_store
-from pumpdeck_packaging.backup import BackupFolder, unpack
+from pumpdeck_packaging.backup import FILES_MAX, SPARE_BYTES, BackupFolder, check_total, unpack
 
 PEOPLES_FILES = ("fleet.toml", "policies.toml", "makers/*.toml", "pipelines/*.toml")
 """What people write: a difference is theirs to settle."""
@@ -27,15 +28,16 @@ _FILE_MAX_BYTES = 64 * 1024 * 1024
 class OtherSide:
     """What sync needs of the other workspace. `store` is a copy of its store at one moment; `root` holds the other folders.
 
-    `files` are the files that people write, by path. `workspace` is set when people work in that very folder. `signature` says
-    who signed it as a whole.
+    `artifacts_bytes` are the lengths of its artifacts by digest, `files` the files that people write, by path. `workspace` is
+    set when people work in that very folder. `signature` says who signed it as a whole.
     """
 
     root: Path
     store: Store
     artifacts: ArtifactStore
-    digests: tuple[str, ...]
+    artifacts_bytes: Mapping[str, int]
     files: Mapping[str, bytes]
+    store_bytes: int
     workspace: Path | None = None
     signature: str = "A workspace that people work in: what gives authority in it is proven row by row."
 
@@ -50,7 +52,8 @@ def open_other(workspace: Workspace, path: Path) -> Iterator[OtherSide]:
 
     Raises:
         NotFoundError: neither a workspace nor a backup is there. DamagedError: the backup is cut or altered.
-        ConflictError: a newer Pumpdeck made its store.
+        ConflictError: a newer Pumpdeck made its store. TooLargeError: no workspace is that large.
+        RefusedError: this computer has no room for a copy of it.
     """
     with tempfile.TemporaryDirectory(prefix=".sync-", dir=workspace.root) as name:
         place = Path(name)
@@ -75,22 +78,38 @@ def peoples_files(root: Path) -> dict[str, bytes]:
 def _open_folder(workspace: Workspace, root: Path, place: Path) -> Iterator[OtherSide]:
     if not (root / STORE_FILE).is_file():
         raise NotFoundError("is a workspace without a store", str(root))
+    size = (root / STORE_FILE).stat().st_size
+    check_total(size, str(root / STORE_FILE))
+    check_room(workspace.fs, place, size + SPARE_BYTES, "has no room for a copy of the other store")
     copy_store(root / STORE_FILE, place / STORE_FILE)
     artifacts = root / "artifacts"
-    digests = tuple(sorted(path.name for path in artifacts.glob("sha256/*/*") if len(path.name) == 64))
+    sizes = _artifact_sizes(artifacts)
     with Store.open(place / STORE_FILE, workspace.clock) as store:
-        yield OtherSide(root, store, ArtifactStore(artifacts, workspace.fs), digests, peoples_files(root), root)
+        yield OtherSide(root, store, ArtifactStore(artifacts, workspace.fs), sizes, peoples_files(root), size, root)
+
+
+def _artifact_sizes(folder: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for path in folder.glob("sha256/*/*"):
+        if len(path.name) == 64:
+            sizes[path.name] = path.stat().st_size
+            if len(sizes) > FILES_MAX:
+                raise TooLargeError("holds too many artifacts", str(folder), expected=f"at most {FILES_MAX}")
+    check_total(sum(sizes.values()), str(folder))
+    return sizes
 
 
 def _open_backup(workspace: Workspace, folder: Path, place: Path) -> Iterator[OtherSide]:
     backup = BackupFolder(folder)
     listed = backup.read()
+    if STORE_FILE not in listed.files:
+        raise NotFoundError("holds a backup without a store", str(folder), expected=STORE_FILE, hint="use another backup")
     backup.verify(listed, lambda _bytes: None)
     root = place / "root"
     wanted = [path for path in listed.files if not path.startswith("artifacts/")]
     backup.copy_out(listed, root, wanted)
-    signature = signature_here(Circle(workspace, root / "trust"), backup, listed)
-    digests = tuple(sorted(one.digest for path, one in listed.files.items() if path.startswith("artifacts/")))
+    signed = signature_here(Circle(workspace, root / "trust"), backup, listed).sentence
+    sizes = {one.digest: one.bytes for path, one in listed.files.items() if path.startswith("artifacts/")}
     with Store.open(root / STORE_FILE, workspace.clock) as store:
-        artifacts = ArtifactStore(backup.objects, workspace.fs)
-        yield OtherSide(root, store, artifacts, digests, peoples_files(root), signature=signature.sentence)
+        artifacts, size = ArtifactStore(backup.objects, workspace.fs), listed.files[STORE_FILE].bytes
+        yield OtherSide(root, store, artifacts, sizes, peoples_files(root), size, signature=signed)

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.merging import version_name
 from pumpdeck_fleet.core.rollout_plan import RolloutPlan
 from pumpdeck_fleet.core.rollout_records import voices_of
 from pumpdeck_fleet.core.rollout_states import RolloutState
+from pumpdeck_fleet.core.sizes import size_words
 from pumpdeck_fleet.core.statements import count_people
 
 _MOST_REASONS = 5
@@ -103,7 +104,7 @@ def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
             f"{len(plan.tasks)} at {len(sites)} of {len(fleet.sites)} sites, {sum(t.pumps for t in plan.tasks)} pumps",
         ),
         ("waves", " then ".join(str(size) for size in plan.wave_sizes)),
-        ("bytes", f"{plan.bytes_total / 1000:.0f} kB in all"),
+        ("bytes", f"{size_words(plan.bytes_total)} in all"),
         ("soak", f"{plan.policy.soak_s:g} s after each wave"),
         ("left out", str(len(plan.excluded)) if plan.excluded else "none"),
         *([("terms", plan.terms.words)] if plan.terms else []),

@@ -40,6 +40,7 @@ def profile_version(
     fastest = min(single, key=lambda one: (one.p50_us, one.threads))
     advised = {one.threads for one in class_advice(workspace, version.pump_type, len(onnx))}
     threads = min(max(advised, default=1), MOST_THREADS)
+    share = load_spec(workspace, version).gates.profile_latency_warn
     ruled = next(one for one in single if (one.threads, one.spinning) == (threads, False))
     report = ProfileReport(
         model=model,
@@ -48,7 +49,7 @@ def profile_version(
         machine=f"{platform.machine()} {platform.system()}",
         cadence_s=cadence_s,
         figures=figures,
-        classes=class_advice(workspace, version.pump_type, len(onnx), ruled),
+        classes=class_advice(workspace, version.pump_type, len(onnx), (ruled, share)),
         fastest_threads=fastest.threads,
         fastest_spinning=fastest.spinning,
         agrees=ruled.p50_us <= NEAR * min(one.p50_us for one in single),
@@ -77,9 +78,12 @@ def _requests(block: PumpBlock) -> list[ProfileRequest]:
 
 
 def class_advice(
-    workspace: Workspace, pump_type: str, onnx_bytes: int, measured: ProfileFigures | None = None
+    workspace: Workspace, pump_type: str, onnx_bytes: int, measured: tuple[ProfileFigures, float] | None = None
 ) -> tuple[ClassAdvice, ...]:
-    """The rule for every device class with a pump of this type, and whether the model fits it."""
+    """The rule for every device class with a pump of this type, and whether the model fits it.
+
+    `measured`: figures of this computer, and the share of a class's latency limit that they may take.
+    """
     most: dict[str, int] = {}
     for device in workspace.fleet.devices:
         pumps = workspace.fleet.pumps_by_device.get(device.id, ())
@@ -108,7 +112,7 @@ def class_advice(
     return tuple(found)
 
 
-def _fits(rule: DeviceSettings, highest_opset: int, measured: ProfileFigures | None) -> tuple[GateVerdict, str]:
+def _fits(rule: DeviceSettings, highest_opset: int, measured: tuple[ProfileFigures, float] | None) -> tuple[GateVerdict, str]:
     opset = ModelSize(0).opset
     if opset > highest_opset:
         return GateVerdict.REFUSE, f"needs opset {opset}, the class runs {highest_opset}"
@@ -117,9 +121,9 @@ def _fits(rule: DeviceSettings, highest_opset: int, measured: ProfileFigures | N
         return GateVerdict.REFUSE, words
     if measured is None:
         return GateVerdict.PASS, words
-    limit = rule.settings.latency_limit_us
-    words += f"; a row took {measured.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
-    return (GateVerdict.PASS if measured.p99_us <= limit / 2 else GateVerdict.WARN), words
+    (figures, share), limit = measured, rule.settings.latency_limit_us
+    words += f"; a row took {figures.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
+    return (GateVerdict.PASS if figures.p99_us <= share * limit else GateVerdict.WARN), words
 
 
 def profile_gate(workspace: Workspace, pump_type: str, onnx_bytes: int) -> QualityGate:

@@ -27,7 +27,6 @@ from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel
 
 MOST_HISTORIES = 200
-BEYOND_SHARE = 0.05
 
 
 def load_champion(workspace: Workspace, model: str) -> Champion | None:
@@ -124,7 +123,7 @@ def history_of(workspace: Workspace, trained: TrainedModel) -> History:
             if name in rolled.channels and len(rolled.hour_ms)
         ]
         looked += bool(shares)
-        if max(shares, default=0.0) > BEYOND_SHARE:
+        if max(shares, default=0.0) > trained.spec.gates.coverage_history_hours:
             beyond.append(pump.pump)
     return History(looked, tuple(beyond))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.device_rules import check_permit
 from pumpdeck_console.operations.selection import versions_by_type, wanted_devices
 from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import Workspace
@@ -56,9 +57,9 @@ def plan_new(
     """The dry run for all devices that `query` and `models` (model -> number or alias) select; nothing is stored.
 
     Raises:
-        RefusedError: no device can take part; says why. NotFoundError, QueryError: as the selection.
+        RefusedError: no device can take part, or one needs a permit; says why. NotFoundError, QueryError: as the selection.
     """
-    request = replace(_request(workspace, query, models or {}), terms=terms)
+    request = _request(workspace, query, models or {}, terms)
     plan = deploy.draft_plan(workspace.store, workspace.fleet, request, workspace.clock.now_ms())
     site, minutes = _slowest(workspace, plan)
     return PlanReport(plan, plan.bytes_total, site, minutes)
@@ -79,7 +80,7 @@ def start(
     `model` and `version` are one more entry of `models`. Raises: as `plan_new`.
     """
     chosen = {**(models or {}), **({model: version} if model else {})}
-    request = replace(_request(workspace, query, chosen), terms=terms)
+    request = _request(workspace, query, chosen, terms)
     with workspace.store.atomic() as store:
         rollout = deploy.plan(store, workspace.fleet, request, actor=workspace.actor, now_ms=workspace.clock.now_ms())
     return report_of(rollout)
@@ -252,7 +253,7 @@ def report_of(rollout: Rollout) -> RolloutReport:
     )
 
 
-def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> deploy.PlanRequest:
+def _request(workspace: Workspace, query: str, models: Mapping[str, str], terms: Terms) -> deploy.PlanRequest:
     wanted = wanted_devices(workspace, query=query, models=models)
     if not wanted:
         raise RefusedError("selects no device", "rollout", found=query or "no device in the inventory")
@@ -266,7 +267,8 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str]) -> dep
     }
     if not versions:
         raise RefusedError("there is no model version to bring", "rollout", hint="make one with: pumpdeck train")
-    return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout)
+    check_permit(workspace, [one.device for one in wanted], terms)
+    return deploy.PlanRequest(versions, tuple(one.device.id for one in wanted), workspace.policies.rollout, terms)
 
 
 def trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:

@@ -1,22 +1,22 @@
 """A training run as one file (record, spec, installed packages, every chunk of its snapshot), and doing it again from there.
 
 The file is a ustar archive without times or names of people: `head.json`, `run.json`, `spec.json`, `lock.json`, `manifest.json`,
-`parts/<digest>`, `chunks/<digest>`. Every member is proven by a digest before it is used (docs/formats.md).
+`parts/<digest>`, `chunks/<digest>`, `answers/<digest>`. Every member is proven by a digest before it is used (docs/formats.md).
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.held_source import held_source
-from pumpdeck_console.operations.replaying import ReplayReport
-from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, find_run
+from pumpdeck_console.operations.replaying import Recorded, ReplayReport, replay_report
+from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, RunRow, find_run
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError
@@ -25,7 +25,8 @@ from pumpdeck_fleet.core.ports import FileSystem, Progress
 from pumpdeck_fleet.core.snapshots import PumpSnapshot, SnapshotManifest
 from pumpdeck_fleet.numeric.columns import pack_rows, unpack_rows
 from pumpdeck_fleet.numeric.frame import TelemetryFrame, concatenate, empty_frame
-from pumpdeck_fleet.store.chunks import frame_digest
+from pumpdeck_fleet.store.chunk_frames import frame_digest
+from pumpdeck_trainer.answers import Trained
 from pumpdeck_trainer.lineage import code_digest, installed, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
@@ -54,12 +55,15 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
     """
     row = find_run(workspace, run)
     source = held_source(workspace, row.snapshot_digest)
-    record = workspace.artifacts.get(row.run)
-    lineage = canonical.parse_json(record, "run record", max_bytes=RUN_RECORD_MAX_BYTES)["lineage"]
+    data = workspace.artifacts.get(row.run)
+    record = canonical.parse_json(data, "run record", max_bytes=RUN_RECORD_MAX_BYTES)
+    version = workspace.store.registry.by_digest(row.content_digest)
+    onnx = version.onnx_digest if version else ""
+    told = {"format": 1, "run": row.run, "content": row.content_digest, "version": row.version, "onnx": onnx}
     members = {
-        "head.json": canonical.encode({"format": 1, "run": row.run, "content": row.content_digest, "version": row.version}),
-        "run.json": record,
-        "spec.json": workspace.artifacts.get(lineage["pipeline_digest"]),
+        "head.json": canonical.encode(told),
+        "run.json": data,
+        "spec.json": workspace.artifacts.get(record["lineage"]["pipeline_digest"]),
         "lock.json": canonical.encode(installed()),
         "manifest.json": SnapshotManifest({pump: _part_digest(source.part(pump)) for pump in source.pumps}).encode(),
     }
@@ -70,6 +74,9 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
             name = f"chunks/{chunk[1]}"
             if name not in members:
                 members[name] = _pack(workspace.store.telemetry.held_chunk(pump, chunk))
+    # What answered then: another kernel may give other bytes with the same answers.
+    for digest in [onnx, *(one["block"] for one in record["pumps"].values())] if onnx else []:
+        members[f"answers/{digest}"] = workspace.artifacts.get(digest)
     data = _tar(members)
     replace_file(workspace.fs, Path(to), data)
     return RunExport(row.run, row.content_digest, sum(name.startswith("chunks/") for name in members), len(data))
@@ -93,11 +100,20 @@ def replay_file(workspace: Workspace, *, path: str, on_progress: Progress = no_p
     source = FileSource(members)
     request = TrainingRequest(source.pumps, asked["start_ms"], asked["end_ms"])
     trained = train(spec, request, source, RunContext(code_digest(), lock_digest(), on_progress=on_progress))
-    content, found = str(head["content"]), trained.content_digest
-    same_code, same_lock = code_digest() == lineage["code_digest"], lock_digest() == lineage["lock_digest"]
-    return ReplayReport(
-        head["run"], record["model"], head["version"], content, found, content == found, same_code, same_lock
-    )
+    told = (head["run"], record["model"], head["version"], str(head["content"]))
+    row = RunRow(*told[:3], 0, "", lineage["snapshot_digest"], told[3], "")
+    return replay_report(Recorded(row, record, _answered(members, head, record)), trained, request, source)
+
+
+def _answered(members: dict[str, bytes], head: Mapping[str, Any], record: Mapping[str, Any]) -> Trained | None:
+    """Graph and blocks of then; None in a file of an older program, which has none."""
+    onnx = head.get("onnx")
+    if not onnx:
+        return None
+    digests = {pump: one["block"] for pump, one in record["pumps"].items()}
+    for digest in {onnx, *digests.values()}:
+        _prove(members, f"answers/{digest}", digest)
+    return Trained(members[f"answers/{onnx}"], {pump: members[f"answers/{digest}"] for pump, digest in digests.items()})
 
 
 class FileSource:

@@ -73,7 +73,6 @@ def find_run(workspace: Workspace, run: str) -> RunRow:
     return next(iter(matches.values()))
 
 
-@operation("runs.show", runs_in="reader")
 def read_run(workspace: Workspace, *, run: str) -> Mapping[str, Any]:
     """The whole record of a run, named by its digest or the first characters of it.
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_console.operations.agent_releases import agent_desk
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import OtherSide, open_other, peoples_files
 from pumpdeck_console.operations.vouching import Circle, seal_chains
-from pumpdeck_console.wiring import Workspace
+from pumpdeck_console.wiring import STORE_FILE, Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
@@ -18,10 +19,12 @@ from pumpdeck_fleet.core.merging import MergeConflict
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState
+from pumpdeck_fleet.core.room import check_room
 from pumpdeck_fleet.core.words import fingerprint_words
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.sync import SyncReport, SyncRequest, Words, sync_store
 from pumpdeck_fleet.store.merge import KnownConflict, known_conflicts
+from pumpdeck_packaging.backup import SPARE_BYTES
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.signing import verify_dsse
@@ -62,7 +65,7 @@ def list_conflicts(workspace: Workspace) -> tuple[KnownConflict, ...]:
 def plan_sync(workspace: Workspace, *, folder: str) -> SyncResult:
     """What `sync` would bring, worked out in full and undone. Raises: as `sync`."""
     with open_other(workspace, Path(folder)) as other:
-        lacking = [digest for digest in other.digests if not workspace.artifacts.has(digest)]
+        lacking = _lacking(workspace, other)
         try:
             _merge_stores(workspace, other, _file_conflicts(workspace, other), is_plan=True)
         except _PlanOnly as plan:
@@ -80,6 +83,7 @@ def sync(workspace: Workspace, *, folder: str, new_roots: bool = False, on_progr
     Raises:
         NotFoundError: nothing to sync with is there. DamagedError: it is cut or altered.
         ForkedError, ConflictError: the two cannot be merged. BusyError: this workspace is delivering.
+        RefusedError: this computer has no room for what comes; nothing was taken. TooLargeError: no workspace is that large.
     """
     with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S), open_other(workspace, Path(folder)) as other:
         return take_in(workspace, other, on_progress, new_roots=new_roots)
@@ -120,11 +124,20 @@ def _merge_stores(
 
 
 def _take_artifacts(workspace: Workspace, other: OtherSide, on_progress: Progress) -> int:
-    lacking = [digest for digest in other.digests if not workspace.artifacts.has(digest)]
+    lacking = _lacking(workspace, other)
+    # What the other store holds more than ours is a guess at its news; a disk that fills up all the same ends the transaction
+    # with nothing taken.
+    rows_bytes = max(0, other.store_bytes - workspace.fs.size(workspace.root / STORE_FILE))
+    wanted = sum(other.artifacts_bytes[digest] for digest in lacking) + rows_bytes + SPARE_BYTES
+    check_room(workspace.fs, workspace.root, wanted, "has no room for what the other side brings")
     for number, digest in enumerate(lacking):
         on_progress("artifacts", number, len(lacking))
         workspace.artifacts.put(other.artifacts.get(digest))
     return len(lacking)
+
+
+def _lacking(workspace: Workspace, other: OtherSide) -> list[str]:
+    return [digest for digest in sorted(other.artifacts_bytes) if not workspace.artifacts.has(digest)]
 
 
 def _file_conflicts(workspace: Workspace, other: OtherSide) -> list[MergeConflict]:
@@ -153,6 +166,8 @@ def _merge_sites(
             if not new_roots:
                 _check_known(workspace, other, site.id)
             merges.append(merge_site(workspace.trust_path / site.id, other.trust / site.id, workspace.fs, now_ms))
+            if workspace.trust(site.id).exists:
+                agent_desk(workspace, site.id).take(other.trust / site.id)
         except PumpdeckError as error:
             refused.append((f"trust of {site.id}", error.sentence()))
     return merges, refused

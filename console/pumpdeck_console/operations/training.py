@@ -16,6 +16,7 @@ from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
+from pumpdeck_console.operations.run_logs import RunRecorder, recording
 from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -26,15 +27,16 @@ from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import Alias, GateVerdict, ModelVersion
 from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
-from pumpdeck_fleet.services.inventory_file import reference_start_ms
+from pumpdeck_fleet.services.inventory_file import maintenance_of, reference_start_ms
 from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
-from pumpdeck_trainer.cache import FolderCache, NoCache
+from pumpdeck_trainer.cache import FolderCache, NoCache, RunCache
 from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
-from pumpdeck_trainer.source import Exclusion, TrainingRequest
+from pumpdeck_trainer.run_log import Listener, WatchedCache, no_listener
+from pumpdeck_trainer.source import MAINTENANCE, Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
 from pumpdeck_trainer.workers import LokyWorkers, Workers
@@ -90,6 +92,7 @@ def train_models(
     only_requested: bool = False,
     scheduler: str = "",
     on_progress: Progress = no_progress,
+    on_log: Listener = no_listener,
 ) -> TrainReport:
     """Train one pump type, or every type that has rows. The result is registered with alias `candidate`.
 
@@ -97,6 +100,7 @@ def train_models(
     not refused answers what was asked for its pumps, asked to or not.
     With `until_ms`, rows from that time on are not learned from: the models can then be judged by them. Large runs work in
     other processes of this machine, or on the Dask cluster of `scheduler` (an address, or `local`).
+    `on_log` hears every line of the log of each run; `runs.log` reads the same from another process.
 
     Raises:
         NotFoundError: no such pump type. GateRefusedError: a gate refused the only type that was trained.
@@ -109,7 +113,7 @@ def train_models(
         types = [one for one in types if one.id in wanted]
     options = TrainOptions(use_cache, note, until_ms, scheduler)
     with _workers(scheduler) as workers:
-        rows = tuple(_train_type(workspace, one, (options, workers), on_progress) for one in types)
+        rows = tuple(_train_type(workspace, one, (options, workers), (on_progress, on_log)) for one in types)
     if len(rows) == 1 and rows[0].verdict == GateVerdict.REFUSE:
         hint = f"see it with: pumpdeck models show {rows[0].model} {rows[0].version}" if rows[0].version else ""
         raise GateRefusedError("a quality gate refused what was trained", rows[0].model, found=rows[0].reason, hint=hint)
@@ -129,12 +133,13 @@ class StoreSource:
         return self._workspace.store.telemetry.chunk_digests(pump, start_ms, end_ms)
 
     def exclusions(self, pump: str) -> Sequence[Exclusion]:
-        """Labelled faults, rows called healthy, and everything before the last dated change of the pump or its device."""
+        """Labelled faults, rows called healthy, maintenance, and everything before the last dated change of pump or device."""
         found = [
             Exclusion(label.start_ms, label.end_ms, _taught(label))
             for label in self._workspace.store.labels.of(pump, 0, canonical.MAX_SAFE_INTEGER)
         ]
         start_ms = reference_start_ms(self._workspace.fleet, pump, self._workspace.clock.now_ms())
+        found += [Exclusion(*span, MAINTENANCE) for span in maintenance_of(self._workspace.fleet, pump)]
         return [*found, Exclusion(0, start_ms, "before the last dated change")] if start_ms else found
 
 
@@ -184,27 +189,42 @@ def _workers(scheduler: str) -> Iterator[Workers]:
 
 
 def _train_type(
-    workspace: Workspace, pump_type: PumpType, by: tuple[TrainOptions, Workers], on_progress: Progress
+    workspace: Workspace, pump_type: PumpType, by: tuple[TrainOptions, Workers], tell: tuple[Progress, Listener]
 ) -> TrainedRow:
     spec = load_pipeline(workspace, pump_type)
     champion = load_champion(workspace, spec.model)
 
     def told(step: str, done: int, total: int) -> None:
-        on_progress(f"{pump_type.id}: {step}", done, total)
+        tell[0](f"{pump_type.id}: {step}", done, total)
 
-    trained = train_held(workspace, (pump_type, spec), by, told, champion)
-    return register(workspace, trained, champion, by[0])
+    with recording(workspace, pump_type.id, f"train {spec.model}, type {spec.model_type}", tell[1]) as recorder:
+        trained = train_held(workspace, (pump_type, spec), by, (told, recorder), champion)
+        row = register(workspace, trained, champion, by[0], recorder)
+        recorder.ends(_outcome(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
+    return row
+
+
+def _outcome(row: TrainedRow) -> str:
+    if row.verdict == GateVerdict.REFUSE:
+        return "refused"
+    return "registered" if row.is_new else "known"
 
 
 def train_held(
     workspace: Workspace,
     what: tuple[PumpType, PipelineSpec],
     by: tuple[TrainOptions, Workers],
-    on_progress: Progress,
+    tell: tuple[Progress, RunRecorder],
     champion: Champion | None = None,
 ) -> TrainedModel:
     """Freeze a snapshot and train by that spec from it; nothing is registered."""
-    (pump_type, spec), (options, workers) = what, by
+    (pump_type, spec), (options, workers), (on_progress, recorder) = what, by, tell
+    log = recorder.log
+
+    def told(step: str, done: int, total: int) -> None:
+        log.progress(step, done, total)
+        on_progress(step, done, total)
+
     pumps = [pump for pump in workspace.fleet.pumps if pump.type == pump_type.id]
     commit, dirty = git_state(workspace.root)
     request = _request(workspace, spec, pumps, options)
@@ -217,12 +237,17 @@ def train_held(
         lock_digest=lock_digest(),
         git_commit=commit,
         git_dirty=dirty,
-        cache=FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache(),
-        on_progress=on_progress,
+        cache=WatchedCache(_cache(workspace, options), log.found_cached),
+        on_progress=told,
         fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
         champion=champion,
+        observer=log,
     )
     return train(spec, request, source, context)
+
+
+def _cache(workspace: Workspace, options: TrainOptions) -> RunCache:
+    return FolderCache(workspace.artifacts_path, workspace.fs) if options.use_cache else NoCache()
 
 
 def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], options: TrainOptions) -> TrainingRequest:
@@ -232,12 +257,14 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
 
 
 def register(
-    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions
+    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions, recorder: RunRecorder
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
     fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
     judged = judge_in_fleet(workspace, trained, champion)
     gates = (*trained.gates, *judged.gates, fits)
+    for gate in gates[len(trained.gates) :]:
+        recorder.log.gate(gate)
     against = champion.number if champion else 0
     card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
@@ -253,6 +280,7 @@ def register(
         "run": version.run_record_digest,
         "snapshot": trained.lineage.snapshot_digest,
         "content": trained.content_digest,
+        "log": workspace.artifacts.put(recorder.encode()),
     }
     with workspace.store.atomic() as store:
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]

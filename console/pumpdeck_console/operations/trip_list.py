@@ -1,23 +1,22 @@
-"""What a field engineer must know before a trip: what is lacking for it, and what there is to do at each device."""
+"""What there is to do on a trip: device by device, the first thing first, as data and as a page to print."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pumpdeck_console.operations.fleet import PumpRow, list_pumps
 from pumpdeck_console.operations.workspace import Finding
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import DAY_MS, format_ms
-from pumpdeck_fleet.core.errors import PumpdeckError, RefusedError
+from pumpdeck_fleet.core.errors import RefusedError
 from pumpdeck_fleet.core.inventory import Device, Link
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import LIVE
 
 DRIFT_PSI = 0.25
 SILENT_MS = 7 * DAY_MS
-_BAD, _WARN, _OK = "bad", "warn", "ok"
+_OK = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,66 +100,6 @@ def _deliveries(workspace: Workspace, device: Device, link: Link, rollouts: Sequ
     if not found and not workspace.store.packages.for_device(device.id):
         found.append("there is no package for it: build one before you leave")
     return found
-
-
-def check_trip(workspace: Workspace, devices: Sequence[Device], until_ms: int, target: Path) -> tuple[Finding, ...]:
-    """What could spoil the trip, looked at before it begins; never raises for what it finds."""
-    sites = sorted({device.site for device in devices})
-    findings = [finding for site in sites for finding in _site_findings(workspace, site, until_ms)]
-    identities = workspace.store.devices.identities()
-    strange = [device.id for device in devices if device.id not in identities]
-    ssh = [device for device in devices if workspace.fleet.site(device.site).link is Link.SSH]
-    blind = [one.id for one in ssh if one.id in identities and not (one.host_key or identities[one.id].host_key)]
-    findings.append(_named("enrolled devices", strange, "are not enrolled", "pumpdeck devices enrol"))
-    findings.append(_named("host keys", blind, "have no host key", "enrol them again, or write host_key into fleet.toml"))
-    if ssh:
-        findings.append(_login(workspace))
-    has_agent = (workspace.root / "agent").is_dir()
-    words = "the agent and its wheels come along" if has_agent else "no agent is in this workspace"
-    findings.append(Finding("agent", _OK if has_agent else _WARN, words, "" if has_agent else "pumpdeck package agent"))
-    here = next(one for one in (target, *target.parents) if one.is_dir())
-    free = workspace.fs.free_bytes(here)
-    room = _OK if free > 1_000_000_000 else _WARN if free > 200_000_000 else _BAD
-    findings.append(Finding("disk", room, f"{free / 1e9:.1f} GB free at {here}", "" if room == _OK else "make room there"))
-    return tuple(findings)
-
-
-def _named(what: str, names: Sequence[str], words: str, hint: str) -> Finding:
-    if names:
-        return Finding(what, _WARN, f"{len(names)} {words}: {', '.join(names[:3])}", hint)
-    return Finding(what, _OK, f"none {words.replace('are not', 'is not').replace('have no', 'lacks a')}")
-
-
-def _site_findings(workspace: Workspace, site: str, until_ms: int) -> list[Finding]:
-    trust = workspace.trust(site)
-    if not trust.exists:
-        return [Finding(f"trust of {site}", _BAD, "the site was never founded", "pumpdeck trust init")]
-    found = []
-    try:
-        soon = {role: at_ms for role, at_ms in trust.status().expires_ms.items() if at_ms < until_ms}
-        # A deploy key renews deploy, snapshot and timestamp with every assignment; the others need people who stay behind.
-        lasting = {role: at_ms for role, at_ms in soon.items() if role in ("root", "targets", "release")}
-        if lasting:
-            words = ", ".join(f"{role} until {format_ms(at_ms)}" for role, at_ms in sorted(lasting.items()))
-            found.append(Finding(f"trust of {site}", _BAD, f"runs out on the way: {words}", "renew it before you leave"))
-        else:
-            found.append(Finding(f"trust of {site}", _OK, f"holds until {format_ms(until_ms)}"))
-        workspace.signing_key("deploy", site)
-    except PumpdeckError as error:
-        found.append(Finding(f"deploy key for {site}", _BAD, error.sentence(), error.hint))
-    else:
-        found.append(Finding(f"deploy key for {site}", _OK, "this person can sign there"))
-    return found
-
-
-def _login(workspace: Workspace) -> Finding:
-    try:
-        login = workspace.credentials.login()
-    except PumpdeckError as error:
-        return Finding("SSH key", _BAD, error.sentence(), error.hint)
-    if login.key_text or login.use_agent:
-        return Finding("SSH key", _OK, "there is a key to log in with")
-    return Finding("SSH key", _BAD, "there is no key to log in with", "pumpdeck trust init makes one")
 
 
 def as_markdown(query: str, until_ms: int, work: Sequence[TripWork], findings: Sequence[Finding]) -> str:

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pumpdeck_console.operations.agent_releases import agent_desk
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import open_other, peoples_files
 from pumpdeck_console.operations.syncing import SyncResult, take_in
-from pumpdeck_console.operations.trip_list import TripWork, as_markdown, check_trip, chosen_devices, work_list
+from pumpdeck_console.operations.trip_checks import TripPlace, check_trip, trip_place, try_place, try_sticks
+from pumpdeck_console.operations.trip_files import copy_artifacts, copy_files
+from pumpdeck_console.operations.trip_list import TripWork, as_markdown, chosen_devices, work_list
 from pumpdeck_console.operations.workspace import Finding, init_workspace
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.files import replace_file
+from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import LIVE, RolloutState
+from pumpdeck_fleet.core.room import check_room, standing_folder
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.store import Store
 from pumpdeck_fleet.store.merge import merge_store, renumber
 from pumpdeck_fleet.store.merge_tables import Scope
 from pumpdeck_packaging.folder_lock import hold_folder
+from pumpdeck_packaging.stick_trial import StickFigures
 from pumpdeck_packaging.trust_merge import merge_site
 
 TRIP_NAME = "trip.json"
-WORK_NAME = "WORK.md"
+WORK_NAME, WORK_LIST_NAME = "WORK.md", "work.json"
 TRIP_FORMAT = 1
 _MAX_BYTES = 16 * 1024 * 1024
 _LOCK_WAIT_S = 10.0
@@ -51,8 +59,25 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
+class TripWish:
+    """What a trip shall be: whose devices, how long keys and signatures must hold, how much telemetry comes along.
+
+    `to` is a new folder, `sticks` are the folders on sticks that bundles will go to; each of them is tried.
+    """
+
+    to: str
+    query: str = ""
+    days: float = 21.0
+    history_days: float = 30.0
+    sticks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TripReport:
-    """A trip that is ready, or with `is_plan` would be. `bytes` is the size of the folder."""
+    """A trip that is ready, or with `is_plan` would be. `bytes` is the size of the folder, in a plan at most.
+
+    `sticks` is what trying them found; a plan tries none.
+    """
 
     to: str
     trip: Trip
@@ -62,6 +87,7 @@ class TripReport:
     artifacts: int = 0
     bytes: int = 0
     is_plan: bool = False
+    sticks: tuple[StickFigures, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -90,44 +116,53 @@ class ReturnReport:
 
 
 @operation("trip.plan", runs_in="worker")
-def plan_trip(workspace: Workspace, *, query: str = "", days: float = 21.0, to: str) -> TripReport:
-    """What the trip would be: checks and work list; nothing is written. Raises: as `prepare_trip`."""
-    devices = chosen_devices(workspace, query)
+def plan_trip(workspace: Workspace, wish: TripWish) -> TripReport:
+    """What the trip would be: checks and work list; nothing is written, no stick is tried. Raises: as `prepare_trip`."""
+    devices = chosen_devices(workspace, wish.query)
+    return _planned(workspace, wish, devices, trip_place(workspace, devices, wish.to, wish.sticks))
+
+
+def _planned(workspace: Workspace, wish: TripWish, devices: tuple[Device, ...], place: TripPlace) -> TripReport:
     now_ms = workspace.clock.now_ms()
-    until_ms = now_ms + round(days * DAY_MS)
+    until_ms = now_ms + round(wish.days * DAY_MS)
     names = tuple(device.id for device in devices)
     lent = tuple(rollout.id for rollout in _lendable(workspace.store, set(names)))
-    trip = Trip(TRIP_FORMAT, workspace.store.workspace, "", query, names, now_ms, until_ms, lent)
-    target = Path(to).absolute()
-    findings = check_trip(workspace, devices, until_ms, target)
-    return TripReport(to, trip, findings, work_list(workspace, devices), is_plan=True)
+    trip = Trip(TRIP_FORMAT, workspace.store.workspace, "", wish.query, names, now_ms, until_ms, lent)
+    findings = check_trip(workspace, devices, until_ms, place)
+    return TripReport(wish.to, trip, findings, work_list(workspace, devices), bytes=place.bytes, is_plan=True)
 
 
 @operation("trip.prepare", runs_in="worker")
 def prepare_trip(
     workspace: Workspace,
+    wish: TripWish,
     *,
-    query: str = "",
-    days: float = 21.0,
-    to: str,
-    history_days: float = 30.0,
     on_progress: Progress = no_progress,
+    now_s: Callable[[], float] = time.monotonic,
 ) -> TripReport:
-    """Write the part of this workspace about the devices that `query` selects into the new folder `to`: it works alone.
+    """Write the part of this workspace about the devices that the wish selects into its new folder: it works alone.
 
-    Rollouts that concern no other device are driven by the trip until it returns.
+    The folder's disk and every stick are tried first. Rollouts that concern no other device are driven by the trip until it
+    returns.
 
     Raises:
-        RefusedError: no device is selected. ConflictError: something is at `to` already.
+        RefusedError: no device is selected, or there is no room. ConflictError: something is at `to` already.
+        StickFailedError: the disk of `to` does not keep what is written.
     """
-    plan = plan_trip(workspace, query=query, days=days, to=to)
-    target = Path(to).absolute()
+    devices = chosen_devices(workspace, wish.query)
+    place = trip_place(workspace, devices, wish.to, wish.sticks)
+    plan, target = _planned(workspace, wish, devices, place), place.target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConflictError("is there already", to, expected="a new or empty folder")
+        raise ConflictError("is there already", wish.to, expected="a new or empty folder")
+    check_room(workspace.fs, standing_folder(target), place.bytes, "has no room for this trip")
+    tried = try_place(place, now_s, on_progress)
+    stick_findings, figures = try_sticks(workspace, devices, place, now_s, on_progress)
+    plan = replace(plan, findings=(*plan.findings, *tried, *stick_findings), sticks=figures)
+    workspace.fs.mkdir(target.parent)
     beside = target.with_name(target.name + ".preparing")
     workspace.fs.remove_tree(beside)
     with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S):
-        since_ms = workspace.clock.now_ms() - round(history_days * DAY_MS)
+        since_ms = workspace.clock.now_ms() - round(wish.history_days * DAY_MS)
         report = _cut_out(workspace, beside, plan, since_ms, on_progress)
         # Lent before the trip stands: a cut between the two leaves a rollout without a driver, never with two.
         _lend(workspace, report.trip)
@@ -185,10 +220,13 @@ def _cut_out(
             head = workspace.store.audit.head()
             words = f"{len(plan.trip.devices)} devices"
             store.audit.append(part.actor, "trip.begin", workspace.store.workspace, words, {"head": head.digest})
-        artifacts = _copy_artifacts(workspace, part, scope.pumps or frozenset(), on_progress)
+        devices = [workspace.fleet.device(name) for name in plan.trip.devices]
+        artifacts = copy_artifacts(workspace, part, devices, on_progress)
         for site in sorted({workspace.fleet.device(name).site for name in plan.trip.devices}):
             merge_site(part.trust_path / site, workspace.trust_path / site, workspace.fs, workspace.clock.now_ms())
-        _copy_files(workspace, root, plan.trip)
+            if part.trust(site).exists:
+                agent_desk(part, site).take(workspace.trust_path / site)
+        copy_files(workspace, root, plan.trip.devices)
         trip = replace(plan.trip, workspace=part.store.workspace)
         with part.store.atomic() as store:
             for rollout in trip.lent:
@@ -196,8 +234,16 @@ def _cut_out(
     replace_file(workspace.fs, root / TRIP_NAME, canonical.encode(trip))
     markdown = as_markdown(trip.query, trip.until_ms, plan.work, plan.findings)
     replace_file(workspace.fs, root / WORK_NAME, markdown.encode("utf-8"))
+    replace_file(workspace.fs, root / WORK_LIST_NAME, _work_json(plan))
     rows = done.taken["telemetry"] + done.taken["scores"]
     return replace(plan, trip=trip, rows=rows, artifacts=artifacts, is_plan=False)
+
+
+def _work_json(plan: TripReport) -> bytes:
+    """The work list for other programs; `docs/formats.md`."""
+    told = {"format": TRIP_FORMAT, "query": plan.trip.query, "prepared_ms": plan.trip.prepared_ms, "until_ms": plan.trip.until_ms}
+    work = {"findings": [asdict(one) for one in plan.findings], "devices": [asdict(one) for one in plan.work]}
+    return (json.dumps({**told, **work}, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def _settings(workspace: Workspace) -> str:
@@ -218,41 +264,6 @@ def _scope(workspace: Workspace, trip: Trip, since_ms: int) -> Scope:
     devices = frozenset(trip.devices)
     pumps = frozenset(pump.id for pump in workspace.fleet.pumps if pump.device in devices)
     return Scope(pumps=pumps, devices=devices, since_ms=since_ms)
-
-
-def _copy_artifacts(
-    workspace: Workspace, part: Workspace, pumps: frozenset[str], on_progress: Progress
-) -> int:
-    """What the part's store names: packages, and all that its model versions are made of."""
-    wanted = sorted({digest for digest in _named(part, pumps) if workspace.artifacts.has(digest)})
-    for number, digest in enumerate(wanted):
-        on_progress("artifacts", number, len(wanted))
-        part.artifacts.put(workspace.artifacts.get(digest))
-    return len(wanted)
-
-
-def _named(part: Workspace, pumps: frozenset[str]) -> Iterator[str]:
-    for device in part.fleet.devices:
-        for package in part.store.packages.for_device(device.id):
-            yield package.sha256
-    for model in part.store.registry.models():
-        for version in part.store.registry.versions(model):
-            yield from (version.onnx_digest, version.card_digest, version.golden_digest, version.run_record_digest)
-            yield version.lineage.pipeline_digest
-            for held in version.pumps:
-                if held.pump in pumps:
-                    yield from (held.block_digest, held.edges_digest)
-
-
-def _copy_files(workspace: Workspace, root: Path, trip: Trip) -> None:
-    """The agent with its wheels, and the envelopes of what devices returned last."""
-    sources = sorted(path for path in (workspace.root / "agent").rglob("*") if path.is_file())
-    sources += [workspace.root / "returns" / f"{device}.json" for device in trip.devices]
-    for source in sources:
-        if source.is_file():
-            target = root / source.relative_to(workspace.root)
-            workspace.fs.mkdir(target.parent)
-            replace_file(workspace.fs, target, workspace.fs.read_bytes(source, 1 << 30))
 
 
 def _lendable(store: Store, devices: set[str]) -> list[Rollout]:
@@ -303,7 +314,7 @@ def _told(workspace: Workspace, trip: Trip, work: Sequence[TripWork]) -> tuple[D
     found = []
     for one in work:
         receipts = tuple(
-            f"{row.receipt.outcome.value} {row.receipt.package_sha256[:12]}"
+            f"{row.receipt.outcome.value} {row.receipt.package_sha256[:12]} {row.receipt.reason}".rstrip()
             for row in workspace.store.receipts.of(one.device)
             if row.received_ms >= trip.prepared_ms
         )

@@ -87,7 +87,7 @@ def _row(
     if device.id not in known:
         note = "not enrolled"
     elif workspace.fleet.site(device.site).link is Link.COURIER:
-        note = "reached by courier only: it goes on a stick"
+        note = "reached by courier only: pumpdeck bundle export --agent brings it"
     return UpgradeRow(device.id, device.site, word.version, word.sha256, word.bytes, note)
 
 

@@ -14,6 +14,7 @@ from pumpdeck_fleet.core.clock import DAY_MS, Clock, SystemClock, format_ms
 from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
 from pumpdeck_fleet.core.ports import FileSystem
+from pumpdeck_fleet.core.sizes import size_words
 
 _FOLDERS = ("makers", "pipelines", "artifacts/sha256", "trust")
 # How long before its end a signature is named: a root ceremony takes months to arrange, an assignment a minute.
@@ -239,7 +240,7 @@ def _disk(workspace: Workspace) -> Finding:
 
 def _store(workspace: Workspace) -> Finding:
     size = sum(path.stat().st_size for path in workspace.root.glob("pumpdeck.db*"))
-    return Finding("store", "ok", f"workspace {workspace.store.workspace}, {size / 1e6:.1f} MB")
+    return Finding("store", "ok", f"workspace {workspace.store.workspace}, {size_words(size)}")
 
 
 def _audit(workspace: Workspace) -> Finding:
@@ -250,5 +251,5 @@ def _audit(workspace: Workspace) -> Finding:
 def _space(workspace: Workspace) -> Finding:
     free = workspace.fs.free_bytes(workspace.root)
     if free < 500_000_000:
-        return Finding("free space", "warn", f"{free / 1e6:.0f} MB", "under 500 MB: make room before the next ingest")
-    return Finding("free space", "ok", f"{free / 1e9:.1f} GB")
+        return Finding("free space", "warn", size_words(free), "under 500 MB: make room before the next ingest")
+    return Finding("free space", "ok", size_words(free))

@@ -8,8 +8,9 @@ from textual.binding import Binding
 from textual.containers import Vertical
 
 from pumpdeck_console.operations.bundle_view import AwaitedLine, BundlesView, StickLine
+from pumpdeck_fleet.core.sizes import size_words
 
-from .cells import Parts, age, byte_count, fit
+from .cells import Parts, age, fit
 from .console_screen import ConsoleScreen
 from .dialogs import TextPane
 from .shell_words import command
@@ -184,7 +185,7 @@ def sticks_table(view: BundlesView, glyphs: str, now_ms: int) -> TableView:
         Column("awaited", "AWAITED", 7, lambda i, w: [(fit(f"{rows[i].awaited}/{rows[i].devices}", w, "right"), "text")],
                (awaited,), 0, "right"),
         Column("until", "UNTIL", 5, lambda i, w: until_part(rows[i].deadline_ms, now_ms, w), (), 1, "right"),
-        Column("bytes", "BYTES", 7, lambda i, w: [(fit(byte_count(rows[i].bytes), w, "right"), "dim")], (), 3, "right"),
+        Column("bytes", "BYTES", 7, lambda i, w: [(fit(size_words(rows[i].bytes), w, "right"), "dim")], (), 3, "right"),
         Column("moved", "MOVED", 5, lambda i, w: [(fit(age(rows[i].moved_ms, now_ms), w, "right"), "dim")], (moved,), 2, "right"),
         Column("kind", "KIND", 6, lambda i, w: [(fit(rows[i].kind, w), "dim")], (), 4),
         Column("note", "NOTE", 18, lambda i, w: [(fit(rows[i].note or rows[i].place, w), "dim")], (), 3, grows=True),
@@ -222,5 +223,5 @@ def ready_lines(view: BundlesView) -> list[Parts]:
         first: Parts = [(f" {who} for a stick  ", "panel_title"), ("e writes one", "panel")]
     else:
         first = [(" Nothing waits for a stick", "panel_dim")]
-    drives = ", ".join(f"{one.name} {byte_count(one.free_bytes)} free" for one in view.drives)
+    drives = ", ".join(f"{one.name} {size_words(one.free_bytes)} free" for one in view.drives)
     return [first, [(f" drives: {drives}" if drives else " no removable drive is plugged in", "panel_dim")]]

@@ -117,15 +117,6 @@ def clock_text(at_ms: int, seconds: bool = True) -> str:
     return f"{hours_minutes}:{second % 60:02d}" if seconds else hours_minutes
 
 
-def byte_count(count: int) -> str:
-    """Bytes for people: ``940 B``, ``12.4 kB``, ``3.1 MB``, ``14.0 GB``."""
-    if count < 1000:
-        return f"{count} B"
-    if count < 1_000_000:
-        return f"{count / 1e3:.1f} kB"
-    return f"{count / 1e6:.1f} MB" if count < 1_000_000_000 else f"{count / 1e9:.1f} GB"
-
-
 def progress_bar(part: float, width: int, glyphs: str) -> str:
     """A bar of ``width`` cells filled to ``part`` (0 to 1)."""
     part = 0.0 if math.isnan(part) else min(1.0, max(0.0, part))

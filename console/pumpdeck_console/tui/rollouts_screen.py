@@ -10,8 +10,9 @@ from textual.containers import Vertical
 
 from pumpdeck_console.operations.views import RolloutDetail, RolloutRow, RolloutsView, WaveRow
 from pumpdeck_fleet.core.merging import version_name
+from pumpdeck_fleet.core.sizes import size_words
 
-from .cells import Parts, age, byte_count, fit, progress_bar
+from .cells import Parts, age, fit, progress_bar
 from .console_screen import ConsoleScreen
 from .dialogs import TextPane
 from .shell_words import command
@@ -195,9 +196,9 @@ def tasks_table(detail: RolloutDetail, glyphs: str, now_ms: int) -> TableView:
         text = (
             "-"
             if not total
-            else byte_count(total)
+            else size_words(total)
             if done >= total
-            else f"{done * 100 // total} % of {byte_count(total)}"
+            else f"{done * 100 // total} % of {size_words(total)}"
         )
         return [(fit(text if done else "-", width, "right"), "text")]
 

@@ -175,6 +175,7 @@ def from_plain(cls: type[T], value: Any, what: str) -> T:
     return typing.cast(T, _convert(cls, value, what))
 
 
+_SCALARS = frozenset({str, int, float, bool})
 _HINTS: dict[type[Any], dict[str, tuple[Any, bool]]] = {}
 
 
@@ -207,7 +208,10 @@ def _convert_dataclass(cls: type[Any], value: Any, where: str) -> Any:
     arguments = {}
     for name, (hint, required) in hints.items():
         if name in value:
-            arguments[name] = _convert(hint, value[name], f"{where}.{name}")
+            item = value[name]
+            # Most values are scalars of the very type: they need no rule and no path.
+            is_plain = type(item) is hint and hint in _SCALARS
+            arguments[name] = item if is_plain else _convert(hint, item, f"{where}.{name}")
         elif required:
             raise FormatError("lacks a field", where, expected=name)
     try:
@@ -232,12 +236,17 @@ def _convert_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
         raise FormatError("is not one of the choices", where, expected=choices, found=repr(str(value)[:60])) from error
 
 
+@functools.cache
+def _parts_of(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(hint), typing.get_args(hint)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if hint in (str, int, float, bool):
+    if hint in _SCALARS:
         return _convert_scalar(hint, value, where)
     if hint is Any:
         return value
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = _parts_of(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -260,7 +269,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_tuple(arguments: tuple[Any, ...], value: list[Any], where: str) -> tuple[Any, ...]:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        kind = arguments[0]
+        if kind in _SCALARS and all(type(item) is kind for item in value):
+            return tuple(value)
+        return tuple([_convert(kind, item, f"{where}[{index}]") for index, item in enumerate(value)])
     if len(arguments) != len(value):
         raise FormatError("has the wrong length", where, expected=len(arguments), found=len(value))
     return tuple(

@@ -12,9 +12,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{stem}{n}" for stem in ("com", "lpt") for n in range(10)}
 
 
+def is_reserved(text: str) -> bool:
+    """True for the names that Windows keeps for itself, whatever follows their first dot: `NUL`, `con.txt`."""
+    return text.lower().split(".")[0].rstrip(" ") in _RESERVED
+
+
 def is_name(text: str) -> bool:
     """True for 1-64 characters of `[a-z0-9._-]` that no file system of ours treats specially."""
-    return _NAME.fullmatch(text) is not None and ".." not in text and text.split(".")[0] not in _RESERVED
+    return _NAME.fullmatch(text) is not None and ".." not in text and not is_reserved(text)
 
 
 def check_name(text: str, what: str) -> str:
@@ -34,7 +39,7 @@ def check_tag(text: str, what: str) -> str:
     Raises:
         FormatError: it is not such a tag.
     """
-    if _TAG.fullmatch(text) is None or ".." in text or text.lower().split(".")[0] in _RESERVED:
+    if _TAG.fullmatch(text) is None or ".." in text or is_reserved(text):
         raise FormatError("is not a pump tag", what, expected="1-32 of A-Z a-z 0-9 . _ -", found=repr(text[:80]))
     return text
 

@@ -23,7 +23,10 @@ class Link(enum.StrEnum):
 
 
 class EventKind(enum.StrEnum):
-    """A dated change that ends a reference window and relearns baselines, but keeps history."""
+    """A dated change that ends a reference window and relearns baselines, but keeps history.
+
+    Maintenance ends nothing: it is an interval whose rows are no ground to learn from.
+    """
 
     OVERHAUL = "overhaul"
     SENSOR_SWAPPED = "sensor_swapped"
@@ -32,6 +35,7 @@ class EventKind(enum.StrEnum):
     MOVED = "moved"
     RETIRED = "retired"
     COMMISSIONED = "commissioned"
+    MAINTENANCE = "maintenance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,10 @@ class MakerProfile:
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """What a kind of device can run; the package builder and the gates read it."""
+    """What a kind of device can run; the package builder and the gates read it.
+
+    `needs_permit`, `undo_needs_token`: what its devices demand of an assignment; None says nothing. They bind once signed.
+    """
 
     id: str
     architecture: str
@@ -95,6 +102,8 @@ class DeviceClass:
     threads: int = 1
     container: str = "none"
     confidential: bool = False
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +155,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place with pumps. `bandwidth_kbit_s` and `daily_cap_mb` are 0 when not limited."""
+    """A place with pumps. `bandwidth_kbit_s` and `daily_cap_mb` are 0 when not limited.
+
+    `needs_permit`, `undo_needs_token`: as those of a device class, for every device of the site.
+    """
 
     id: str
     name: str
@@ -157,17 +169,23 @@ class Site:
     bandwidth_kbit_s: float = 0.0
     daily_cap_mb: float = 0.0
     window: Window | None = None
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryEvent:
-    """A dated change to a pump or device; `subject` is a pump identity or a device id."""
+    """A dated change to a pump or device; `subject` is a pump identity or a device id, of maintenance also a site's.
+
+    until_ms: end of maintenance; 0 while it goes on, and for every other kind.
+    """
 
     at_ms: int
     subject: str
     kind: EventKind
     note: str = ""
     channel: str = ""
+    until_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,4 +251,11 @@ class Fleet:
 
     def events_of(self, subject: str) -> tuple[InventoryEvent, ...]:
         """Events of a pump or device in time order."""
-        return tuple(sorted((event for event in self.events if event.subject == subject), key=lambda e: e.at_ms))
+        return self._events_by_subject.get(subject, ())
+
+    @cached_property
+    def _events_by_subject(self) -> dict[str, tuple[InventoryEvent, ...]]:
+        found: dict[str, list[InventoryEvent]] = {}
+        for event in sorted(self.events, key=lambda one: one.at_ms):
+            found.setdefault(event.subject, []).append(event)
+        return {subject: tuple(events) for subject, events in found.items()}

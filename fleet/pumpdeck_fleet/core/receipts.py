@@ -114,6 +114,7 @@ class ReturnKind(enum.StrEnum):
     """What a device sends back; the order is the order in which a full outbox keeps them."""
 
     RECEIPT = "receipt"
+    AGENT_RECEIPT = "agent_receipt"
     ALARM = "alarm"
     RETRAIN_REQUEST = "retrain_request"
     SKETCH = "sketch"

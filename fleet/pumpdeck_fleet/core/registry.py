@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Alias(enum.StrEnum):
@@ -25,13 +25,17 @@ class GateVerdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QualityGate:
-    """One stored verdict: what was asked, what was found, in words and as a number where there is one."""
+    """One stored verdict: what was asked, what was found, in words and as a number where there is one.
+
+    thresholds: all that it was judged by, by their names in the spec; `threshold` is the one that `figure` is held against.
+    """
 
     name: str
     verdict: GateVerdict
     reason: str
     figure: float | None = None
     threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

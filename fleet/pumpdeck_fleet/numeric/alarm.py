@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.core.errors import FormatError
+from pumpdeck_fleet.numeric.adaptive import FURTHEST, STEPS, deviations, hour_offsets, hour_share
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
 from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block, has_votes, to_float32
 from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_rising
@@ -33,9 +34,7 @@ Scorer = Callable[[Float32], Float32]
 """Scores float32 [n] of feature rows float32 [n, c]: the ONNX session on a device, `score_rows` in the trainer."""
 
 STATE_MAX_BYTES = 65_536
-_STEPS = 4096
-_FURTHEST = 64.0
-_FURTHEST_STEPS = _FURTHEST * _STEPS
+_FURTHEST_STEPS = FURTHEST * STEPS
 _NEVER = -1
 
 
@@ -92,7 +91,7 @@ class AlarmTracker:
         self._limit = block.limit
         self._clear = to_float32(block.limit * settings.deadband)
         self._wait_ms = round(settings.persistence_s * 1000)
-        self._alpha = 1.0 - math.exp(-HOUR_MS / 1000 / settings.tau_s)
+        self._alpha = hour_share(settings.tau_s)
         self._reach = settings.follow * block.limit
         self._voting = np.flatnonzero(block.votes)
         self._last_ms = _NEVER
@@ -101,7 +100,7 @@ class AlarmTracker:
         self._offset: Float64 = np.zeros(count)
         self._votes = block.votes.tolist()
         self._shifted: Float64 = np.zeros(count)
-        self._baseline = list(zip(self._centre.tolist(), (self._width / _STEPS).tolist(), strict=True))
+        self._baseline = list(zip(self._centre.tolist(), (self._width / STEPS).tolist(), strict=True))
         # Of the hour so far: sums of deviations and numbers of values. Whole numbers in lists: rows come one by one.
         self._sums = [0] * count
         self._counts = [0] * count
@@ -149,7 +148,7 @@ class AlarmTracker:
         return streak.alarmed
 
     def _count(self, values: list[float]) -> None:
-        """`_deviations` of one row, added up: plain floats, because numpy calls on 8 numbers cost several times as much."""
+        """`deviations` of one row, added up: plain floats, because numpy calls on 8 numbers cost several times as much."""
         sums, counts = self._sums, self._counts
         # The factor 4096 is a power of two: where it is applied changes no bit.
         for place, (value, (centre, step)) in enumerate(zip(values, self._baseline, strict=True)):
@@ -175,7 +174,7 @@ class AlarmTracker:
         if len(at_ms) == 1:
             return self._one(at_ms, features, scorer)
         trace, voted = _blank(at_ms), has_votes(self.block, features)
-        steps, finite = self._deviations(features)
+        steps, finite = deviations(np.ascontiguousarray(features.T), self.block)
         guess = np.full(len(at_ms), not self._streak.alarmed)
         rows = _Rows(at_ms, features, voted, steps, finite & voted, guess)
         hours = np.concatenate([np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1))), [len(at_ms)]])
@@ -249,26 +248,7 @@ class AlarmTracker:
 
     def _offsets(self, sums: Int64, counts: Int64) -> Float64:
         """The offset in force in each hour, float64 [hours, c]: the present one, then what each full hour makes of it."""
-        rate, aim = self._pull(sums[:-1], counts[:-1])
-        reach, columns = self._reach, []
-        # Plain floats in a plain loop: an hour depends on the one before, and numpy calls on 8 numbers cost ten times as much.
-        for start, rates, aims in zip(self._offset.tolist(), rate.T.tolist(), aim.T.tolist(), strict=True):
-            column = [start]
-            for keep, pull in zip(rates, aims, strict=True):
-                start = keep * start + pull
-                if start > reach:
-                    start = reach
-                elif start < -reach:
-                    start = -reach
-                column.append(start)
-            columns.append(column)
-        return np.array(columns).T.copy()
-
-    def _pull(self, sums: Int64, counts: Int64) -> tuple[Float64, Float64]:
-        """How much of the old offset an hour keeps and what it adds: offset = keep * offset + pull."""
-        some = counts > 0
-        mean = sums / (_STEPS * np.maximum(counts, 1))
-        return np.where(some, 1.0 - self._alpha, 1.0), np.where(some, self._alpha * mean, 0.0)
+        return hour_offsets(self._offset, (sums[:-1], counts[:-1]), self._alpha, self._reach)
 
     def _turn(self, hour: int) -> None:
         """Begin a new hour of row time: the offset takes in what the last hour held."""
@@ -276,9 +256,9 @@ class AlarmTracker:
             return
         reach, offset = self._reach, []
         for start, total, count in zip(self._offset.tolist(), self._sums, self._counts, strict=True):
-            # As `_pull` and `_offsets`, operation by operation, a zero's sign included: the bits must be the same.
+            # As `hour_offsets`, operation by operation, a zero's sign included: the bits must be the same.
             if count:
-                start = (1.0 - self._alpha) * start + self._alpha * (total / (_STEPS * count))
+                start = (1.0 - self._alpha) * start + self._alpha * (total / (STEPS * count))
             else:
                 start = start + 0.0
             if start > reach:
@@ -294,16 +274,6 @@ class AlarmTracker:
     def _set_shift(self) -> None:
         self._shift = self._offset * self._width
         self._drift_index = to_float32(max(map(abs, compress(self._offset.tolist(), self._votes))))
-
-    def _deviations(self, features: Float32) -> tuple[Int64, Bools]:
-        """Distance from the reference centre in 1/4096 width, int64 [c, n], 0 where missing; where it is not, bool [c, n].
-
-        By channel: numpy runs along the last axis, and rows are far more than channels.
-        """
-        columns = np.ascontiguousarray(features.T)
-        finite = np.isfinite(columns)
-        away = np.where(finite, (columns - self._centre[:, None]) / self._width[:, None], 0.0)
-        return np.rint(np.clip(away, -_FURTHEST, _FURTHEST) * _STEPS).astype(np.int64), finite
 
     def _step(self, at_ms: int, score: float) -> _Streak:
         before = self._streak

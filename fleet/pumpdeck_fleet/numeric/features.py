@@ -21,6 +21,7 @@ from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_r
 STATE_MAX_BYTES = 64 * 1024 * 1024
 _NOTHING = np.float32(0)
 _FEW_RUNS = 64
+_MANY_LINES = 256
 # A block of rows begins with room for so many and doubles.
 _FEWEST_ROWS = 16
 
@@ -55,24 +56,49 @@ def window_means(at_ms: Int64, values: Float32, window_ms: int) -> tuple[Float32
 
     at_ms: int64 [n], strictly rising. values: float32 [n, c]; NaN and infinity count as missing.
     """
-    rows, channels = values.shape
+    means, counts = window_columns(at_ms, np.ascontiguousarray(values.T), window_ms)
+    return np.ascontiguousarray(means.T), np.broadcast_to(counts, means.shape).T
+
+
+def window_columns(at_ms: Int64, columns: Float32, window_ms: int) -> tuple[Float32, NDArray[np.int64]]:
+    """`window_means` channel by channel: means float32 [c, n] of values float32 [c, n], counts int64 [c, n].
+
+    Where no value is missing at all, the counts of all channels are one line: int64 [1, n]. numpy runs along the last axis, and
+    rows are far more than channels: who takes many rows takes this form.
+    """
+    channels, rows = columns.shape
     if not rows:
-        return np.zeros((0, channels), np.float32), np.zeros((0, channels), np.int64)
-    # Channel by channel from here on: numpy runs along the last axis, and rows are far more than channels.
-    columns = np.ascontiguousarray(values.T)
+        return np.zeros((channels, 0), np.float32), np.zeros((channels, 0), np.int64)
     present = np.isfinite(columns)
-    filled = np.where(present, columns, _NOTHING).astype(np.float64)
+    is_whole = bool(present.all())
+    filled = (columns if is_whole else np.where(present, columns, _NOTHING)).astype(np.float64)
     cells = at_ms // window_ms
     starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
     lengths = np.diff(starts, append=rows)
-    prefix, suffix = _cell_sums(filled, starts, lengths)
-    oldest = np.searchsorted(at_ms, at_ms - window_ms, side="right")
+    total, suffix = _cell_sums(filled, starts, lengths)
+    oldest = last_before(at_ms, window_ms) + 1
     reaches_back = oldest < np.repeat(starts, lengths)
-    total = prefix + np.where(reaches_back, np.take(suffix, oldest, axis=1), 0.0)
-    seen = np.zeros((channels, rows + 1), np.int64)
-    np.cumsum(present, axis=1, out=seen[:, 1:])
-    counts = seen[:, 1:] - np.take(seen, oldest, axis=1)
-    return np.ascontiguousarray(_mean(total, counts).T), counts.T
+    total += np.where(reaches_back, np.take(suffix, oldest, axis=1), 0.0)
+    if is_whole:
+        counts = (np.arange(1, rows + 1) - oldest)[None]
+    else:
+        seen = np.zeros((channels, rows + 1), np.int64)
+        np.cumsum(present, axis=1, out=seen[:, 1:])
+        counts = seen[:, 1:] - np.take(seen, oldest, axis=1)
+    return _mean(total, counts), counts
+
+
+def last_before(at_ms: Int64, span_ms: int) -> Int64:
+    """For each row the place of the last row at least `span_ms` (0 or more) older, int64 [n]; -1 where there is none.
+
+    at_ms: int64 [n], strictly rising. A steady cadence needs no search.
+    """
+    rows = len(at_ms)
+    if rows > 1:
+        step = int(at_ms[1] - at_ms[0])
+        if int(at_ms[-1] - at_ms[0]) == step * (rows - 1) and (np.diff(at_ms) == step).all():
+            return np.maximum(np.arange(rows) - -(-span_ms // step), -1)
+    return np.asarray(np.searchsorted(at_ms, at_ms - span_ms, side="right") - 1, np.int64)
 
 
 def _mean(total: Float64, counts: NDArray[np.int64] | Float64) -> Float32:
@@ -88,10 +114,9 @@ def _cell_sums(filled: Float64, starts: Int64, lengths: Int64) -> tuple[Float64,
         # A steady cadence: cells of one length stand side by side and are a block as they lie.
         for first, last in zip(runs.tolist(), [*runs[1:].tolist(), len(lengths)], strict=True):
             size, cells = int(lengths[first]), last - first
-            span, shape = slice(int(starts[first]), int(starts[first]) + size * cells), (len(filled), cells, size)
-            block = filled[:, span].reshape(shape)
-            prefix[:, span] = np.cumsum(block, axis=2).reshape(len(filled), -1)
-            suffix[:, span] = np.cumsum(block[:, :, ::-1], axis=2)[:, :, ::-1].reshape(len(filled), -1)
+            span = slice(int(starts[first]), int(starts[first]) + size * cells)
+            ahead, back = _running_sums(filled[:, span].reshape(-1, size))
+            prefix[:, span], suffix[:, span] = ahead.reshape(len(filled), -1), back.reshape(len(filled), -1)
         return prefix, suffix
     # Cells of like length are padded to one block: no Python loop over cells, at most twice the memory.
     sizes = np.int64(1) << np.ceil(np.log2(lengths)).astype(np.int64)
@@ -106,10 +131,28 @@ def _cell_sums(filled: Float64, starts: Int64, lengths: Int64) -> tuple[Float64,
     return prefix, suffix
 
 
+def _running_sums(lines: Float64) -> tuple[Float64, Float64]:
+    """Running sums of each line float64 [l, n] from its first value and from its last; both may be views."""
+    if len(lines) < _MANY_LINES:
+        return np.cumsum(lines, axis=1), np.cumsum(lines[:, ::-1], axis=1)[:, ::-1]
+    # Place by place over all lines at once: the same additions in the same order, in a quarter of the time.
+    ahead = np.ascontiguousarray(lines.T)
+    back = ahead.copy()
+    for place in range(1, len(ahead)):
+        np.add(ahead[place - 1], ahead[place], out=ahead[place])
+    for place in range(len(back) - 2, -1, -1):
+        np.add(back[place + 1], back[place], out=back[place])
+    return ahead.T, back.T
+
+
 def has_full_window(counts: NDArray[np.int64]) -> Bools:
     """Rows whose window holds nine tenths of the usual number of values, or more, in some channel: what training takes."""
     most = counts.T.max(axis=0, initial=0)
-    usual = np.median(most) if len(most) else 0.0
+    if not len(most):
+        return np.zeros(0, np.bool_)
+    top = int(most.max())
+    # What more than half of the rows have is the median; it need not be sought.
+    usual = top if 2 * int((most == top).sum()) > len(most) else np.median(most)
     return np.asarray(most >= 0.9 * usual)
 
 

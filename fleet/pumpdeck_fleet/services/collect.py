@@ -22,9 +22,11 @@ from pumpdeck_fleet.core.ids import pump_id
 from pumpdeck_fleet.core.inventory import Device, Fleet
 from pumpdeck_fleet.core.ports import RpcChannel
 from pumpdeck_fleet.core.receipts import (
+    AGENT_RECEIPT_PAYLOAD_TYPE,
     RECEIPT_MAX_BYTES,
     RECEIPT_PAYLOAD_TYPE,
     RETURN_PAYLOAD_TYPE,
+    AgentReceipt,
     AlarmNotice,
     Receipt,
     RetrainRequest,
@@ -43,6 +45,7 @@ from pumpdeck_fleet.transports.rpc_client import COLLECT_BYTES, ReturnBatch, col
 FORMAT = 1
 INDEX_MAX_BYTES = 1024 * 1024
 ITEM_LINE_MAX_BYTES = 1024
+_AUDIT_LOOK = 10_000
 ALARM_MAX_BYTES = 16 * 1024
 REQUEST_MAX_BYTES = 16 * 1024
 _SKETCH_MAGIC = b"PDS1"
@@ -268,9 +271,27 @@ class Collector:
             if data[:4] != _SKETCH_MAGIC or len(data) < 12:
                 raise FormatError("is not a sketch", f"sketch of {pump}", found=data[:4].hex())
             return self.store.sketches.put(pump, item.start_ms, data[4:12].hex(), data), 0
+        if item.kind is ReturnKind.AGENT_RECEIPT:
+            return self._note_agent(device, item, data), 0
         if item.kind in (ReturnKind.SCORES, ReturnKind.SEGMENT):
             return self._store_rows(device, item.kind, data)
         return self._store_request(device, item, data), 0
+
+    def _note_agent(self, device: str, item: ReturnItem, data: bytes) -> bool:
+        """A stick renewed the agent: in the audit chain, once, as an upgrade over SSH is."""
+        identity = self.identity(device)
+        keys = {identity.key_id: identity.public_pem}
+        payload = self.verify_dsse(data, AGENT_RECEIPT_PAYLOAD_TYPE, keys, RECEIPT_MAX_BYTES)
+        receipt = canonical.decode(AgentReceipt, payload, "agent receipt", max_bytes=RECEIPT_MAX_BYTES)
+        if receipt.device != device:
+            raise TrustError("speaks for another device", "agent receipt", expected=device, found=receipt.device)
+        known = self.store.audit.latest(_AUDIT_LOOK)
+        if any(entry.subject == device and entry.digests.get("receipt") == item.digest for entry in known):
+            return False
+        reason = f"{receipt.version} {receipt.outcome.value} {receipt.reason}".strip()
+        digests = {"agent": receipt.sha256, "receipt": item.digest}
+        self.store.audit.append(SYSTEM, "device.upgrade", device, reason, digests)
+        return True
 
     def _store_request(self, device: str, item: ReturnItem, data: bytes) -> bool:
         asked = canonical.decode(RetrainRequest, data, "retrain request", max_bytes=REQUEST_MAX_BYTES)

@@ -88,6 +88,8 @@ def add_event(folder: Path, fs: FileSystem, event: InventoryEvent) -> Fleet:
     """
     edit = _Edit(folder)
     keys = {"at": tomlkit.datetime(format_ms(event.at_ms)), "subject": event.subject, "kind": event.kind.value}
+    if event.until_ms:
+        keys["until"] = tomlkit.datetime(format_ms(event.until_ms))
     keys |= _without_defaults({"channel": (event.channel, ""), "note": (event.note, "")})
     edit.list_of(edit.document, "events").append(_table(keys))
     return edit.save(fs)

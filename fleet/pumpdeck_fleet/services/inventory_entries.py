@@ -60,6 +60,8 @@ def read_device_class(source: TomlText, name: str, table: object) -> DeviceClass
         threads=entry.threads,
         container=entry.container,
         confidential=entry.confidential,
+        needs_permit=entry.needs_permit,
+        undo_needs_token=entry.undo_needs_token,
     )
 
 
@@ -144,6 +146,8 @@ class _SiteReader:
                 bandwidth_kbit_s=entry.bandwidth_kbit_s,
                 daily_cap_mb=entry.daily_cap_mb,
                 window=_window(self.source, entry.window, (*at, "window")),
+                needs_permit=entry.needs_permit,
+                undo_needs_token=entry.undo_needs_token,
             )
         )
         tags: set[str] = set()

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pumpdeck_fleet.core.canonical import MAX_SAFE_INTEGER
+from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.errors import PumpdeckError
-from pumpdeck_fleet.core.inventory import Fleet, InventoryEvent, MakerProfile, PumpType
+from pumpdeck_fleet.core.inventory import EventKind, Fleet, InventoryEvent, MakerProfile, PumpType
 from pumpdeck_fleet.services.inventory_entries import (
     Known,
     read_device_class,
@@ -76,12 +78,18 @@ def _makers(texts: Sequence[TomlText], types: Mapping[str, PumpType]) -> dict[st
 def _event(source: TomlText, fleet: Fleet, entry: EventEntry, index: int) -> InventoryEvent:
     at = ("events", index, "subject")
     pump = fleet.pump_by_id.get(entry.subject)
-    if pump is None and entry.subject not in fleet.device_by_id:
-        expected = "a pump identity such as gannet/P-101A, or a device id"
+    is_site = entry.kind is EventKind.MAINTENANCE and entry.subject in fleet.site_by_id
+    if pump is None and entry.subject not in fleet.device_by_id and not is_site:
+        expected = "a pump identity such as gannet/P-101A, a device id, or for maintenance a site id"
         raise source.wrong(at, "is neither a pump nor a device of this fleet", expected=expected, found=repr(entry.subject))
     if entry.channel:
         _check_channel(source, fleet, entry, index)
-    return InventoryEvent(round(entry.at.timestamp() * 1000), entry.subject, entry.kind, entry.note, entry.channel)
+    at_ms, until_ms = (round(one.timestamp() * 1000) if one else 0 for one in (entry.at, entry.until))
+    if entry.until is not None and entry.kind is not EventKind.MAINTENANCE:
+        raise source.wrong(("events", index, "until"), "only maintenance has an end", expected="no until", found=entry.kind.value)
+    if entry.until is not None and until_ms <= at_ms:
+        raise source.wrong(("events", index, "until"), "ends before it begins", expected=f"after {format_ms(at_ms)}")
+    return InventoryEvent(at_ms, entry.subject, entry.kind, entry.note, entry.channel, until_ms)
 
 
 def _check_channel(source: TomlText, fleet: Fleet, entry: EventEntry, index: int) -> None:
@@ -106,11 +114,27 @@ def _digest(texts: Sequence[TomlText]) -> str:
 def reference_start_ms(fleet: Fleet, pump: str, now_ms: int) -> int:
     """When the pump's reference window may begin: at its latest event, or its device's, up to now; 0 without any.
 
-    An overhaul, a swapped or re-ranged sensor, a replaced device or a move makes older rows speak of another machine.
+    An overhaul, a swapped or re-ranged sensor, a replaced device or a move makes older rows speak of another machine;
+    maintenance does not.
 
     Raises:
         NotFoundError: no such pump.
     """
     found = fleet.pump(pump)
-    times = [event.at_ms for subject in (found.id, found.device) for event in fleet.events_of(subject)]
+    events = [event for subject in (found.id, found.device) for event in fleet.events_of(subject)]
+    times = [event.at_ms for event in events if event.kind is not EventKind.MAINTENANCE]
     return max((at_ms for at_ms in times if at_ms <= now_ms), default=0)
+
+
+def maintenance_of(fleet: Fleet, pump: str) -> tuple[tuple[int, int], ...]:
+    """Intervals `start_ms <= t < end_ms` in which the pump, its device or its site was in maintenance, in time order.
+
+    One without an end goes on for ever.
+
+    Raises:
+        NotFoundError: no such pump.
+    """
+    found = fleet.pump(pump)
+    events = [event for subject in (found.id, found.device, found.site) for event in fleet.events_of(subject)]
+    spans = {(one.at_ms, one.until_ms or MAX_SAFE_INTEGER) for one in events if one.kind is EventKind.MAINTENANCE}
+    return tuple(sorted(spans))

@@ -46,6 +46,8 @@ class DeviceClassEntry(Struct, forbid_unknown_fields=True):
     threads: Positive = 1
     container: Literal["none", "docker", "podman", "bubblewrap"] = "none"
     confidential: bool = False
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
 
 
 class PumpEntry(Struct, forbid_unknown_fields=True):
@@ -87,6 +89,8 @@ class SiteEntry(Struct, forbid_unknown_fields=True):
     bandwidth_kbit_s: NotNegative = 0.0
     daily_cap_mb: NotNegative = 0.0
     window: str | None = None
+    needs_permit: bool | None = None
+    undo_needs_token: bool | None = None
     devices: list[DeviceEntry] = []
 
 
@@ -96,6 +100,7 @@ class EventEntry(Struct, forbid_unknown_fields=True):
     at: Moment
     subject: str
     kind: EventKind
+    until: Moment | None = None
     channel: str = ""
     note: str = ""
 

@@ -7,8 +7,7 @@ rows give the same tables however they were split, ordered or repeated.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,8 +18,9 @@ from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, format_ms
 from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError, TooLargeError
 from pumpdeck_fleet.core.snapshots import PumpSnapshot
 from pumpdeck_fleet.numeric.columns import MAX_ROWS, pack_rows, unpack_rows
-from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, concatenate, empty_frame
+from pumpdeck_fleet.numeric.frame import Float32, TelemetryFrame, empty_frame
 from pumpdeck_fleet.store import rollups
+from pumpdeck_fleet.store.chunk_frames import by_hour, content_digest, joined
 from pumpdeck_fleet.store.chunk_merge import (
     AppendCounts,
     Merge,
@@ -147,7 +147,7 @@ class ChunkTable:
                     plan.obsolete.append(series.place(day * DAY_HOURS))
                 self._lay_out(plan, day, merged)
         else:
-            for hour, part in _by_hour(rows):
+            for hour, part in by_hour(rows):
                 old = self._read(series, hour) if hour in held else empty_frame(part.channels)
                 merged, counts = plan.merge(old, part)
                 plan.counts = add_counts(plan.counts, counts)
@@ -159,7 +159,7 @@ class ChunkTable:
         if len(rows) <= DAY_CHUNK_ROWS:
             plan.chunks.append(_Chunk(day * DAY_HOURS, DAY_HOURS, rows))
         else:
-            plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in _by_hour(rows))
+            plan.chunks.extend(_Chunk(hour, 1, part) for hour, part in by_hour(rows))
         if len(rows) > self._rollup_rows:
             plan.rolled.append((day, rows))
 
@@ -182,7 +182,7 @@ class ChunkTable:
             raise TooLargeError("has too many rows in one hour", which, expected=f"at most {MAX_ROWS}", found=len(frame))
         channels = self._series.channel_id(frame.channels)
         place, flagged = series.place(chunk.hour), bool(frame.flags.any())
-        return place, chunk.hours, len(frame), channels, flagged, _digest(frame), pack_rows(frame)
+        return place, chunk.hours, len(frame), channels, flagged, content_digest(frame), pack_rows(frame)
 
     def _roll(self, series: Series, day: int, rows: TelemetryFrame) -> None:
         place = series.place(day * DAY_HOURS)
@@ -216,7 +216,7 @@ class ChunkTable:
     ) -> TelemetryFrame:
         """Rows with `start_ms <= at_ms < end_ms`; the named channels in that order (NaN where missing), or all there are."""
         parts = [part.between(start_ms, end_ms) for part in self._frames(pump, start_ms, end_ms)]
-        return _joined([part for part in parts if len(part)], channels or self._channels)
+        return joined([part for part in parts if len(part)], channels or self._channels)
 
     def _frames(self, pump: str, start_ms: int, end_ms: int) -> Iterator[TelemetryFrame]:
         series = self._series.find(pump)
@@ -237,7 +237,7 @@ class ChunkTable:
                 parts.append(self._unpack(series, *row))
                 if sum(map(len, parts)) >= rows:
                     break
-        whole = _joined(parts[::-1], self._channels)
+        whole = joined(parts[::-1], self._channels)
         return whole.take(slice(max(0, len(whole) - rows), len(whole)))
 
     def span(self, pump: str) -> tuple[int, int, int] | None:
@@ -284,7 +284,7 @@ class ChunkTable:
                     which = f"{pump}, {format_ms(at_ms)}"
                     raise NotFoundError("a chunk of a snapshot is gone", which, expected=digest, hint=hint)
                 parts.append(rows.between(start_ms, end_ms))
-        return _joined([rows for rows in parts if len(rows)], self._channels)
+        return joined([rows for rows in parts if len(rows)], self._channels)
 
     def held_chunk(self, pump: str, chunk: tuple[int, str]) -> TelemetryFrame:
         """One whole chunk of a snapshot by (start, digest). Raises: as `held_frame`."""
@@ -301,9 +301,9 @@ class ChunkTable:
             row = self._sql.row(f"SELECT {_DATA} FROM {table} WHERE place = ? AND digest = ?", values)
             if row is not None:
                 found = self._unpack(series, *row)
-                if _digest(found).hex() != digest:
+                if content_digest(found).hex() != digest:
                     which = f"chunk of {series.pump}, {format_ms(start_ms)}"
-                    raise DamagedError("was altered", which, expected=digest, found=_digest(found).hex())
+                    raise DamagedError("was altered", which, expected=digest, found=content_digest(found).hex())
                 return found
         return None
 
@@ -324,10 +324,10 @@ class ChunkTable:
             assert series is not None
             parts.append(self._read(series, start_ms // HOUR_MS))
             if sum(map(len, parts)) >= MAX_ROWS:
-                yield _joined(parts, None)
+                yield joined(parts, None)
                 parts = []
         if parts:
-            yield _joined(parts, None)
+            yield joined(parts, None)
 
     def rollup(self, pump: str, start_ms: int, end_ms: int) -> HourRollup:
         """Hourly figures of the hours that start in [start_ms, end_ms) and have values."""
@@ -375,32 +375,3 @@ def _bounds(series: Series, start_ms: int, end_ms: int) -> tuple[int, int, int]:
         series.place(-(-end_ms // HOUR_MS)),
         series.place(start_ms // HOUR_MS),
     )
-
-
-def _by_hour(rows: TelemetryFrame) -> Iterator[tuple[int, TelemetryFrame]]:
-    hours = rows.at_ms // HOUR_MS
-    cuts = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(rows)]
-    for first, last in pairwise(cuts):
-        yield int(hours[first]), rows.take(slice(first, last))
-
-
-def _joined(parts: Sequence[TelemetryFrame], channels: tuple[str, ...] | None) -> TelemetryFrame:
-    if channels is None:
-        channels = _all_channels(parts)
-    return concatenate(part.select(channels) for part in parts) if parts else empty_frame(channels)
-
-
-def _all_channels(parts: Iterable[TelemetryFrame]) -> tuple[str, ...]:
-    return tuple(sorted({name for part in parts for name in part.channels}))
-
-
-def _digest(frame: TelemetryFrame) -> bytes:
-    content = hashlib.sha256("\0".join(frame.channels).encode("utf-8") + b"\0\0")
-    for column, dtype in ((frame.at_ms, "<i8"), (frame.values, "<f4"), (frame.flags, "<u2")):
-        content.update(column.astype(dtype, copy=False).tobytes())
-    return content.digest()
-
-
-def frame_digest(frame: TelemetryFrame) -> str:
-    """The digest of a chunk with these rows, in hex."""
-    return _digest(frame).hex()

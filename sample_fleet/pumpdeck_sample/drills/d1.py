@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from pumpdeck_agent.agent import Agent
+from pumpdeck_agent.state import DeviceState
 from pumpdeck_agent.state_files import StateFiles
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.receipts import Outcome
@@ -31,10 +32,13 @@ FAILURES = ("bricked", "wrong_model", "cannot_retry", "lost", "leaked")
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to try: subsets of names at a point, subsets while it recovers, and every how many-th state is cut again."""
+    """How hard to try: subsets of names at a point, subsets while it recovers, and every how many-th state is cut again.
+
+    A state that several cuts leave is cut again once, in as many ways as those cuts together would have tried.
+    """
 
     subsets: int = 64
-    again_subsets: int = 6
+    again_subsets: int = 24
     again_every: int = 1
 
 
@@ -73,8 +77,10 @@ class CrashDrill:
         self._effort = effort
         self._tally = tally
         self._forgotten = forgotten
-        self._seen: dict[object, Finding | None] = {}
-        self._finished: dict[object, Finding | None] = {}
+        self._seen: dict[int, Finding | None] = {}
+        self._finished: dict[int, Finding | None] = {}
+        self._rebuilt: dict[int, DeviceState | None] = {}
+        self._cut_again_at: set[int] = set()
 
     def run(self, scenario: Scenario, seed: int, *, stop_at_first: bool = False) -> None:
         """Record one good run, then look at each point of it."""
@@ -85,8 +91,10 @@ class CrashDrill:
         for point, image, model in self._cuts(scenario.start, disk.steps, self._effort.subsets, seed):
             said = [word for at, word in words if at <= point]
             self._tally.tried += 1
+            state = _key(image, said)
             self._judge(scenario, image, said, f"{scenario.name}, {model.value}, after step {point} of {len(disk.steps)}")
-            if self._tally.distinct % self._effort.again_every == 0:
+            if state not in self._cut_again_at and self._tally.distinct % self._effort.again_every == 0:
+                self._cut_again_at.add(state)
                 self._cut_again(scenario, image, said, seed + point)
             if stop_at_first and self._tally.failures.total():
                 return
@@ -110,7 +118,7 @@ class CrashDrill:
             self._judge(scenario, again, said, f"{scenario.name}, {model.value}, cut again after step {point} of its recovery")
 
     def _judge(self, scenario: Scenario, image: Image, said: list[Word], where: str) -> None:
-        key = (scenario.name, len(said), frozenset(image.items()))
+        key = _key(image, said)
         if key not in self._seen:
             self._tally.distinct += 1
             self._seen[key] = self.verdict(scenario, image, said)
@@ -161,9 +169,13 @@ class CrashDrill:
         """With both copies of the state gone the journal alone must tell what runs."""
         layout = self._stories.maker.layout
         copies = {layout.state_copy(which).parts for which in (0, 1)}
-        bare = RecordingDisk({path: data for path, data in disk.image().items() if path not in copies})
-        self._recover(self._agent(bare))
-        rebuilt = StateFiles(bare, layout).load()
+        image = {path: data for path, data in disk.image().items() if path not in copies}
+        key = _key(image, ())
+        if key not in self._rebuilt:
+            bare = RecordingDisk(image)
+            self._recover(self._agent(bare))
+            self._rebuilt[key] = StateFiles(bare, layout).load()
+        rebuilt = self._rebuilt[key]
         found = rebuilt.active_sha256 if rebuilt else ""
         whole = StateFiles(disk, layout).load()
         if whole is not None and whole.tokens and not (rebuilt and rebuilt.tokens):
@@ -172,7 +184,7 @@ class CrashDrill:
 
     def _finish(self, scenario: Scenario, disk: RecordingDisk, said: list[Word]) -> Finding | None:
         """Ask for the same again: it must come to the same end, once, and leave nothing lying about."""
-        key = (scenario.name, len(said), frozenset(disk.image().items()))
+        key = _key(disk.image(), said)
         if key not in self._finished:
             self._finished[key] = self._retry(scenario, disk, said)
         return self._finished[key]
@@ -204,6 +216,11 @@ class CrashDrill:
             return "lost", "the way back is gone"
         left = leftovers(disk, agent.layout, state.packages_in_use)
         return ("leaked", ", ".join(left[:2])) if left else None
+
+
+def _key(image: Image, said: Collection[Word]) -> int:
+    """One number for a disk and how much was answered. Two states share one by chance once in 2**64."""
+    return hash((len(said), frozenset(image.items())))
 
 
 def drill_crashes(stories: Stories, effort: Effort, seed: int = 1) -> Tally:

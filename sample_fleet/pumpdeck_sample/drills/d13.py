@@ -1,10 +1,12 @@
 """D13: a device changes its agent. It is killed (SIGKILL) at its steps, the new agent is killed while it must show that it works,
 and new agents are broken in every way we know. After each, whoever connects must be answered, and a good agent still taken.
+The same again with a stick: killed at the steps of `install-from`, and broken agents that come on a stick.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pumpdeck_agent.install_from import install_from
 from pumpdeck_agent.platform_here import kill_group, run_in_fork
 from pumpdeck_agent.settle import SettleRequest, settle
 from pumpdeck_agent.trial import TrialRunner
@@ -23,11 +26,17 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.rpc import CHUNK_BYTES, Op
 from pumpdeck_fleet.transports.rpc_client import RpcClient, push_blob
-from pumpdeck_packaging.agent_release import agent_bytes, agent_version
+from pumpdeck_packaging.agent_release import AgentRelease, agent_bytes, agent_version
+from pumpdeck_packaging.agent_trust import AGENT_WORD_NAME
+from pumpdeck_packaging.bundle import claim, write_bundle
+from pumpdeck_packaging.bundle_agent import AgentLoad, write_agent
+from pumpdeck_packaging.bundle_index import metadata_file
+from pumpdeck_packaging.bundle_part import bytes_part
+from pumpdeck_packaging.bundle_stick import Stick, real_stick
 from pumpdeck_sample.drills.agents import DIES, ENDS, HANGS, RAISES, breaks_in, other_agent
 from pumpdeck_sample.drills.bench import DeviceMaker, DrillSite, UnsyncedFileSystem, enrol, install
 from pumpdeck_sample.drills.d2 import KillingFileSystem
-from pumpdeck_sample.drills.packages import package
+from pumpdeck_sample.drills.packages import SITE, package
 
 LIFE_S = 120.0
 CONFIRM_S = 4.0
@@ -76,6 +85,7 @@ def drill_agent_upgrades(folder: Path, pool: TrialRunner, kills: int, seed: int 
             _start_and_kill(case, chance.uniform(0, _START_S))
         _count(case, figures, "probation")
     _broken(case, figures)
+    _by_stick(case, figures, max(2, kills // 4))
     return figures
 
 
@@ -212,6 +222,66 @@ def _broken(case: _Case, figures: dict[str, Any]) -> None:
                 _note(figures, "broken_kept", f"broken {number}: {outcome}")
         except (PumpdeckError, OSError) as error:
             _note(figures, "bricked", f"broken {number}: {error}")
+
+
+def _by_stick(case: _Case, figures: dict[str, Any], kills: int) -> None:
+    """The agent comes on a stick: killed at storage steps of the device, then finished over SSH; broken ones are taken back."""
+    folder = case.root.parent / "stick"
+    stick = _stick(case, folder, case.newer)
+    case.begin()
+    figures["stick_steps"] = steps = _visit_in_fork(case, stick, None)
+    for at in sorted({*range(0, steps, max(1, steps // kills)), steps - 1}):
+        case.begin()
+        _visit_in_fork(case, stick, at)
+        _count(case, figures, f"stick step {at}")
+    case.begin()
+    figures["tried"] += 1
+    if _install_from(case, stick) != "committed" or _hello(case) != NEWER:
+        _note(figures, "cannot_retry", "stick")
+    for number, data in enumerate((other_agent(NEWER, {_MAIN: RAISES}), breaks_in("install-from", DIES))):
+        case.begin()
+        figures["tried"] += 1
+        outcome = _install_from(case, _stick(case, folder.with_name(f"stick-{number}"), data))
+        if outcome != "rolled_back" or _hello(case) != agent_version(agent_bytes()):
+            _note(figures, "broken_kept", f"stick broken {number}: {outcome}")
+
+
+def _stick(case: _Case, folder: Path, data: bytes) -> Stick:
+    """A stick as `bundle export --agent` writes it."""
+    files, stick = case.site.release_agent(data, anew=True), real_stick(folder)
+    parts = [bytes_part(metadata_file(SITE, name), one) for name, one in files.items() if name != AGENT_WORD_NAME]
+    name = claim(stick, "ws-drill", "b-0123456789ab")
+    write_bundle(stick, name, parts, before_index=lambda: None, on_progress=lambda *_: None)
+    archive = folder.with_name(f"{folder.name}.pyz")
+    archive.write_bytes(data)
+    release = AgentRelease(agent_version(data), canonical.digest(data), len(data), archive)
+    load = AgentLoad(release, [], {SITE: files[AGENT_WORD_NAME]}, {release.sha256: data})
+    write_agent(stick, load, lambda *_: None)
+    return stick
+
+
+def _visit_in_fork(case: _Case, stick: Stick, kill_at: int | None) -> int:
+    """`install-from` by the old agent in a fork that is killed before a step of the device; the steps, 0 when killed."""
+
+    def visit() -> bytes:
+        fs = KillingFileSystem(kill_at)
+        install_from(case.maker.agent(fs, _NoTrials()), stick)
+        return str(fs.steps).encode()
+
+    data, _ = run_in_fork(visit, LIFE_S, 32)
+    return int(data or 0)
+
+
+def _install_from(case: _Case, stick: Stick) -> str:
+    """As the stick's unit calls it, through the launcher; what became of the agent."""
+    launcher = str(case.root / "agent" / "launch.py")
+    words = [sys.executable, "-s", launcher, "install-from", "--root", str(case.root), str(stick.folder)]
+    environment = {**os.environ, "PUMPDECK_AGENT_CONFIRM_S": str(CONFIRM_S)}
+    done = subprocess.run(words, capture_output=True, timeout=LIFE_S, env=environment, check=False)
+    try:
+        return str(json.loads(done.stdout)["agent"]["outcome"])
+    except ValueError:
+        return f"no answer: {done.stderr[-200:]!r}"
 
 
 _MAIN = "pumpdeck_agent/main.py"

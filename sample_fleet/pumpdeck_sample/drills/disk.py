@@ -6,7 +6,7 @@ It is the FileSystem port the agent runs on, whole and exact; what a cut leaves 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -230,10 +230,13 @@ def image_of(names: Mapping[tuple[int, str], int], files: Mapping[int, bytes]) -
     for (place, name), node in names.items():
         inside.setdefault(place, []).append((name, node))
 
-    def walk(place: int, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bytes | None]]:
+    image: dict[tuple[str, ...], bytes | None] = {}
+    folders: list[tuple[int, tuple[str, ...]]] = [(TOP, ())]
+    while folders:
+        place, path = folders.pop()
         for name, node in inside.get(place, ()):
-            yield (*path, name), files.get(node)
+            here = (*path, name)
+            image[here] = files.get(node)
             if node in inside:
-                yield from walk(node, (*path, name))
-
-    return dict(walk(TOP, ()))
+                folders.append((node, here))
+    return image

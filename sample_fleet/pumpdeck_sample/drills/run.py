@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,19 @@ def _counted(found: Tally | Flips) -> Figures:
     return {**found.figures(), "evidence": found.evidence}
 
 
+def _crashes(room: Room) -> Figures:
+    stories, began = room.stories(), time.monotonic()
+    found = _counted(drill_crashes(stories, QUICK if room.quick else FULL))
+    return {**found, "states_per_s": round(found["distinct"] / (time.monotonic() - began), 1)}
+
+
 def _kills(room: Room) -> Figures:
     if os.name == "nt":
         return {"tried": 0, "not_run": "killing a fork needs a POSIX system"}
     from pumpdeck_agent.runtime import warm_up  # deferred: only this drill forks, and its forks need it loaded
 
     warm_up()
-    return drill_kills(room.folder, room.pool, room.pick(18, 1002))
+    return drill_kills(room.folder, room.pool, room.pick(20, 1000))
 
 
 def _agent_upgrades(room: Room) -> Figures:
@@ -71,7 +78,7 @@ def _agent_upgrades(room: Room) -> Figures:
 
 
 DRILLS: Mapping[str, Callable[[Room], Figures]] = {
-    "D1": lambda room: _counted(drill_crashes(room.stories(), QUICK if room.quick else FULL)),
+    "D1": _crashes,
     "D1m": lambda room: drill_seeded_bugs(room.stories(), room.pick(8, 1)),
     "D2": _kills,
     "D4": lambda room: _counted(drill_disk_errors(room.stories(), room.pick(11, 1))),

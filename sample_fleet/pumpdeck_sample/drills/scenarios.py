@@ -82,7 +82,7 @@ class Scenario:
         yield Word(Said.SEALED)
         answer = agent.assign(self.files)
         if self.is_shadowed and not answer.body:
-            _score_beside(agent, self.built)
+            score_beside(agent, self.built)
             answer = agent.assign(self.files)
         yield Word(Said.ANSWERED, answer.body)
         answer = agent.collect(COLLECT_BYTES)
@@ -126,7 +126,7 @@ def _index_counter(body: bytes) -> int:
     return canonical.decode(ReturnIndex, payload, "return index", max_bytes=COLLECT_BYTES).counter
 
 
-def _score_beside(agent: Agent, built: BuiltPackage) -> None:
+def score_beside(agent: Agent, built: BuiltPackage) -> None:
     """What the scoring process leaves behind when the hours are over. It may be lost: then it is only done again."""
     fs, layout, tag = agent.platform.fs, agent.layout, agent.config.pumps[0].tag
     sketch = ShadowSketch(rows=60, watched_ms=SHADOW_S * 1000, differences=(0,) * (len(SHADOW_EDGES) + 1))

@@ -20,7 +20,7 @@ from pumpdeck_agent.trial import TrialReport
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.receipts import ReturnItem
 from pumpdeck_packaging import package_reader
-from pumpdeck_packaging.manifest import MANIFEST_NAME, parse_manifest
+from pumpdeck_packaging.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pumpdeck_sample.drills.d1 import QUICK, CrashDrill, Tally
 from pumpdeck_sample.drills.d5 import FAILURES, Extent, drill_flips
 from pumpdeck_sample.drills.d7 import drill_endless_crash
@@ -315,9 +315,9 @@ def _unsealed(data: bytes, what: str) -> bytes:
     return data.partition(b"\n")[2]
 
 
-def _unchecked(members: dict[str, bytes], what: str) -> Any:
+def _unchecked(members: dict[str, bytes], what: str, manifest: Manifest | None = None) -> Any:
     manifest_bytes = members[MANIFEST_NAME]
-    manifest = parse_manifest(manifest_bytes, what)
+    manifest = manifest or parse_manifest(manifest_bytes, what)
     files = {name: data for name, data in members.items() if name != MANIFEST_NAME}
     return package_reader.PackageFiles(manifest, manifest_bytes, files)
 

@@ -41,4 +41,4 @@ def test_a_table_is_aligned_and_the_widest_column_gives_way():
 def test_values_for_people_have_one_way_to_be_written():
     shown = [output.show(value) for value in (None, "", float("nan"), True, 0.123456, [], ("a", 2), {"x": 1.0})]
     assert shown == ["-", "-", "-", "yes", "0.1235", "-", "a, 2", "x 1"]
-    assert [output.show_bytes(n) for n in (12, 12_300, 4_200_000, None)] == ["12 B", "12.3 kB", "4.2 MB", "-"]
+    assert [output.show_bytes(n) for n in (12, 12_300, 80_983_800_000, None)] == ["12 B", "12.3 kB", "81.0 GB", "-"]

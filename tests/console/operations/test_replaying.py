@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pumpdeck_console import main, wiring
+from pumpdeck_console.operations import replaying, run_export
 from pumpdeck_console.operations.replaying import replay_run
 from pumpdeck_console.operations.run_export import export_run, replay_file
 from pumpdeck_console.operations.runs import list_runs
@@ -18,6 +25,7 @@ from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS, FixedClock
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.telemetry import Label, Verdict
+from pumpdeck_fleet.numeric.detectors import decode_block, encode_block
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from support.seeded_workspace import seeded_workspace
 from support.small_fleet import NOW_MS
@@ -121,3 +129,63 @@ def test_an_exported_run_that_was_altered_is_refused(trained: Workspace, tmp_pat
     file.write_bytes(b"no archive")
     with pytest.raises(DamagedError):
         replay_file(trained, path=str(file))
+
+
+def _spec(trained: Workspace, text: str) -> str:
+    """Train again with this in the spec; the run's digest."""
+    kind = trained.fleet.pumps[0].type
+    trained.pipelines_path.mkdir(exist_ok=True)
+    (trained.pipelines_path / f"{kind}.toml").write_text(f'format = 1\npump_type = "{kind}"\n{text}', encoding="utf-8")
+    (row,) = train_models(trained, pump_type=kind).models
+    return row.run
+
+
+def test_a_replay_does_the_search_again_and_gives_the_same_record(trained: Workspace) -> None:
+    run = _spec(trained, "[search]\nwindow_s = [3600.0, 7200.0]\ndeadband = [0.6, 0.8]\npumps = 2\n")
+    record = json.loads(trained.artifacts.get(run))
+    assert len(record["search"]["points"]) == 4
+    report = replay_run(trained, run=run)
+    assert report.same and report.same_answers and report.differing == () and report.rows_compared == 0
+
+
+def test_a_search_whose_record_says_something_else_is_named(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = _spec(trained, "[search]\nwindow_s = [3600.0, 7200.0]\npumps = 2\n")
+    record = json.loads(trained.artifacts.get(run))
+    record["search"]["points"][0]["steps_met"] += 1
+    monkeypatch.setattr(replaying, "read_run", lambda *_a, **_k: record)
+    report = replay_run(trained, run=run)
+    assert report.same and report.differing == ("search",)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names kernels of x86 processors")
+def test_on_another_kernel_of_the_algebra_library_the_answers_are_the_same(trained: Workspace) -> None:
+    run = _spec(trained, 'model_type = "pca"\n')
+    command = [sys.executable, "-m", "pumpdeck_console.main", "-w", str(trained.root), "runs", "replay", run, "--json"]
+    done = subprocess.run(command, env={**os.environ, "OPENBLAS_CORETYPE": "Nehalem"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["same_code"] and report["same_answers"]
+    assert report["same"] or (report["rows_compared"] >= 10_000 and report["flags_equal"] >= 0.9999)
+
+
+def test_a_replay_that_answers_otherwise_ends_with_5(
+    trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _spec(trained, 'model_type = "pca"\n')
+    file = tmp_path / "run.tar"
+    export_run(trained, run=run, to=str(file))
+    real = run_export.train
+
+    def worse(*given: Any) -> Any:
+        found = real(*given)
+        blocks = [decode_block(one.block, tuple(c.name for c in found.spec.channels)) for one in found.pumps]
+        moved = [replace(one, limit=np.float32(one.limit * 1.5)) for one in blocks]
+        pumps = [replace(one, block=encode_block(block)) for one, block in zip(found.pumps, moved, strict=True)]
+        return replace(found, pumps=tuple(pumps))
+
+    monkeypatch.setattr(run_export, "train", worse)
+    assert main.main(["-w", str(trained.root), "runs", "replay", "--from", str(file), "--json"]) == 5
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report["flags_equal"] < 0.9999 and not report["same_answers"]
+    assert "answers otherwise than it did" in err

@@ -10,6 +10,7 @@ import pytest
 
 from pumpdeck_console.operations import rollouts as rollout_operations
 from pumpdeck_console.operations import syncing
+from pumpdeck_console.operations.agent_releases import agent_desk, build_agent_release
 from pumpdeck_console.operations.backups import backup
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
 from pumpdeck_console.operations.syncing import list_conflicts, plan_sync, sync
@@ -21,6 +22,8 @@ from pumpdeck_fleet.core.telemetry import Label, Verdict
 from pumpdeck_fleet.numeric.frame import TelemetryFrame
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.store.merge import dump
+from pumpdeck_packaging.agent_desk import AgentContent
+from pumpdeck_packaging.agent_trust import AGENT_WORD_NAME
 from pumpdeck_packaging.trust_repository import AssignmentRequest
 from support.courier_fleet import MODEL, POLICY, CourierFleet, courier_fleet
 from support.second_laptop import laptop, started
@@ -172,6 +175,27 @@ def test_a_backup_is_as_good_as_the_workspace(fleet: CourierFleet, tmp_path: Pat
     result = sync(fleet.workspace, folder=str(tmp_path / "exchange.tar"))
     assert result.report.taken["audit"] >= 1
     assert other.store.workspace in fleet.workspace.store.audit.chains()
+
+
+def test_a_newer_release_of_the_agent_comes_along_and_an_older_one_never_takes_its_place(fleet: CourierFleet) -> None:
+    other = laptop(fleet, "laptop2")
+    site = fleet.devices[0].site
+    first = build_agent_release(fleet.workspace, release=True)
+    sync(other, folder=str(fleet.workspace.root))
+    word = agent_desk(other, site).word()
+    assert word.sha256 == first.sha256 and other.artifacts.has(first.sha256)
+    newer = AgentContent("9.9.9", "a" * 64, 1000)
+    fleet.clock.advance(HOUR_MS)
+    agent_desk(other, site).release(newer, [other.signing_key("release", site).signer])
+    sync(other, folder=str(fleet.workspace.root))
+    assert agent_desk(other, site).word().version == "9.9.9"
+    sync(fleet.workspace, folder=str(other.root))
+    assert agent_desk(fleet.workspace, site).word().version == "9.9.9"
+    envelope = other.trust_path / site / AGENT_WORD_NAME
+    envelope.write_bytes(envelope.read_bytes().replace(b"a", b"b", 1))
+    report = sync(fleet.workspace, folder=str(other.root)).report
+    assert any(what == f"trust of {site}" for what, _ in report.refused)
+    assert agent_desk(fleet.workspace, site).word().version == "9.9.9"
 
 
 def test_what_is_no_workspace_is_said_so(fleet: CourierFleet, tmp_path: Path) -> None:

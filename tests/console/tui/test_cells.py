@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.style import Style
 
-from pumpdeck_console.tui.cells import age, byte_count, clock_text, fit, number, progress_bar, quantity, sides, strip_of
+from pumpdeck_console.tui.cells import age, clock_text, fit, number, progress_bar, quantity, sides, strip_of
 
 
 @pytest.mark.parametrize("width", range(9))
@@ -41,12 +41,10 @@ def test_quantities_keep_about_four_digits() -> None:
     assert quantity(2950.4, "rpm") == "2950 rpm"
 
 
-def test_bars_and_bytes() -> None:
+def test_bars() -> None:
     assert progress_bar(0.5, 4, "ascii") == "##--"
     assert progress_bar(float("nan"), 4, "ascii") == "----"
     assert progress_bar(7.0, 4, "braille") == "━━━━"
-    assert byte_count(940) == "940 B"
-    assert byte_count(7_412) == "7.4 kB"
 
 
 def test_the_right_side_gives_way() -> None:

@@ -72,6 +72,9 @@ def test_pumps_stand_one_a_line(folder: Path) -> None:
 def test_events_are_kept_with_their_time(folder: Path) -> None:
     event = InventoryEvent(parse_ms("2026-05-01T06:30:00Z"), "gannet/P-101B", EventKind.SENSOR_SWAPPED, "new gauge", "speed_rpm")
     assert add_event(folder, FS, event).events[-1] == event
+    at_ms = parse_ms("2026-05-02T06:30:00Z")
+    work = InventoryEvent(at_ms, "gannet", EventKind.MAINTENANCE, "shutdown", until_ms=at_ms + 3_600_000)
+    assert add_event(folder, FS, work).events[-1] == work
 
 
 def test_keys_of_a_device_are_set(folder: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pumpdeck_fleet.core.canonical import MAX_SAFE_INTEGER
 from pumpdeck_fleet.core.clock import parse_ms
 from pumpdeck_fleet.core.errors import EXIT_USAGE, NotFoundError
 from pumpdeck_fleet.core.inventory import EventKind, Link, Window
 from pumpdeck_fleet.services import inventory_types
-from pumpdeck_fleet.services.inventory_file import load_fleet, reference_start_ms
+from pumpdeck_fleet.services.inventory_file import load_fleet, maintenance_of, reference_start_ms
 from pumpdeck_fleet.services.toml_file import TomlError
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -40,8 +41,10 @@ def test_the_example_is_read_as_it_says(tmp_path: Path) -> None:
     assert fleet.pump_types["esp"].channels[0].name == "suction_pressure_bar"
     assert not fleet.pump_types["esp"].channel("speed_rpm").votes
     assert fleet.makers["northfield"].scales == {"Suct.Press": (0.0689476, 0.0)}
-    (event,) = fleet.events
+    event, work = fleet.events
     assert (event.subject, event.kind, event.at_ms) == ("gannet/P-101A", EventKind.OVERHAUL, parse_ms("2026-03-01T06:00:00Z"))
+    span = (parse_ms("2026-04-12T06:00:00Z"), parse_ms("2026-04-12T18:00:00Z"))
+    assert (work.subject, work.kind, work.at_ms, work.until_ms) == ("gannet-d1", EventKind.MAINTENANCE, *span)
 
 
 def test_the_examples_show_every_key_that_is_understood() -> None:
@@ -100,6 +103,8 @@ MISTAKES = [
     ("criticality = 2", "criticality = 9", "pumps[1].criticality", "<= 5", "9"),
     ("position = [57.18, 1.00]", "position = [157.18, 1.00]", "position[1]", "<= 90", "157.18"),
     ("at = 2026-03-01T06:00:00Z", "at = 2026-03-01T06:00:00", "events[1].at", "a time with zone", ""),
+    ("until = 2026-04-12T18:00:00Z", "until = 2026-04-12T06:00:00Z", "events[2].until", "ends before it begins", "after 2026-04"),
+    ('channel = ""', "until = 2026-04-12T18:00:00Z", "events[1].until", "only maintenance has an end", "overhaul"),
     ('kind = "overhaul"', 'kind = "party"', "events[1].kind", "overhaul, sensor_swapped", "'party'"),
     ("format = 1", "format = 2", "format", "expected 1", "2"),
     ("memory_mb = 512", "memory_mb = 0", "device_classes.edge-x86.memory_mb", ">= 1", "0"),
@@ -147,7 +152,7 @@ def test_a_mistake_in_a_makers_file_is_told_there(tmp_path: Path, old: str, new:
 def test_bytes_that_are_not_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "fleet.toml").write_bytes(EXAMPLE.replace("Gannet Alpha", "Gannet Ålpha").encode("cp1252"))
-    with pytest.raises(TomlError, match="line 28: is not UTF-8"):
+    with pytest.raises(TomlError, match="line 29: is not UTF-8"):
         load_fleet(tmp_path)
 
 
@@ -181,6 +186,22 @@ def test_an_event_ends_the_reference_window_when_its_time_has_come(tmp_path: Pat
     assert reference_start_ms(fleet, "P-101A", replaced + 1) == replaced
     assert reference_start_ms(fleet, "P-101B", replaced - 1) == 0
     assert reference_start_ms(fleet, "P-101B", replaced) == replaced
+
+
+def test_maintenance_is_an_interval_of_a_pump_a_device_or_a_site_and_ends_no_reference_window(tmp_path: Path) -> None:
+    later = (
+        '\n[[events]]\nat = 2026-05-01T00:00:00Z\nsubject = "gannet/P-101A"\nkind = "maintenance"\n'
+        '\n[[events]]\nat = 2026-04-20T00:00:00Z\nuntil = 2026-04-21T00:00:00Z\nsubject = "gannet"\nkind = "maintenance"\n'
+    )
+    fleet = load_fleet(make(tmp_path, EXAMPLE + later))
+    work = (parse_ms("2026-04-12T06:00:00Z"), parse_ms("2026-04-12T18:00:00Z"))
+    site = (parse_ms("2026-04-20T00:00:00Z"), parse_ms("2026-04-21T00:00:00Z"))
+    open_end = (parse_ms("2026-05-01T00:00:00Z"), MAX_SAFE_INTEGER)
+    assert maintenance_of(fleet, "P-101A") == (work, site, open_end)
+    assert maintenance_of(fleet, "P-101B") == (work, site)
+    assert reference_start_ms(fleet, "P-101A", open_end[0] + 1) == parse_ms("2026-03-01T06:00:00Z")
+    with pytest.raises(TomlError, match="a site id"):
+        load_fleet(make(tmp_path, EXAMPLE.replace('subject = "gannet/P-101A"', 'subject = "gannet"')))
 
 
 def test_ten_thousand_pumps_are_read_without_the_line_locator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
