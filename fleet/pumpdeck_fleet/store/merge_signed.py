@@ -212,17 +212,22 @@ def _runs_here(mine: Row | None, plan: object) -> bool:
 
 
 class SettledHosts:
-    """Which host key a person chose where two stood for one device: (device, host key dropped) -> host key taken."""
+    """Which host key a person chose where two stood for one device: (device, host key dropped) -> host key taken.
+
+    Read at the first question: in a merge that is after the statements have come in.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._told: list[Statement] | None = None
 
     def choice(self, device: str) -> list[tuple[str, str]]:
         """(dropped, taken) in the order in which people decided."""
-        rows = [row.statement for row in self._store.statements.of(Kind.SETTLEMENT)]
-        told = [one for one in rows if (one.about["kind"], one.about["which"]) == (HOST_KEY, device)]
-        told.sort(key=lambda one: (one.at_ms, one.workspace, one.seq))
-        return [(one.about["drop"], one.about["take"]) for one in told]
+        if self._told is None:
+            rows = (row.statement for row in self._store.statements.of(Kind.SETTLEMENT))
+            told = [one for one in rows if one.about["kind"] == HOST_KEY]
+            self._told = sorted(told, key=lambda one: (one.at_ms, one.workspace, one.seq))
+        return [(one.about["drop"], one.about["take"]) for one in self._told if one.about["which"] == device]
 
 
 def settled_row(device: str, row: Row, settled: SettledHosts) -> Row:
