@@ -21,6 +21,7 @@ from pumpdeck_console.operations.views import (
     Words,
 )
 from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.registry import Origin
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, TaskState, WaveState
 
@@ -42,6 +43,7 @@ def models_view(workspace: Workspace) -> ModelsView:
             metrics=tuple(sorted(row.version.metrics.items())),
             pumps=row.pumps_running,
             notes=row.version.note,
+            origin=_origin(row.version.origin),
         )
         for row in list_models(workspace)
     )
@@ -51,9 +53,16 @@ def models_view(workspace: Workspace) -> ModelsView:
     return ModelsView(workspace.clock.now_ms(), newest, runs, types)
 
 
+def _origin(origin: Origin | None) -> tuple[str, ...]:
+    if origin is None:
+        return ()
+    return (f"{origin.file} by {origin.made_by}", f"licence {origin.licence}", origin.says, f"score: {origin.meaning}")
+
+
 def _run(row: RunRow) -> TrainingRunRow:
     return TrainingRunRow(
-        run_id=row.run, model=row.model, state="done", trigger="request", started_ms=row.at_ms, ended_ms=row.at_ms,
+        run_id=row.run, model=row.model, state="done",
+        trigger="request" if row.kind == "trained" else "import", started_ms=row.at_ms, ended_ms=row.at_ms,
         result=f"v{row.version} {row.reason}".strip(),
     )  # fmt: skip
 

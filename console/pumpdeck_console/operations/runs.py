@@ -16,11 +16,14 @@ from pumpdeck_fleet.core.merging import parse_version_name
 
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
+IMPORT_ACTION = "import.run"
+KINDS = {TRAIN_ACTION: "trained", IMPORT_ACTION: "imported"}
+"""Audit action of a run -> what people call it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One training run: `run` is the digest of its record, the run's identity. `at_ms` is when its result was registered."""
+    """One run, a training or an import: `run` is the digest of its record, its identity; `at_ms` is when it was registered."""
 
     run: str
     model: str
@@ -30,6 +33,7 @@ class RunRow:
     snapshot_digest: str
     content_digest: str
     reason: str
+    kind: str = KINDS[TRAIN_ACTION]
 
 
 @operation("runs.list", runs_in="reader")
@@ -37,7 +41,7 @@ def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
     """The newest `limit` runs, newest first."""
     found: deque[RunRow] = deque(maxlen=limit)
     for entry in entries(workspace):
-        if entry.action != TRAIN_ACTION:
+        if entry.action not in KINDS:
             continue
         model, _, number = entry.subject.rpartition(" ")
         known = workspace.store.registry.by_digest(entry.digests.get("content", ""))
@@ -52,6 +56,7 @@ def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
                 snapshot_digest=digests.get("snapshot", ""),
                 content_digest=digests.get("content", ""),
                 reason=entry.reason,
+                kind=KINDS[entry.action],
             )
         )
     return tuple(reversed(found))
