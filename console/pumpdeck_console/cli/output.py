@@ -156,3 +156,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def say_unsigned(why: str, what: str) -> None:
+    """Say plainly that a person's word carries no signature, where it does not."""
+    if why:
+        say(f"Not signed ({why}). The {what} counts in this workspace and is not believed by others; later: pumpdeck trust vouch")
