@@ -25,11 +25,14 @@ def outcome_words(operation: str, title: str, result: object) -> tuple[str, str]
     return f"Done: {title}", "info"
 
 
+_GATES = {"pass": "every gate passed", "warn": "a gate warns", "refuse": "a gate refused it"}
+
+
 def _train(result: Mapping[str, Any]) -> tuple[str, str]:
-    told = [
-        f"{one['model']} v{one['version']} {one['verdict']}" + (f" ({one['reason']})" if one["reason"] else "")
-        for one in result.get("models", ())
-    ]
+    told = []
+    for one in result.get("models", ()):
+        words = f"{one['model']} v{one['version']}, {_GATES.get(one['verdict'], one['verdict'])}"
+        told.append(f"{words} ({one['reason']})" if one["reason"] else words)
     bad = any(one["verdict"] != "pass" for one in result.get("models", ()))
     return f"Trained: {'; '.join(told) or 'nothing'}", "warn" if bad else "info"
 

@@ -62,7 +62,7 @@ def test_spans_for_people() -> None:
 
 def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
     trained = {"models": [{"model": "esp-health", "version": 14, "verdict": "warn", "reason": "slices"}]}
-    assert outcome_words("train", "Train esp", trained) == ("Trained: esp-health v14 warn (slices)", "warn")
+    assert outcome_words("train", "Train esp", trained) == ("Trained: esp-health v14, a gate warns (slices)", "warn")
     promoted = {"model": "esp-health", "champion": 14, "missing_people": 0}
     assert "Champion of esp-health is v14" in outcome_words("models.promote", "", promoted)[0]
     assert outcome_words("models.promote", "", {**promoted, "missing_people": 1})[1] == "warn"
