@@ -116,7 +116,7 @@ def _named(number: int) -> str:
     return f"v{version_name(number)}" if number else "none"
 
 
-MODEL_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     "models.promote": plan_promote,
     "models.demote": plan_demote,
     "devices.dismiss": plan_dismiss,
