@@ -39,6 +39,14 @@ FIRST_SCREEN_S = 5.0
 HEADER_QUESTIONS = ("fleet", "rollouts", "link")
 
 
+_SCREEN_MODULES = tuple(f"{name}_screen" for _key, name, _title in SCREENS)
+
+
+def _import_screens() -> int:
+    """Import every screen, off the event loop, so that going to one for the first time is as quick as later."""
+    return len([import_module(f".{module}", __package__) for module in _SCREEN_MODULES])
+
+
 def _later(module: str, name: str) -> Callable[[], ConsoleScreen]:
     """Makes the screen when it is first gone to: start-up pays for the fleet alone."""
 
@@ -129,6 +137,7 @@ class ConsoleApp(AskingApp):
             gc.set_threshold(200_000, 20, 100)
             gc.enable()
             self.actions.warm()
+            self.threads.checking.ask("screens", lambda _readers: _import_screens())
 
     # Views
 
