@@ -62,6 +62,13 @@ class ExperimentPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignPolicy:
+    """How many people must accept an imported model before it may be promoted or packaged."""
+
+    approvals: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """`policies.toml`."""
 
@@ -72,6 +79,7 @@ class Policies:
     trust: TrustPolicy = field(default_factory=TrustPolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     experiments: ExperimentPolicy = field(default_factory=ExperimentPolicy)
+    foreign: ForeignPolicy = field(default_factory=ForeignPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ folders named by `PUMPDECK_AGENT_LIBRARIES`, which whoever starts the agent sets
 
 import os
 import sys
+from pathlib import Path
 
 LIBRARIES_VARIABLE = "PUMPDECK_AGENT_LIBRARIES"
 PART = "--part"
@@ -16,6 +17,9 @@ def run() -> int:
     """Run the command line, or one of the agent's own child processes; returns the exit code."""
     # Behind the archive itself: what it brings along is what was signed and tried together.
     sys.path[1:1] = [folder for folder in os.environ.get(LIBRARIES_VARIABLE, "").split(os.pathsep) if folder]
+    from pumpdeck_agent.code_cache import use_cache  # deferred: the path must stand before anything else is imported
+
+    use_cache(Path(sys.path[0]))
     if sys.argv[1:2] == [PART] and sys.argv[2:3] and sys.argv[2] in PARTS:
         import runpy  # deferred: only a child process is started by module name
 

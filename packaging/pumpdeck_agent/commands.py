@@ -5,11 +5,14 @@ and `status` and `rpc` need no numpy (tests/agent/test_imports.py holds the list
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumpdeck_agent.code_cache import write_cache
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout, read_config
+from pumpdeck_agent.own_command import own_archive
 from pumpdeck_agent.platform_here import FileLocks, is_clock_synced
 from pumpdeck_agent.platform_port import Platform
 from pumpdeck_agent.site_alarms import Acknowledgement, AlarmBoard, load_alarms, request_acknowledge
@@ -23,6 +26,7 @@ from pumpdeck_fleet.core.clock import HOUR_MS, SystemClock
 from pumpdeck_fleet.core.device_status import Veto
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_fleet.core.ports import FileSystem
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
@@ -60,7 +64,16 @@ def resume(options: argparse.Namespace) -> int:
     agent = Agent(options.root, platform=this_platform(), runner=FreshChildRunner())
     _confirm(agent)
     _say(agent.resume().fields)
+    keep_code(agent.platform.fs)
     return 0
+
+
+def keep_code(fs: FileSystem) -> None:
+    """Spare later starts of this archive the compiling. Not worth failing for: on a full disk they go on without."""
+    archive = own_archive()
+    if archive is not None:
+        with contextlib.suppress(OSError):
+            write_cache(fs, archive)
 
 
 def install_from(options: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ from pumpdeck_fleet.core.ports import FileSystem
 
 FACTS_FORMAT = 1
 _FILE_MAX_BYTES = 1024 * 1024
+# Volumes on volumes on disks: more than any computer stacks.
+_VOLUMES_MAX = 32
 # What numeric libraries choose their code by.
 _SIMD_X86 = ("sse4_2", "avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "fma")
 _SIMD = (*_SIMD_X86, "neon", "asimd", "asimddp", "asimdhp", "sve")
@@ -35,7 +37,10 @@ class Computer:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """The answer of `pumpdeck-agent facts`. `tpm`: version of the first one, empty: none. `container`: it runs inside one."""
+    """The answer of `pumpdeck-agent facts`. `tpm`: version of the first one, empty: none. `container`: it runs inside one.
+
+    `disk_encrypted`: the root folder lies on an encrypted volume (dm-crypt); None where the kernel does not say.
+    """
 
     format: int
     architecture: str
@@ -56,6 +61,7 @@ class DeviceFacts:
     container: bool
     clock_synced: bool
     free_bytes: int
+    disk_encrypted: bool | None = None
 
 
 def device_facts(fs: FileSystem, system: Path, root: Path, computer: Computer) -> DeviceFacts:
@@ -84,6 +90,7 @@ def device_facts(fs: FileSystem, system: Path, root: Path, computer: Computer) -
         container=read.exists(".dockerenv") or read.exists("run/.containerenv"),
         clock_synced=computer.is_clock_synced,
         free_bytes=fs.free_bytes(root),
+        disk_encrypted=_is_encrypted(read, root),
     )
 
 
@@ -103,12 +110,41 @@ class _Reader:
     def exists(self, path: str) -> bool:
         return self._fs.exists(self._system / path)
 
+    def names(self, path: str) -> list[str]:
+        try:
+            return self._fs.listdir(self._system / path)
+        except OSError:
+            return []
+
 
 def _tpm(read: _Reader) -> str:
     version = read.text("sys/class/tpm/tpm0/tpm_version_major").strip()
     if version:
         return version
     return "unknown" if read.exists("dev/tpmrm0") or read.exists("dev/tpm0") else ""
+
+
+def _is_encrypted(read: _Reader, root: Path) -> bool | None:
+    """Whether the block device under the folder, or one that it is made of, is encrypted."""
+    mounts: dict[str, str] = {}
+    for line in read.text("proc/self/mountinfo").splitlines():
+        words = line.split()
+        if len(words) > 4:
+            # The last mount at a place hides those before it.
+            mounts[words[4]] = words[2]
+    above = [str(one) for one in (root, *root.parents) if str(one) in mounts]
+    if not above:
+        return None
+    waiting, is_known = [f"sys/dev/block/{mounts[above[0]]}"], False
+    for _ in range(_VOLUMES_MAX):
+        if not waiting:
+            break
+        place = waiting.pop()
+        is_known = is_known or read.exists(place)
+        if read.text(f"{place}/dm/uuid").startswith("CRYPT-"):
+            return True
+        waiting += [f"{place}/slaves/{name}" for name in read.names(f"{place}/slaves")]
+    return False if is_known else None
 
 
 def _fields(text: str, mark: str) -> dict[str, str]:

@@ -21,6 +21,6 @@ def own_command(module: str, python: str = "") -> list[str]:
 
 def own_archive() -> Path | None:
     """The zipapp this process runs from; None when it runs from the installed package."""
-    # zipimport's loader says where it reads from; a plain file's loader has no such word.
+    # Loaders of an archive, and of its code cache, say where they read from; a plain file's loader has no such word.
     archive = getattr(globals().get("__loader__"), "archive", None)
     return Path(archive).absolute() if isinstance(archive, str) else None

@@ -40,16 +40,22 @@ class DeviceSettings:
     """settings: what the package holds. memory_max_mb, cpu_quota_pct: bounds of the whole agent, its trial child included.
 
     needed_mb: what the agent and a trial beside it take; more than `memory_max_mb` means that the class is too small.
+    ceiling_mb: what no device of the class may take for any models.
     """
 
     settings: Settings
     memory_max_mb: int
     cpu_quota_pct: int
     needed_mb: int
+    ceiling_mb: int
 
     def unit_lines(self) -> tuple[str, ...]:
-        """For the `[Service]` section of a systemd unit."""
-        return (f"MemoryMax={self.memory_max_mb}M", f"CPUQuota={self.cpu_quota_pct}%")
+        """For the `[Service]` section of a systemd unit.
+
+        It is written once, with rights that nobody has later: its bound is what the class allows, so that a larger model need not
+        change it. A package that would need more is not built.
+        """
+        return (f"MemoryMax={self.ceiling_mb}M", f"CPUQuota={self.cpu_quota_pct}%")
 
     def container_options(self) -> tuple[str, ...]:
         """For `docker run`, `podman run` and what takes their options."""
@@ -63,6 +69,7 @@ def device_settings(device_class: DeviceClass, models: ModelSize | Iterable[Mode
     largest = max((one.onnx_bytes for one in held), default=0)
     quota_pct = max(device_class.cpu_quota_pct, 1)
     trial_mb = min(_TRIAL_MEMORY_MB + graph_mb, max(device_class.memory_mb // 2, 1))
+    ceiling_mb = max(device_class.memory_mb * 3 // 4, 1)
     serve_mb = _SERVE_MB + graph_mb + sum(one.pumps for one in held) * _PUMPS_A_MB
     return DeviceSettings(
         settings=Settings(
@@ -73,7 +80,8 @@ def device_settings(device_class: DeviceClass, models: ModelSize | Iterable[Mode
             golden_tolerance=1e-3,
         ),
         # While a package is on trial the active model goes on scoring beside it.
-        memory_max_mb=min(serve_mb + trial_mb, max(device_class.memory_mb * 3 // 4, 1)),
+        memory_max_mb=min(serve_mb + trial_mb, ceiling_mb),
         cpu_quota_pct=max(quota_pct, _LEAST_QUOTA_PCT),
         needed_mb=2 * serve_mb,
+        ceiling_mb=ceiling_mb,
     )

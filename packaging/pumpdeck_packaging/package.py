@@ -34,7 +34,10 @@ from pumpdeck_packaging.provenance import PROVENANCE_NAME, TrainedFrom, package_
 
 @dataclass(frozen=True, slots=True)
 class ModelContent:
-    """One pump type's shared graph with its golden inputs and answers, its card and what it was trained from."""
+    """One pump type's shared graph with its golden inputs and answers, its card and what it was trained from.
+
+    source: digest of the file that an imported model came as.
+    """
 
     pump_type: str
     model: str
@@ -45,6 +48,7 @@ class ModelContent:
     card: bytes
     opset: int
     lineage: Lineage
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def build_package(content: PackageContent) -> BuiltPackage:
     """The package of one device.
 
     Raises:
-        GateRefusedError: a model needs a newer opset than the device class runs, or a pump has no model here.
+        GateRefusedError: a model needs a newer opset than the device class runs, all of them together need more memory than it
+            allows, or a pump has no model here.
         UsageError: nothing to pack, or a pump or pump type stands twice.
         FormatError: a name cannot stand in a package.
     """
@@ -97,7 +102,7 @@ def build_package(content: PackageContent) -> BuiltPackage:
     models = tuple(sorted(content.models, key=lambda model: model.pump_type))
     pumps = tuple(sorted(content.pumps, key=lambda pump: pump.tag.lower()))
     files = _files(models, pumps)
-    trained = tuple(TrainedFrom(model.pump_type, model.lineage) for model in models)
+    trained = tuple(TrainedFrom(model.pump_type, model.lineage, model.source) for model in models)
     provenance = package_statement(content.device, content.device_class.id, files, trained)
     files[PROVENANCE_NAME] = provenance
     manifest = _manifest(content, models, pumps, files)
@@ -127,6 +132,15 @@ def _check_content(content: PackageContent) -> None:
                 expected=f"at most {content.device_class.highest_opset}",
                 found=model.opset,
             )
+    rule = device_settings(content.device_class, _sizes(content))
+    if rule.needed_mb > rule.ceiling_mb:
+        raise GateRefusedError(
+            "its models need more memory than its device class allows",
+            f"{content.device} ({content.device_class.id})",
+            expected=f"at most {rule.ceiling_mb} MB, the bound of its service",
+            found=f"{rule.needed_mb} MB with a trial beside them",
+            hint="take smaller models, or a larger device class",
+        )
 
 
 def _files(models: tuple[ModelContent, ...], pumps: tuple[PumpContent, ...]) -> dict[str, bytes]:

@@ -30,10 +30,11 @@ BUILDER_ID = "urn:pumpdeck:package-builder:1"
 
 @dataclass(frozen=True, slots=True)
 class TrainedFrom:
-    """The lineage of one pump type's model."""
+    """The lineage of one pump type's model. source: digest of the file it was imported from; empty: it was learned here."""
 
     pump_type: str
     lineage: Lineage
+    source: str = ""
 
 
 def package_statement(
@@ -122,5 +123,6 @@ def _materials(one: TrainedFrom) -> list[dict[str, Any]]:
         "lock": lineage.lock_digest,
         "pipeline": lineage.pipeline_digest,
         "snapshot": lineage.snapshot_digest,
+        **({"source": one.source} if one.source else {}),
     }
     return [_resource(f"{one.pump_type}/{name}", digest) for name, digest in sorted(parts.items())]

@@ -57,6 +57,27 @@ def test_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
     assert (found.tpm, found.selinux_enforcing) == ("unknown", True)
 
 
+@pytest.mark.parametrize(
+    ("uuids", "expected"),
+    [
+        ({"253:1/dm/uuid": "LVM-x", "253:1/slaves/dm-0/dm/uuid": "CRYPT-LUKS2-ab-root"}, True),
+        ({"253:1/dm/uuid": "CRYPT-LUKS2-ab-root"}, True),
+        ({"253:1/dm/uuid": "LVM-x", "253:1/slaves/sda2/size": "1"}, False),
+        ({}, None),
+    ],
+)
+def test_an_encrypted_disk_is_seen_through_the_volumes_on_it(tmp_path: Path, uuids: dict[str, str], expected: object) -> None:
+    here = tmp_path / "var" / "agent"
+    here.mkdir(parents=True)
+    files = {f"sys/dev/block/{name}": text for name, text in uuids.items()}
+    files["proc/self/mountinfo"] = f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 253:1 / {tmp_path}/var rw - ext4 /dev/dm-1 rw\n"
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    computer = Computer("x86_64", "linux", "3.11", "1", (), True, lambda name: None)
+    assert device_facts(RealFileSystem(), tmp_path, here, computer).disk_encrypted is expected
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks a Linux kernel")
 def test_the_command_says_what_this_computer_is(tmp_path: Path) -> None:
     bench = Bench(tmp_path)

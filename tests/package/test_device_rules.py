@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import TrustError
 from pumpdeck_packaging.device_rules import RULES_FIELD, DeviceRules, SiteRules, rules_in
 from pumpdeck_packaging.returns_policy import ReturnsPolicy
@@ -60,6 +61,12 @@ def test_rules_and_readers_do_not_disturb_each_other_and_outlive_a_change_of_key
     assert (site.trust.device_rules(), site.trust.returns_policy()) == (RULES, plain)
     site.trust.rotate(site.keys.public(), site.keys.signers())
     assert (site.trust.device_rules(), site.trust.returns_policy()) == (RULES, plain)
+
+
+def test_the_golden_words_are_read_and_written_today() -> None:
+    golden = (Path(__file__).parents[1] / "golden" / "formats" / "device_rules.json").read_bytes()
+    assert canonical.decode(SiteRules, golden, "golden", max_bytes=4096) == RULES
+    assert canonical.encode(RULES) == golden
 
 
 def test_a_field_laptop_cannot_sign_rules(site: SampleSite) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_packaging.device_settings import ModelSize, device_settings
 from support.packages import EDGE, built_package
 
@@ -30,11 +33,22 @@ def test_a_second_thread_is_for_graphs_that_are_worth_waking_it() -> None:
 
 def test_service_and_container_get_the_same_bounds() -> None:
     found = device_settings(EDGE, SMALL)
-    assert found.unit_lines() == ("MemoryMax=324M", "CPUQuota=50%")
+    assert found.unit_lines() == ("MemoryMax=384M", "CPUQuota=50%")
     assert found.container_options() == ("--memory=324m", "--cpus=0.5")
     # The agent, its models and a trial beside them must fit under the bound that would otherwise kill them.
     assert found.memory_max_mb >= found.settings.memory_limit_mb + 64
     assert device_settings(EDGE, [SMALL, LARGE]).needed_mb == found.needed_mb + 2 * (80 + 1)
+
+
+def test_the_service_has_room_for_whatever_its_class_may_be_given_later() -> None:
+    """Nobody has the rights to write the unit again: what it allows at enrolment is what any package may need."""
+    assert device_settings(EDGE).unit_lines() == device_settings(EDGE, [SMALL, LARGE]).unit_lines()
+
+
+def test_a_package_that_would_not_fit_under_the_service_is_not_built() -> None:
+    with pytest.raises(GateRefusedError, match="more memory than its device class allows") as caught:
+        built_package(onnx=bytes(48 * 1024 * 1024))
+    assert "at most 384 MB" in caught.value.sentence()
 
 
 def test_a_class_too_small_for_its_models_is_seen() -> None:

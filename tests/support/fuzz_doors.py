@@ -28,6 +28,7 @@ from pumpdeck_fleet.services.inventory_file import parse_fleet
 from pumpdeck_fleet.services.toml_file import read_toml
 from pumpdeck_packaging.age_box import parse_identities
 from pumpdeck_packaging.signing import load_key, public_key_of
+from support.fuzz_foreign_doors import foreign_doors
 from support.fuzz_samples import DOCS, FORMATS, Samples
 from support.fuzz_targets import (
     Target,
@@ -58,6 +59,7 @@ def all_targets(folder: Path) -> list[Target]:
         *_conversation(samples),
         *_people(folder),
         *_rows(samples),
+        *foreign_doors(folder),
     ]
 
 

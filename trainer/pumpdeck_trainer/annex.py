@@ -6,7 +6,8 @@ those of Regulation (EU) 2024/1689.
 
 from __future__ import annotations
 
-from pumpdeck_trainer.card import HOW_SCORED
+from pumpdeck_trainer.card import HOW_SCORED, baseline_text
+from pumpdeck_trainer.foreign_reader import graph_opset
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel
 
@@ -20,22 +21,23 @@ def stated(spec: PipelineSpec, name: str) -> str:
 def annex_lines(trained: TrainedModel, span: str) -> list[str]:
     """One line for each item."""
     spec = trained.spec
+    opset = graph_opset(spec.model_type, trained.onnx)
     channels = ", ".join(f"{one.name} ({one.unit}, {one.low:g} to {one.high:g})" for one in spec.channels)
     items = [
         ("1(a) purpose, provider, version", _identity(trained)),
         ("1(b) interaction", "reads rows of the pump's channels from a device's spool, bus or loopback endpoint; raises alarms"),
-        ("1(c) software versions", f"ONNX opset 13; packages of the training by digest {trained.lineage.lock_digest[:16]}"),
+        ("1(c) software versions", f"ONNX opset {opset}; packages of the training by digest {trained.lineage.lock_digest[:16]}"),
         ("1(d) forms", "a signed package for one device, brought over SSH or on removable media"),
         ("1(e) hardware", "the device classes of the fleet; see the gate `profile`"),
         ("1(f) illustrations", "none: software only"),
         ("1(g) user interface", "terminal console and command line; local alarm outputs on site"),
         ("1(h) instructions for use", stated(spec, "instructions")),
-        ("2(a) development", f"pipeline {trained.lineage.pipeline_digest[:16]} over a frozen snapshot; no pre-trained model"),
+        ("2(a) development", _development(trained)),
         ("2(b) design", f"`{spec.model_type}`: {HOW_SCORED[spec.model_type]}; limit from an alarm budget, see Limits and alarms"),
         ("2(c) architecture", f"one graph of {len(trained.onnx)} bytes, {len(trained.pumps)} parameter blocks"),
         ("2(d) data", f"rows of {span}; selection, cleaning and labels under Data and exclusions"),
         ("2(e) human oversight", stated(spec, "human_oversight")),
-        ("2(f) pre-determined changes", f"the baseline follows slow change with tau {spec.alarm.tau_s:g} s"),
+        ("2(f) pre-determined changes", f"none but this: {baseline_text(spec)}"),
         ("2(g) validation and testing", f"{_validation(spec)} Tested by: {stated(spec, 'tested_by')}"),
         ("2(h) cybersecurity", "packages are signed and verified on the device (TUF); unsigned or altered ones are refused"),
         ("3 capabilities and limits", f"Figures, Slices and Known failure cases above; inputs: {channels}"),
@@ -47,6 +49,14 @@ def annex_lines(trained: TrainedModel, span: str) -> list[str]:
         ("9 post-market monitoring", stated(spec, "post_market")),
     ]
     return ["| item | answer |", "|---|---|", *(f"| {item} | {answer} |" for item, answer in items)]
+
+
+def _development(trained: TrainedModel) -> str:
+    pipeline = f"pipeline {trained.lineage.pipeline_digest[:16]} over a frozen snapshot"
+    said = trained.spec.foreign
+    if said is None:
+        return f"{pipeline}; no pre-trained model"
+    return f"a pre-trained model of {said.made_by} (licence {said.licence}), file {said.source[:16]}; limits by {pipeline}"
 
 
 def _identity(trained: TrainedModel) -> str:

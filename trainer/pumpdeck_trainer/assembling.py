@@ -9,6 +9,7 @@ from pumpdeck_fleet.core.registry import Lineage, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock, encode_block
 from pumpdeck_trainer.card import write_card
 from pumpdeck_trainer.coverage import ranges_of, regimes_of
+from pumpdeck_trainer.foreign_scorer import ForeignScorer
 from pumpdeck_trainer.gates import backtest_gate, beyond_budget, data_gate, metrics_of, rate_gate, unseen_gate
 from pumpdeck_trainer.golden import make_golden, typical_block
 from pumpdeck_trainer.judging import Judged
@@ -58,12 +59,15 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
     held_out = made.shape.held_out
     if held_out:
         metrics |= held_out.metrics()
+    if isinstance(made.shape.scorer, ForeignScorer):
+        metrics |= {"foreign_zero": made.shape.scorer.zero, "foreign_unit": made.shape.scorer.unit}
     gates = (
         parity,
         *_rates(judged, spec.gates),
         backtest_gate(pumps, spec),
         data_gate(learned, len(made.left_out), spec.gates),
         *([unseen_gate(held_out, spec.gates)] if held_out else []),
+        *_foreign_gates(made, blocks),
     )
     for gate in gates:
         observer.gate(gate)
@@ -95,6 +99,19 @@ def _rates(judged: list[Judged], thresholds: GateThresholds) -> tuple[QualityGat
         rate_gate("replay", alarms, days, thresholds),
         rate_gate("holdout", held, held_days, thresholds),
     )
+
+
+def _foreign_gates(made: Made, blocks: Mapping[str, PumpBlock]) -> tuple[QualityGate, ...]:
+    """What is asked of an imported graph alone; nothing for our own."""
+    scorer, spec = made.shape.scorer, made.spec
+    if not isinstance(scorer, ForeignScorer):
+        return ()
+    # Deferred: only an import needs them.
+    from pumpdeck_trainer.foreign_gates import foreign_gate, graph_gate, reference_gate
+
+    pumps = {pump: (block, made.learned[pump].sample) for pump, block in blocks.items()}
+    limits = [block.limit for block in blocks.values()]
+    return (reference_gate(scorer, limits, spec.gates), graph_gate(scorer, pumps, spec.seed), foreign_gate(scorer))
 
 
 def _compare(made: Made, blocks: Mapping[str, PumpBlock]) -> tuple[QualityGate, bytes]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.foreign_input import FOREIGN, NEVER_FOLLOWS_S, ForeignInput
 from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import PipelineSpec
@@ -32,6 +33,7 @@ def write_card(
     gates, lineage = verdicts
     parts = [
         f"# {spec.model}\n",
+        *([origin_text(spec.foreign, metrics)] if spec.foreign else []),
         purpose_text(spec),
         _data(span_ms, metrics),
         limits_text(limits, spec),
@@ -39,13 +41,35 @@ def write_card(
         "## Gates\n\n" + "\n".join(_gate(gate) for gate in gates) + "\n",
         "## Where it fails\n\n"
         "- A fault that moves no voting channel, or moves it by less than the limit, is not seen.\n"
-        "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
+        f"{slow_faults(spec)}"
         f"{BLIND_SPOTS.get(spec.model_type, '')}"
         f"{CHANCES.get(spec.model_type, _PLAIN_CHANCE)}",
         "## Lineage\n\n"
         f"snapshot {lineage.snapshot_digest}\n\npipeline {lineage.pipeline_digest}\n\nseed {lineage.seed}\n",
     ]
     return "\n".join(parts).encode("utf-8")
+
+
+def slow_faults(spec: PipelineSpec) -> str:
+    """What becomes of faults that creep."""
+    if spec.alarm.tau_s >= NEVER_FOLLOWS_S:
+        return "- Slow, harmless change is not followed: it raises the score until the model is made anew.\n"
+    return "- A fault slower than the adaptive baseline is first seen as drift, and alarms when that has no further to go.\n"
+
+
+def origin_text(said: ForeignInput, metrics: Mapping[str, float]) -> str:
+    """That a model is foreign, whose it is, and how its score is read."""
+    zero, unit = metrics["foreign_zero"], metrics["foreign_unit"]
+    how = f"({zero:.6g} - raw) / {unit:.6g}" if said.is_lower_worse else f"(raw - {zero:.6g}) / {unit:.6g}"
+    limit = "" if said.limit is None else f" Its maker states the limit {said.limit:.6g}; the alarm budget did not set it."
+    proof = f"compared with the rows of reference {said.reference}" if said.reference else "no reference was given"
+    return (
+        "## Foreign\n\n"
+        "This model was not learned here: it was imported as a file. What it learned from, and how, its maker alone knows.\n\n"
+        f"- made by: {said.made_by}\n- licence: {said.licence}\n- origin: {said.says}\n- score: {said.meaning}\n"
+        f"- file: {said.file}, {said.source}; {proof}\n"
+        f"- score on devices: {how}, never below 0; a row without a score counts as the worst.{limit}\n"
+    )
 
 
 def _gate(gate: QualityGate) -> str:
@@ -61,6 +85,7 @@ HOW_SCORED = {
     "ocsvm": "distance from the region that holds 95 % of the rows of healthy pumps of this type",
     "gmm": "distance from a mixture of the regimes of healthy pumps of this type",
     "logistic": "log-odds of a labelled fault, 10 being a probability of one half, linear in each channel's widths",
+    FOREIGN: "the score of an imported graph (see Foreign), read from the median of healthy rows in steps of their spread",
     "gboost": "log-odds of a labelled fault, 10 being a probability of one half, by boosted trees over widths",
 }
 _OF_ODDS = (
@@ -87,6 +112,7 @@ BLIND_SPOTS = {
 
 _KNOWN_ONLY = "- A fault unlike every labelled one may not be seen: the model knows what it was shown.\n"
 BLIND_SPOTS |= dict.fromkeys(SUPERVISED, _KNOWN_ONLY)
+BLIND_SPOTS[FOREIGN] = "- What it was never shown is not known here; its maker must say.\n"
 _PLAIN_CHANCE = "- The probability is score / (score + limit): 0.5 at the limit, not a calibrated frequency.\n"
 _CALIBRATED = (
     "- The probability is calibrated on pumps left out in turn (`unseen_*` above); it holds while faults stay as frequent as in "
@@ -126,8 +152,16 @@ def limits_text(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
         "## Limits and alarms\n\n"
         f"Budget {budget.alarms:g} false alarms per pump in {budget.period_s / 86400:g} days. Limits {low:.2f} to {high:.2f}, "
         f"median {middle:.2f}:\n\n{how}\n\nAlarm above the limit for {alarm.persistence_s:g} s, cleared below "
-        f"{alarm.deadband:g} limits for as long; adaptive baseline with tau {alarm.tau_s:g} s, at most {alarm.follow:g} limits.\n"
+        f"{alarm.deadband:g} limits for as long; {baseline_text(spec)}.\n"
     )
+
+
+def baseline_text(spec: PipelineSpec) -> str:
+    """How far the baseline follows slow change."""
+    alarm = spec.alarm
+    if alarm.tau_s >= NEVER_FOLLOWS_S:
+        return "the baseline stands still, rows are scored as they were measured"
+    return f"adaptive baseline with tau {alarm.tau_s:g} s, at most {alarm.follow:g} limits"
 
 
 def _figures(metrics: Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from pumpdeck_fleet.core.clock import DAY_MS, format_ms
 from pumpdeck_fleet.core.registry import QualityGate
 from pumpdeck_trainer.annex import annex_lines, stated
-from pumpdeck_trainer.card import BLIND_SPOTS, limits_text, purpose_text
+from pumpdeck_trainer.card import BLIND_SPOTS, limits_text, origin_text, purpose_text, slow_faults
 from pumpdeck_trainer.chance import binomial_interval, poisson_interval
 from pumpdeck_trainer.fleet_gates import Coverage, SliceRate
 from pumpdeck_trainer.gates import MONTH_DAYS, NAMED
@@ -55,7 +55,9 @@ def write_full_card(facts: CardFacts) -> bytes:
     spec = trained.spec
     span = f"{format_ms(trained.data_start_ms)} to {format_ms(trained.data_end_ms)}"
     parts = [
-        f"# {trained.model}: model card\n\nContent {trained.content_digest}, learned from rows of {span}.\n",
+        f"# {trained.model}: model card\n\nContent {trained.content_digest}, "
+        f"{'imported, limits set' if spec.foreign else 'learned'} from rows of {span}.\n",
+        origin_text(spec.foreign, trained.metrics) if spec.foreign else "",
         f"## Intended use\n\n{stated(spec, 'intended_use')}\n\nNot for: {stated(spec, 'not_for')}\n\n{purpose_text(spec)}",
         _data(facts, span),
         _figures(trained),
@@ -195,8 +197,12 @@ def _failures(facts: CardFacts) -> str:
     if past.beyond:
         lines.append(f"- {len(past.beyond)} of {past.pumps} pumps used to run outside of the data: {_list(past.beyond)}")
     lines.append("- a fault that moves no voting channel, or moves it by less than the limit, is not seen")
-    lines.append("- a fault slower than the adaptive baseline is first seen as drift")
-    return "## Known failure cases\n\n" + "\n".join(lines) + "\n" + BLIND_SPOTS.get(trained.spec.model_type, "")
+    if trained.spec.foreign is None:
+        lines.append("- a fault slower than the adaptive baseline is first seen as drift")
+        slow = ""
+    else:
+        slow = slow_faults(trained.spec)
+    return "## Known failure cases\n\n" + "\n".join(lines) + "\n" + slow + BLIND_SPOTS.get(trained.spec.model_type, "")
 
 
 def _worst(pumps: Sequence[TrainedPump]) -> list[TrainedPump]:

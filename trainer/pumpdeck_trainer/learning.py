@@ -12,7 +12,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
-from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, to_float32
+from pumpdeck_fleet.numeric.detectors import SCORE_CAP, LimitBranch, PumpBlock, to_float32
 from pumpdeck_fleet.numeric.edges import edges_of_ranked, encode_edges, ranked_columns
 from pumpdeck_fleet.numeric.features import has_full_window, window_columns
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, TelemetryFrame
@@ -26,6 +26,7 @@ from pumpdeck_trainer.baseline import (
     value_spread,
 )
 from pumpdeck_trainer.calm import Calm, calm_limit, undisturbed
+from pumpdeck_trainer.foreign_scorer import ForeignScorer
 from pumpdeck_trainer.labelled import SUPERVISED, IllRows, healthy_places, ill_rows, no_ill_rows
 from pumpdeck_trainer.limits import BlockMaxima, BlockRule, FittedLimit, limit_of_maxima, maxima_of
 from pumpdeck_trainer.scorer import MaxZScorer, Scorer
@@ -280,6 +281,9 @@ def own_limit(
     found = limit_of_maxima(maxima, spec.blocks, spec.budget, pooled=pooled)
     if scorer is None:
         return found
+    if isinstance(scorer, ForeignScorer) and scorer.stated is not None:
+        # Not the pump's own: devices are told so by the branch they know for that.
+        return replace(found, limit=scorer.stated, branch=LimitBranch.POOLED, provisional=True)
     highest = scorer.ceiling if scorer.ceiling is not None else found.limit
     limit = min(max(found.limit, scorer.least), max(highest, 0.0))
     return found if limit == found.limit else replace(found, limit=to_float32(limit))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import below: the runtime's Linux wheels phone home by default
 
@@ -26,17 +27,26 @@ Reference = Callable[[PumpBlock, Float32], Float32]
 """Scores float32 [n] of features under a block: the estimator's own arithmetic."""
 
 
+def open_session(model: bytes) -> Any:
+    """A graph in ONNX Runtime, one thread.
+
+    Raises:
+        PumpdeckError: the runtime does not load it (a defect: what comes here was checked).
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own exception classes derive from Exception directly
+        raise PumpdeckError(f"ONNX Runtime does not load the graph ({error})", "model.onnx") from error
+
+
 class Session:
     """A graph loaded into ONNX Runtime, one thread, called with a pump's block."""
 
     def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own exception classes derive from Exception directly
-            raise PumpdeckError(f"ONNX Runtime does not load the graph ({error})", "model.onnx") from error
+        self._session = open_session(model)
 
     def run(self, block: PumpBlock, features: Float32) -> tuple[Float32, Float32, Float32]:
         """Score [n], probability [n], contributions [n, c]."""

@@ -19,6 +19,7 @@ from pumpdeck_trainer.ahead import Ahead, Fleetwide
 from pumpdeck_trainer.assembling import Made, assemble
 from pumpdeck_trainer.cache import NoCache, RunCache, run_key
 from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.foreign_scorer import ForeignModel
 from pumpdeck_trainer.jobs import Early, Limits, judge_beside, rows_of
 from pumpdeck_trainer.judging import Judged, judged_calm
 from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
@@ -54,6 +55,7 @@ class RunContext:
     """What surrounds a run: digests for its lineage (`lineage.py` computes the first two), cache, progress, workers.
 
     champion: judged on the same rows beside what is trained; it changes nothing of the result but `Judged.contest`.
+    foreign: the imported graph to be judged instead of one to be learned, where `spec.foreign` names one.
     """
 
     code_digest: str
@@ -65,6 +67,7 @@ class RunContext:
     fleetwide: Fleetwide | None = None
     champion: Champion | None = None
     observer: RunObserver = field(default_factory=Unobserved)
+    foreign: ForeignModel | None = None
 
 
 def train(spec: PipelineSpec, request: TrainingRequest, source: TrainingSource, context: RunContext) -> TrainedModel:
@@ -113,7 +116,7 @@ class _Run:
         context = self._context
         self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(learned, self._spec)
+        self._shape = fit_shape(learned, self._spec, self._context.foreign)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
@@ -168,6 +171,7 @@ class _Run:
     def _fit(self, snapshot: Snapshot) -> tuple[dict[str, Learned], dict[str, str]]:
         learned: dict[str, Learned] = {}
         left_out: dict[str, str] = {}
+        self._say("fit", 0, len(self._request.pumps))
         self._learn_ahead(snapshot)
         for place, pump in enumerate(self._request.pumps):
             self._say("fit", place, len(self._request.pumps))
@@ -232,6 +236,7 @@ class _Run:
             self._context.cache.put(key, canonical.encode(early.judged))
 
     def _rescore(self, snapshot: Snapshot, learned: dict[str, Learned]) -> dict[str, Learned]:
+        self._say("shape", 0, len(learned))
         found: dict[str, Learned] = {}
         cache, shape = self._context.cache, self._shape.digest
         told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
@@ -284,6 +289,7 @@ class _Run:
         limits: dict[str, FittedLimit],
         early: dict[str, FittedLimit | None],
     ) -> dict[str, Judged]:
+        self._say("evaluate", 0, len(learned))
         judged: dict[str, Judged] = {}
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}

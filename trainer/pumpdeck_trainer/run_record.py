@@ -16,6 +16,8 @@ from pumpdeck_trainer.supervised import HeldOut
 from pumpdeck_trainer.trained import TrainedPump
 
 FORMAT = 1
+IMPORTED = "imported"
+"""`kind` of a record whose model was learned elsewhere; a record without a kind is of a training."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def write_record(
     return encode(
         {
             "format": FORMAT,
+            **({"kind": IMPORTED} if spec.foreign else {}),
             "model": spec.model,
             "spec": spec,
             "request": {"start_ms": request.start_ms, "end_ms": request.end_ms, "pumps": len(request.pumps)},

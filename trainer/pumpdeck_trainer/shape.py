@@ -11,6 +11,7 @@ from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64
 from pumpdeck_trainer.baseline import Inputs, scores_of
+from pumpdeck_trainer.foreign_scorer import ForeignModel, fit_foreign
 from pumpdeck_trainer.labelled import SUPERVISED, LabelledPump
 from pumpdeck_trainer.learning import Fit, Learned, PumpRows, inputs_of, split_ms
 from pumpdeck_trainer.limits import maxima_of
@@ -47,12 +48,16 @@ class Shape:
         return replace(self, scorer=self.without.get(pump, self.scorer), without={})
 
 
-def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
-    """The shape from the samples of all pumps, in the order given.
+def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec, foreign: ForeignModel | None = None) -> Shape:
+    """The shape from the samples of all pumps, in the order given; an imported graph is only read by them, not learned.
 
     Raises:
         GateRefusedError: too few rows, or labels.
     """
+    if foreign is not None:
+        inputs = inputs_of(spec)
+        reader = fit_foreign(foreign, [(one.fit.plain_block(inputs), one.sample) for one in pumps.values()])
+        return Shape(spec, reader, reader)
     if spec.model_type in SUPERVISED:
         return _fit_labelled(pumps, spec)
     learned = list(pumps.values())

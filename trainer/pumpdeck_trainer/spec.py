@@ -13,6 +13,7 @@ from pumpdeck_fleet.core.ids import check_name
 from pumpdeck_fleet.core.inventory import PumpType
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.features import FeatureSpec
+from pumpdeck_trainer.foreign_input import ForeignInput
 from pumpdeck_trainer.gate_thresholds import GatesTable, GateThresholds, read_thresholds
 from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import AlarmBudget, BlockRule
@@ -25,6 +26,7 @@ FORMAT = 1
 MODEL_TYPES = ("maxz", "pca", "iforest", "ocsvm", "gmm", *SUPERVISED)
 SPEC_MAX_BYTES = 65_536
 DAY_S = 86_400.0
+RAW_BLOCK_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class ChannelSpec:
 @dataclass(frozen=True, slots=True)
 class PipelineSpec:
     """Everything that decides a training run, besides its rows. `holdout` is the share of the reference window, at its end,
-    on which a model fitted to the rest is judged; between the two lies a purge of one feature window."""
+    on which a model fitted to the rest is judged; between the two lies a purge of one feature window. foreign: of imported
+    versions, whose model type is `foreign`; no pipeline file can ask for it."""
 
     pump_type: str
     channels: tuple[ChannelSpec, ...]
@@ -56,6 +59,7 @@ class PipelineSpec:
     seed: int = 1
     card: CardStatements = field(default_factory=CardStatements)
     search: SearchSpec = field(default_factory=SearchSpec)
+    foreign: ForeignInput | None = None
 
     @property
     def model(self) -> str:
@@ -69,8 +73,9 @@ class PipelineSpec:
 
     @property
     def blocks(self) -> BlockRule:
-        """How scores are cut into blocks for the limit."""
-        return BlockRule(self.window_s, self.alarm.persistence_s)
+        """How scores are cut into blocks for the limit; raw rows, which an import may ask for, as if by hourly windows."""
+        window_s = max(self.window_s, RAW_BLOCK_S) if self.foreign else self.window_s
+        return BlockRule(window_s, self.alarm.persistence_s)
 
     @property
     def digest(self) -> str:

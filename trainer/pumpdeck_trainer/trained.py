@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pumpdeck_fleet.core.canonical import digest, encode
 from pumpdeck_fleet.core.errors import GateRefusedError
-from pumpdeck_fleet.core.registry import GateVerdict, Lineage, ModelVersion, PumpParameters, QualityGate
+from pumpdeck_fleet.core.registry import GateVerdict, Lineage, ModelVersion, Origin, PumpParameters, QualityGate
 from pumpdeck_trainer.coverage import Regime
 from pumpdeck_trainer.judging import Judged
 from pumpdeck_trainer.limits import FittedLimit
@@ -113,6 +113,26 @@ class TrainedModel:
             lineage=self.lineage,
             pumps=tuple(_parameters(pump) for pump in self.pumps),
             note=note,
+            origin=self.origin,
+        )
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where an imported model comes from; None where it was learned here."""
+        said = self.spec.foreign
+        if said is None:
+            return None
+        return Origin(
+            file=said.file,
+            source_digest=said.source,
+            made_by=said.made_by,
+            licence=said.licence,
+            says=said.says,
+            meaning=said.meaning,
+            is_lower_worse=said.is_lower_worse,
+            zero=self.metrics["foreign_zero"],
+            unit=self.metrics["foreign_unit"],
+            reference=said.reference,
         )
 
 

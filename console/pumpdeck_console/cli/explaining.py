@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from pumpdeck_console.cli.output import Column, json_option, say, time_text, wri
 from pumpdeck_console.cli.params import WHEN
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.merging import version_word
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.explaining import Explanation
 
 _CHANNELS = (
     Column("channel"),
@@ -51,6 +55,8 @@ def explain(session: Session, pump: str, at: Callable[[int], int], as_json: bool
         "window_s": package.window_s if package else None,
         "model": model.model if model else None,
         "version": version_word(model.number) if model else None,
+        "model_type": model.model_type if model else None,
+        "foreign": _foreign(found),
         "version_digest": model.content_digest if model else None,
         "limit_from": model.limit_branch if model else None,
         "provisional": model.is_limit_provisional if model else None,
@@ -75,5 +81,24 @@ def explain(session: Session, pump: str, at: Callable[[int], int], as_json: bool
     if channels:
         write_rows(channels, _CHANNELS, as_json=False, empty="")
         say("The device moves the centre slowly while the pump is not alarmed; the width and the limit stay as they are.")
+    if model and model.origin:
+        origin = model.origin
+        say(f"This model is foreign: {origin.file} by {origin.made_by}, licence {origin.licence}; score: {origin.meaning}.")
     for doubt in found.doubts:
         say(f"Doubt: {doubt}.")
+
+
+def _foreign(found: Explanation) -> dict[str, Any] | None:
+    """Of a model that was not learned here: where it comes from, and limit and score in its maker's own unit."""
+    origin = found.model.origin if found.model else None
+    if origin is None:
+        return None
+    alarm = found.alarm if found.is_alarmed else None
+    return {
+        "file": origin.file,
+        "source": origin.source_digest,
+        "made_by": origin.made_by,
+        "licence": origin.licence,
+        "raw_limit": origin.raw(found.package.limit) if found.package else None,
+        "raw_score": origin.raw(alarm.score) if alarm else None,
+    }

@@ -27,6 +27,7 @@ from pumpdeck_fleet.core.merging import version_word
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow, PromoteReport
+    from pumpdeck_fleet.core.registry import Origin
 
 _MODEL_COLUMNS = (
     Column("model"),
@@ -47,6 +48,7 @@ _RUN_COLUMNS = (
     Column("state"),
     Column("at"),
     Column("snapshot_digest", "snapshot", write=show_digest),
+    Column("kind"),
     Column("reason"),
 )
 _COMPARE_COLUMNS = {
@@ -78,9 +80,17 @@ _PROFILE_COLUMNS = {
 _EMPTY = "No model version yet. Make one with: pumpdeck train"
 
 
-@click.group(cls=LazyGroup, default="list")
+_LAZY = {
+    "import": (
+        "pumpdeck_console.cli.importing:import_model",
+        "Import a model that was learned elsewhere: FILE is ONNX; estimators as pickles are refused.",
+    )
+}
+
+
+@click.group(cls=LazyGroup, lazy=_LAZY, default="list")
 def models() -> None:
-    """List model versions, show, compare, profile, promote or demote one."""
+    """List model versions, show, compare, profile, import, promote or demote one."""
 
 
 @models.command("list")
@@ -132,6 +142,7 @@ def show_model(session: Session, model: str, version: str, card: bool, shipped_c
             "onnx_digest": found.onnx_digest,
             "provisional": sum(pump.provisional for pump in found.pumps),
             "judged_against": found.judged_against or None,
+            **_origin(found.origin),
             **{f"metric_{name}": value for name, value in sorted(found.metrics.items())},
             "profile_p99_us": row_of_one.p99_us if row_of_one else None,
             "profile_rss_mb": row_of_one.rss_mb if row_of_one else None,
@@ -146,19 +157,24 @@ def show_model(session: Session, model: str, version: str, card: bool, shipped_c
 @click.argument("version", default="")
 @click.option("--reason", default="", help="Why; goes into the audit chain.")
 @click.option("--override", is_flag=True, help="Although a quality gate refused it; takes two people, each with a --reason.")
+@click.option("--accept-foreign", is_flag=True, help="Although it was not learned here; takes a --reason.")
 @json_option
 @click.pass_obj
-def promote(session: Session, model: str, version: str, reason: str, override: bool, as_json: bool) -> None:
+def promote(
+    session: Session, model: str, version: str, reason: str, override: bool, accept_foreign: bool, as_json: bool
+) -> None:
     """Make a version of MODEL the champion; the one before becomes previous.
 
     VERSION is a number or an alias; without it the candidate.
     """
     from pumpdeck_console.operations.models import promote as do_promote  # deferred: help needs none of it
 
-    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason, override=override)
+    said = {"override": override, "accept_foreign": accept_foreign}
+    report = do_promote(session.workspace(), model=model, which=_which(version), reason=reason, **said)
     _write_aliases(report, as_json)
     if report.missing_people:
-        say(f"Noted. Nothing changed yet: {report.missing_people} more must say the same with --override and a reason.")
+        option = "--accept-foreign" if accept_foreign and not override else "--override"
+        say(f"Noted. Nothing changed yet: {report.missing_people} more must say the same with {option} and a reason.")
     elif not report.changed:
         say("It was the champion already; nothing changed.")
     elif report.was and report.judged_against != report.was:
@@ -255,6 +271,25 @@ def compare(session: Session, model: str, before: str, after: str, by: str, as_j
     )
 
 
+def _origin(origin: Origin | None) -> dict[str, Any]:
+    """Of an imported version; nothing for our own."""
+    if origin is None:
+        return {}
+    return {
+        "foreign": True,
+        "file": origin.file,
+        "source_digest": origin.source_digest,
+        "reference_digest": origin.reference or None,
+        "made_by": origin.made_by,
+        "licence": origin.licence,
+        "origin": origin.says,
+        "score_meaning": origin.meaning,
+        "score_zero": origin.zero,
+        "score_unit": origin.unit,
+        "worse": "lower" if origin.is_lower_worse else "higher",
+    }
+
+
 def _which(version: str) -> str:
     """A number with or without its `v`, or an alias."""
     bare = version.removeprefix("v")
@@ -306,6 +341,7 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
             "content_digest": row.content_digest,
             "reason": row.reason,
             "state": row.state,
+            "kind": row.kind,
         }
         for row in listed(session.workspace(), query=query, limit=limit)
     ]

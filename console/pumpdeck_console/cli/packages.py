@@ -21,6 +21,7 @@ from pumpdeck_console.cli.output import (
 )
 from pumpdeck_console.cli.params import key_options, models_option
 from pumpdeck_console.cli.session import ProgressLine, Session
+from pumpdeck_fleet.core.registry import FOREIGN
 
 _COLUMNS = (
     Column("device"),
@@ -190,6 +191,7 @@ def show(session: Session, package_or_device: str, as_json: bool) -> None:
             "opset": manifest.requirements.opset,
             "data_end": time_text(manifest.data_end_ms),
             "created": time_text(row.created_ms),
+            "foreign": ", ".join(one.model for one in manifest.models if one.model_type == FOREIGN) or None,
             "pumps": ", ".join(f"{pump.tag} (limit {pump.limit:.4g})" for pump in manifest.pumps),
             "files": len(manifest.files) + 1,
         },

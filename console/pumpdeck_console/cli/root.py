@@ -30,7 +30,7 @@ COMMANDS = {
         f"{_CLI}.experiments:experiments",
         "Try other settings of a pipeline on a branch: start, run, compare, merge or drop one.",
     ),
-    "models": (f"{_CLI}.models:models", "List model versions, show, compare, profile, promote or demote one."),
+    "models": (f"{_CLI}.models:models", "List model versions, show, compare, profile, import, promote or demote one."),
     "trust": (f"{_CLI}.trust:trust", "Found the trust of sites, change who may sign, or show how it stands."),
     "package": (f"{_CLI}.packages:package", "Build, release, list or show the signed packages of devices."),
     "rollout": (f"{_CLI}.rollouts:rollout", "Plan, start, list, show, halt, resume or abort rollouts."),

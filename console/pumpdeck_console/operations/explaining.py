@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.inventory import Pump
 from pumpdeck_fleet.core.receipts import RECEIPT_MAX_BYTES, RECEIPT_PAYLOAD_TYPE, AlarmNotice
+from pumpdeck_fleet.core.registry import Origin
 from pumpdeck_fleet.core.rollout_plan import task_id
 from pumpdeck_fleet.numeric.detectors import decode_block
 from pumpdeck_fleet.store.receipts import ReceiptRow
@@ -48,6 +49,8 @@ class ModelEvidence:
     code_digest: str
     git_commit: str
     seed: int
+    model_type: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,8 @@ def _model(workspace: Workspace, pump: Pump, digest: str, doubts: list[str]) -> 
         code_digest=version.lineage.code_digest,
         git_commit=version.lineage.git_commit,
         seed=version.lineage.seed,
+        model_type=version.model_type,
+        origin=version.origin,
     )
 
 

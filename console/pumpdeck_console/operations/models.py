@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pumpdeck_console.operations import overriding
+from pumpdeck_console.operations import accepting, overriding
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.query_rows import select_models
 from pumpdeck_console.operations.vouching import seal_chains
@@ -111,15 +111,22 @@ def read_card(workspace: Workspace, *, model: str, which: str = "", shipped: boo
 
 @operation("models.promote", runs_in="worker")
 def promote(
-    workspace: Workspace, *, model: str, which: str = "", reason: str = "", override: bool = False
+    workspace: Workspace,
+    *,
+    model: str,
+    which: str = "",
+    reason: str = "",
+    override: bool = False,
+    accept_foreign: bool = False,
 ) -> PromoteReport:
     """Make a version the champion; the champion before it becomes `previous`. Repeating changes nothing.
 
     A version that a gate refused needs `override` from two people, each with a reason; the first one's word is kept in the
-    audit chain and changes no alias.
+    audit chain and changes no alias. An imported version needs `accept_foreign` from as many people as the policy says.
 
     Raises:
-        GateRefusedError: a quality gate refused this version. UsageError: an override without a reason.
+        GateRefusedError: a quality gate refused this version. UsageError: an override or an acceptance without a reason.
+        RefusedError: it is foreign, and nobody accepted it.
     """
     version = find_version(workspace, model, which)
     with workspace.store.atomic() as store:
@@ -133,6 +140,8 @@ def promote(
                 overriding.refuse(version)
             if missing:
                 return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
+        if missing := accepting.require(workspace, version, reason, accept=accept_foreign):
+            return PromoteReport(model, champion, previous, changed=False, missing_people=missing)
         store.registry.set_alias(model, Alias.CHAMPION, version.number)
         if champion:
             store.registry.set_alias(model, Alias.PREVIOUS, champion)

@@ -12,7 +12,7 @@ from pumpdeck_fleet.core.statements import Kind, count_people
 
 OVERRIDE_ACTION = "model.override"
 PEOPLE = 2
-NEVER_OVERRIDDEN = ("parity",)
+NEVER_OVERRIDDEN = ("parity", "reference")
 """A graph that computes something else than the model is no matter of opinion."""
 
 

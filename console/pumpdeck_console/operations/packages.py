@@ -11,7 +11,7 @@ from pumpdeck_console.operations.releasing import propose_release
 from pumpdeck_console.operations.selection import WantedDevice, wanted_devices
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
+from pumpdeck_fleet.core.errors import GateRefusedError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import ModelVersion, PumpParameters
 from pumpdeck_fleet.store.models import PackagePump, PackageRow
@@ -19,9 +19,8 @@ from pumpdeck_packaging.manifest import Manifest
 from pumpdeck_packaging.package import BuiltPackage, ModelContent, PackageContent, PumpContent, build_package
 from pumpdeck_packaging.package_reader import read_package
 from pumpdeck_packaging.release_entries import PackageRelease
+from pumpdeck_trainer.foreign_reader import graph_opset
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec
-
-_OPSET = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,15 @@ def build_packages(
     by_site: dict[str, list[tuple[WantedDevice, BuiltPackage]]] = {}
     for number, one in enumerate(chosen):
         on_progress("build packages", number, len(chosen))
-        by_site.setdefault(one.device.site, []).append((one, build_package(parts.content(one))))
+        try:
+            by_site.setdefault(one.device.site, []).append((one, build_package(parts.content(one))))
+        except GateRefusedError as error:
+            # One device that cannot hold its models is no reason to leave the others without.
+            left_out = (*left_out, LeftOut(one.device.id, error.sentence()))
     on_progress("build packages", len(chosen), len(chosen))
+    by_site = {site: built for site, built in by_site.items() if built}
+    if not by_site:
+        raise RefusedError("no device can have a package", "package", found=left_out[-1].reason)
     rows: list[BuiltRow] = []
     for number, (site, built) in enumerate(sorted(by_site.items())):
         on_progress("release", number, len(by_site))
@@ -156,16 +162,18 @@ class _Parts:
     def _model(self, version: ModelVersion) -> ModelContent:
         if version.content_digest not in self._models:
             get = self._workspace.artifacts.get
+            onnx = get(version.onnx_digest)
             self._models[version.content_digest] = ModelContent(
                 pump_type=version.pump_type,
                 model=version.model,
                 model_type=version.model_type,
                 content_digest=version.content_digest,
-                onnx=get(version.onnx_digest),
+                onnx=onnx,
                 golden=get(version.golden_digest),
                 card=get(version.card_digest),
-                opset=_OPSET,
+                opset=graph_opset(version.model_type, onnx),
                 lineage=version.lineage,
+                source=version.origin.source_digest if version.origin else "",
             )
         return self._models[version.content_digest]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.models import find_version
@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.registry import GateVerdict, ModelVersion, QualityGate
 from pumpdeck_fleet.numeric.detectors import PumpBlock, decode_block
 from pumpdeck_packaging.device_settings import DeviceSettings, ModelSize, device_settings
+from pumpdeck_trainer.foreign_reader import OWN_OPSET, graph_opset
 from pumpdeck_trainer.profile import BATCHES, ProfileFigures, ProfileRequest, settings_to_try, sweep
 
 MOST_THREADS = 2
@@ -38,7 +39,8 @@ def profile_version(
     figures = sweep(onnx, _requests(_block(workspace, version)), cadence_s, on_progress)
     single = [one for one in figures if one.batch == 1]
     fastest = min(single, key=lambda one: (one.p50_us, one.threads))
-    advised = {one.threads for one in class_advice(workspace, version.pump_type, len(onnx))}
+    opset = graph_opset(version.model_type, onnx)
+    advised = {one.threads for one in class_advice(workspace, version.pump_type, GraphSize(len(onnx), opset))}
     threads = min(max(advised, default=1), MOST_THREADS)
     share = load_spec(workspace, version).gates.profile_latency_warn
     ruled = next(one for one in single if (one.threads, one.spinning) == (threads, False))
@@ -49,7 +51,7 @@ def profile_version(
         machine=f"{platform.machine()} {platform.system()}",
         cadence_s=cadence_s,
         figures=figures,
-        classes=class_advice(workspace, version.pump_type, len(onnx), (ruled, share)),
+        classes=class_advice(workspace, version.pump_type, GraphSize(len(onnx), opset), (ruled, share)),
         fastest_threads=fastest.threads,
         fastest_spinning=fastest.spinning,
         agrees=ruled.p50_us <= NEAR * min(one.p50_us for one in single),
@@ -77,8 +79,16 @@ def _requests(block: PumpBlock) -> list[ProfileRequest]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class GraphSize:
+    """What of a graph the rule asks for."""
+
+    onnx_bytes: int
+    opset: int = OWN_OPSET
+
+
 def class_advice(
-    workspace: Workspace, pump_type: str, onnx_bytes: int, measured: tuple[ProfileFigures, float] | None = None
+    workspace: Workspace, pump_type: str, graph: GraphSize, measured: tuple[ProfileFigures, float] | None = None
 ) -> tuple[ClassAdvice, ...]:
     """The rule for every device class with a pump of this type, and whether the model fits it.
 
@@ -92,8 +102,9 @@ def class_advice(
             most[device.device_class] = max(most.get(device.device_class, 0), held)
     found = []
     for name, count in sorted(most.items()):
-        rule = device_settings(workspace.fleet.device_classes[name], ModelSize(onnx_bytes, pumps=count))
-        verdict, reason = _fits(rule, workspace.fleet.device_classes[name].highest_opset, measured)
+        held_class = workspace.fleet.device_classes[name]
+        rule = device_settings(held_class, ModelSize(graph.onnx_bytes, graph.opset, pumps=count))
+        verdict, reason = _fits(rule, (graph.opset, held_class.highest_opset), measured)
         settings = rule.settings
         found.append(
             ClassAdvice(
@@ -112,8 +123,10 @@ def class_advice(
     return tuple(found)
 
 
-def _fits(rule: DeviceSettings, highest_opset: int, measured: tuple[ProfileFigures, float] | None) -> tuple[GateVerdict, str]:
-    opset = ModelSize(0).opset
+def _fits(
+    rule: DeviceSettings, opsets: tuple[int, int], measured: tuple[ProfileFigures, float] | None
+) -> tuple[GateVerdict, str]:
+    opset, highest_opset = opsets
     if opset > highest_opset:
         return GateVerdict.REFUSE, f"needs opset {opset}, the class runs {highest_opset}"
     words = f"needs {rule.needed_mb} MB with a trial beside it, may take {rule.memory_max_mb} MB"
@@ -123,16 +136,21 @@ def _fits(rule: DeviceSettings, highest_opset: int, measured: tuple[ProfileFigur
         return GateVerdict.PASS, words
     (figures, share), limit = measured, rule.settings.latency_limit_us
     words += f"; a row took {figures.p99_us:.0f} us (p99) here, may take {limit:.0f} us there"
+    if figures.p50_us > limit:
+        return GateVerdict.REFUSE, words
     return (GateVerdict.PASS if figures.p99_us <= share * limit else GateVerdict.WARN), words
 
 
-def profile_gate(workspace: Workspace, pump_type: str, onnx_bytes: int) -> QualityGate:
-    """Whether every device class with pumps of this type can run the model, by the rule."""
-    advice = class_advice(workspace, pump_type, onnx_bytes)
+def profile_gate(
+    workspace: Workspace, pump_type: str, graph: GraphSize, measured: tuple[ProfileFigures, float] | None = None
+) -> QualityGate:
+    """Whether every device class with pumps of this type can run the model, by the rule and by what was measured, if anything."""
+    advice = class_advice(workspace, pump_type, graph, measured)
     if not advice:
         return QualityGate("profile", GateVerdict.WARN, "no device has a pump of this type")
     refused = [one for one in advice if one.verdict == GateVerdict.REFUSE]
     shown = refused or list(advice)
     reason = "; ".join(f"{one.device_class}: {one.reason}" for one in shown)
-    verdict = GateVerdict.REFUSE if refused else GateVerdict.PASS
-    return QualityGate("profile", verdict, reason, float(onnx_bytes))
+    slow = any(one.verdict == GateVerdict.WARN for one in advice)
+    verdict = GateVerdict.REFUSE if refused else GateVerdict.WARN if slow else GateVerdict.PASS
+    return QualityGate("profile", verdict, reason, float(graph.onnx_bytes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.foreign_files import load_foreign
 from pumpdeck_console.operations.held_source import held_source
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, RunRow, list_runs, read_run
 from pumpdeck_console.operations.training import StoreSource
@@ -72,7 +73,8 @@ def replay_run(workspace: Workspace, *, run: str, on_progress: Progress = no_pro
     source = _rows_of(workspace, row, request, lineage["snapshot_digest"])
     data = workspace.artifacts.get(lineage["pipeline_digest"])
     spec = canonical.decode(PipelineSpec, data, "recorded pipeline", max_bytes=SPEC_MAX_BYTES)
-    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress)
+    foreign = load_foreign(workspace, spec)
+    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress, foreign=foreign)
     trained = train(spec, request, source, context)
     return replay_report(Recorded(row, record, _recorded(workspace, row, record)), trained, request, source)
 

@@ -24,6 +24,7 @@ from pumpdeck_console.operations.views import (
 )
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.audit import AuditBrokenError
+from pumpdeck_fleet.core.registry import Origin
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, TaskState, WaveState
 
@@ -46,6 +47,7 @@ def models_view(workspace: Workspace) -> ModelsView:
             pumps=row.pumps_running,
             notes=row.version.note,
             facts=model_facts(row),
+            origin=_origin(row.version.origin),
         )
         for row in list_models(workspace)
     )
@@ -55,9 +57,16 @@ def models_view(workspace: Workspace) -> ModelsView:
     return ModelsView(workspace.clock.now_ms(), newest, runs, types)
 
 
+def _origin(origin: Origin | None) -> tuple[str, ...]:
+    if origin is None:
+        return ()
+    return (f"{origin.file} by {origin.made_by}", f"licence {origin.licence}", origin.says, f"score: {origin.meaning}")
+
+
 def _run(row: RunRow) -> TrainingRunRow:
     return TrainingRunRow(
-        run_id=row.run, model=row.model, state="done", trigger="request", started_ms=row.at_ms, ended_ms=row.at_ms,
+        run_id=row.run, model=row.model, state="done",
+        trigger="request" if row.kind == "trained" else "import", started_ms=row.at_ms, ended_ms=row.at_ms,
         result=f"v{row.version} {row.reason}".strip(),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpdeck_console.operations.base import no_progress, operation
+from pumpdeck_console.operations.foreign_files import foreign_members, foreign_of_members
 from pumpdeck_console.operations.held_source import held_source
 from pumpdeck_console.operations.replaying import Recorded, ReplayReport, replay_report
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES, RunRow, find_run
@@ -67,6 +68,7 @@ def export_run(workspace: Workspace, *, run: str, to: str) -> RunExport:
         "lock.json": canonical.encode(installed()),
         "manifest.json": SnapshotManifest({pump: _part_digest(source.part(pump)) for pump in source.pumps}).encode(),
     }
+    members |= foreign_members(workspace, record["lineage"]["pipeline_digest"])
     for pump in source.pumps:
         part = source.part(pump)
         members[f"parts/{_part_digest(part)}"] = part.encode()
@@ -99,7 +101,9 @@ def replay_file(workspace: Workspace, *, path: str, on_progress: Progress = no_p
     spec = canonical.decode(PipelineSpec, members["spec.json"], "recorded pipeline", max_bytes=SPEC_MAX_BYTES)
     source = FileSource(members)
     request = TrainingRequest(source.pumps, asked["start_ms"], asked["end_ms"])
-    trained = train(spec, request, source, RunContext(code_digest(), lock_digest(), on_progress=on_progress))
+    foreign = foreign_of_members(spec, members)
+    context = RunContext(code_digest(), lock_digest(), on_progress=on_progress, foreign=foreign)
+    trained = train(spec, request, source, context)
     told = (head["run"], record["model"], head["version"], str(head["content"]))
     row = RunRow(*told[:3], 0, "", lineage["snapshot_digest"], told[3], "")
     return replay_report(Recorded(row, record, _answered(members, head, record)), trained, request, source)

@@ -18,12 +18,16 @@ from pumpdeck_fleet.core.merging import parse_version_name
 
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
-REFUSED_ACTION = "train.refused"
+IMPORT_ACTION = "import.run"
+KINDS = {TRAIN_ACTION: "trained", IMPORT_ACTION: "imported"}
+"""Audit action of a run -> what people call it."""
+REFUSED_KINDS = {f"{action.partition('.')[0]}.refused": kind for action, kind in KINDS.items()}
+"""The same for runs of which nothing was registered."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One training run: `run` is the digest of its record, the run's identity. `at_ms` is when its result was registered.
+    """One run, a training or an import: `run` is the digest of its record, its identity; `at_ms` is when it was registered.
 
     `state` is `done`, or `refused` by a gate; `version` is 0 and `pump_type` empty where nothing was registered.
     """
@@ -36,6 +40,7 @@ class RunRow:
     snapshot_digest: str
     content_digest: str
     reason: str
+    kind: str = KINDS[TRAIN_ACTION]
     state: str = "done"
     pump_type: str = ""
 
@@ -49,13 +54,13 @@ def list_runs(workspace: Workspace, *, query: str = "", limit: int = 200) -> tup
     """
     found: deque[RunRow] = deque(maxlen=None if query.strip() else limit)
     for entry in entries(workspace):
-        if entry.action in (TRAIN_ACTION, REFUSED_ACTION):
+        if entry.action in KINDS or entry.action in REFUSED_KINDS:
             found.append(_row(workspace, entry))
     return select_runs(reversed(found), query, workspace.clock.now_ms())[:limit]
 
 
 def _row(workspace: Workspace, entry: AuditEntry) -> RunRow:
-    digests, is_refused = entry.digests, entry.action == REFUSED_ACTION
+    digests, is_refused = entry.digests, entry.action in REFUSED_KINDS
     model, _, number = ("", "", "") if is_refused else entry.subject.rpartition(" ")
     known = None if is_refused else workspace.store.registry.by_digest(digests.get("content", ""))
     return RunRow(
@@ -67,6 +72,7 @@ def _row(workspace: Workspace, entry: AuditEntry) -> RunRow:
         snapshot_digest=digests.get("snapshot", ""),
         content_digest=digests.get("content", ""),
         reason=entry.reason,
+        kind=REFUSED_KINDS[entry.action] if is_refused else KINDS[entry.action],
         state="refused" if is_refused or (known and known.refusals) else "done",
         pump_type=known.pump_type if known else "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pumpdeck_console.operations.accepting import still_to_accept
 from pumpdeck_console.operations.fleet import list_pumps
 from pumpdeck_console.operations.overriding import missing
 from pumpdeck_console.wiring import Workspace
@@ -83,6 +84,9 @@ def _lacking(workspace: Workspace, pumps: Sequence[Pump], versions: Mapping[str,
             return f"there is no model for pump type {pump.type}"
         if version.refusals and missing(workspace, version):
             return f"quality gate {version.refusals[0].name} refused {version.model} v{version_name(version.number)}"
+        if unaccepted := still_to_accept(workspace, version):
+            people = "a person" if unaccepted == 1 else f"{unaccepted} people"
+            return f"{version.model} v{version_name(version.number)} is foreign and {people} must accept it first"
         if pump.id not in {held.pump for held in version.pumps}:
             return f"{version.model} v{version_name(version.number)} was not trained for {pump.tag}"
     return ""

@@ -20,6 +20,8 @@ WORKERS = {
     "label.import": Entry(f"{_OPERATIONS}.labels:import_labels", "worker"),
     "models.promote": Entry(f"{_OPERATIONS}.models:promote", "worker"),
     "models.profile": Entry(f"{_OPERATIONS}.profiling:profile_version", "worker"),
+    "models.check_import": Entry(f"{_OPERATIONS}.importing:check_import", "worker"),
+    "models.import": Entry(f"{_OPERATIONS}.importing:import_model", "worker"),
     "models.demote": Entry(f"{_OPERATIONS}.models:demote", "worker"),
     "snapshots.export": Entry(f"{_OPERATIONS}.snapshot_export:export_snapshot", "worker"),
     "retention": Entry(f"{_OPERATIONS}.retention:apply_retention", "worker"),

@@ -14,10 +14,10 @@ from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.held_source import hold_snapshot, open_held
 from pumpdeck_console.operations.models import worst_verdict
 from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
-from pumpdeck_console.operations.profiling import profile_gate
+from pumpdeck_console.operations.profiling import GraphSize, profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.run_logs import RunRecorder, recording
-from pumpdeck_console.operations.runs import REFUSED_ACTION, TRAIN_ACTION
+from pumpdeck_console.operations.runs import TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
@@ -32,9 +32,12 @@ from pumpdeck_fleet.store import Store
 from pumpdeck_trainer.ahead import FEWEST_PUMPS, Fleetwide
 from pumpdeck_trainer.cache import FolderCache, NoCache, RunCache
 from pumpdeck_trainer.champion import Champion
+from pumpdeck_trainer.foreign_reader import graph_opset
+from pumpdeck_trainer.foreign_scorer import ForeignModel
 from pumpdeck_trainer.full_card import CardFacts, write_full_card
 from pumpdeck_trainer.lineage import code_digest, lock_digest
 from pumpdeck_trainer.pipeline import RunContext, train
+from pumpdeck_trainer.profile import ProfileFigures
 from pumpdeck_trainer.run_log import Listener, WatchedCache, no_listener
 from pumpdeck_trainer.source import MAINTENANCE, Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import SPEC_MAX_BYTES, PipelineSpec, default_pipeline, parse_pipeline
@@ -46,12 +49,30 @@ _GIT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row."""
+    """What a person may say about a training: without the cache every step runs again; 0 as `until_ms` is the last row.
+
+    foreign: the imported graph that is judged instead of one that is learned.
+    """
 
     use_cache: bool = True
     note: str = ""
     until_ms: int = 0
     scheduler: str = ""
+    foreign: ForeignModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a result enters the registry. An imported one never becomes candidate by itself: a person asks for it by number.
+
+    measured: of the graph, for the gate `profile`. artifacts: files that came with it.
+    """
+
+    options: TrainOptions
+    action: str = TRAIN_ACTION
+    takes_alias: bool = True
+    measured: ProfileFigures | None = None
+    artifacts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +220,13 @@ def _train_type(
 
     with recording(workspace, pump_type.id, f"train {spec.model}, type {spec.model_type}", tell[1]) as recorder:
         trained = train_held(workspace, (pump_type, spec), by, (told, recorder), champion)
-        row = register(workspace, trained, champion, by[0], recorder)
-        recorder.ends(_outcome(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
+        row = register(workspace, trained, champion, Registration(by[0]), recorder)
+        recorder.ends(outcome_of(row), f"{row.model} v{row.version}{f', {row.reason}' if row.reason else ''}")
     return row
 
 
-def _outcome(row: TrainedRow) -> str:
+def outcome_of(row: TrainedRow) -> str:
+    """The last word of a run's log."""
     if row.verdict == GateVerdict.REFUSE:
         return "refused"
     return "registered" if row.is_new else "known"
@@ -242,6 +264,7 @@ def train_held(
         fleetwide=Fleetwide(workers, partial(open_held, workspace.root, source.digest), fewest),
         champion=champion,
         observer=log,
+        foreign=options.foreign,
     )
     return train(spec, request, source, context)
 
@@ -257,10 +280,12 @@ def _request(workspace: Workspace, spec: PipelineSpec, pumps: Sequence[Pump], op
 
 
 def register(
-    workspace: Workspace, trained: TrainedModel, champion: Champion | None, options: TrainOptions, recorder: RunRecorder
+    workspace: Workspace, trained: TrainedModel, champion: Champion | None, how: Registration, recorder: RunRecorder
 ) -> TrainedRow:
     """Judge by the gates of the fleet, then store version, artifacts and audit entry; a refused one gets no alias."""
-    fits = profile_gate(workspace, trained.spec.pump_type, len(trained.onnx))
+    size = GraphSize(len(trained.onnx), graph_opset(trained.spec.model_type, trained.onnx))
+    measured = (how.measured, trained.spec.gates.profile_latency_warn) if how.measured else None
+    fits = profile_gate(workspace, trained.spec.pump_type, size, measured)
     judged = judge_in_fleet(workspace, trained, champion)
     gates = (*trained.gates, *judged.gates, fits)
     for gate in gates[len(trained.gates) :]:
@@ -268,10 +293,10 @@ def register(
     against = champion.number if champion else 0
     card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec), card):
+    for data in (*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts):
         workspace.artifacts.put(data)
     version = replace(
-        trained.version(0, workspace.clock.now_ms(), options.note),
+        trained.version(0, workspace.clock.now_ms(), how.options.note),
         gates=gates,
         judged_against=against,
         full_card_digest=canonical.digest(card),
@@ -281,12 +306,14 @@ def register(
         "snapshot": trained.lineage.snapshot_digest,
         "content": trained.content_digest,
         "log": workspace.artifacts.put(recorder.encode()),
+        **({"source": trained.spec.foreign.source} if trained.spec.foreign else {}),
     }
     with workspace.store.atomic() as store:
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
         if hard:
             reason = f"{hard[0].name}: {hard[0].reason}"
-            store.audit.append(workspace.actor, REFUSED_ACTION, trained.model, reason=reason, digests=digests)
+            action = f"{how.action.partition('.')[0]}.refused"
+            store.audit.append(workspace.actor, action, trained.model, reason=reason, digests=digests)
             return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
@@ -295,10 +322,10 @@ def register(
         said = "" if is_new else "the same content as before"
         if kept.refusals:
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
-        else:
+        elif how.takes_alias:
             store.registry.set_alias(trained.model, Alias.CANDIDATE, number)
-            _answer_requests(workspace, store, trained, options)
-        store.audit.append(workspace.actor, TRAIN_ACTION, f"{trained.model} {number}", reason=said, digests=digests)
+            _answer_requests(workspace, store, trained, how.options)
+        store.audit.append(workspace.actor, how.action, f"{trained.model} {number}", reason=said, digests=digests)
     return _row(trained, kept, is_new=is_new, reason=said)
 
 

@@ -169,6 +169,8 @@ class ModelVersionRow:
     pumps: int
     """Pumps whose device runs this version now."""
     notes: str = ""
+    origin: tuple[str, ...] = ()
+    """Of an imported version, for people: file and maker, licence, where from, what its score means; empty for our own."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """What a query sees of it (docs/query.md)."""
 

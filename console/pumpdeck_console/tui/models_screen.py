@@ -14,7 +14,7 @@ from pumpdeck_console.operations.views import ModelsView, ModelVersionRow, Train
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.merging import parse_version_name, version_name
 from pumpdeck_fleet.core.query_fields import MODELS
-from pumpdeck_fleet.core.registry import Alias
+from pumpdeck_fleet.core.registry import FOREIGN, Alias
 
 from .cells import Parts, age, fit, number, progress_bar
 from .console_screen import ConsoleScreen
@@ -189,7 +189,7 @@ def models_table(view: ModelsView, now_ms: int) -> TableView:
                (np.array([models.index(row.model) for row in rows]),), 0, grows=True),
         Column("version", "VERSION", 8, lambda i, w: [(fit(f"v{version_name(rows[i].version)}", w, "right"), "text")],
                (np.array([row.version for row in rows]),), 0, "right", True),
-        Column("alias", "ALIAS", 20, lambda i, w: [(fit(", ".join(rows[i].aliases) or "-", w), "accent")], (), 0, min_width=10),
+        Column("alias", "ALIAS", 20, lambda i, w: [(fit(", ".join(_marks(rows[i])) or "-", w), "accent")], (), 0, min_width=10),
         Column("gates", "GATES", 8, lambda i, w: [(fit(worst[i], w), VERDICT_STYLES.get(worst[i], "panel").replace("panel_", "")
                if worst[i] in VERDICT_STYLES else "dim")], (), 1),
         Column("pumps", "PUMPS", 6, lambda i, w: [(fit(str(rows[i].pumps), w, "right"), "text")],
@@ -199,6 +199,11 @@ def models_table(view: ModelsView, now_ms: int) -> TableView:
         Column("digest", "DIGEST", 12, lambda i, w: [(fit(rows[i].digest[:12], w), "dim")], (), 5),
     )  # fmt: skip
     return TableView(columns, [f"{row.model} v{version_name(row.version)}" for row in rows])
+
+
+def _marks(row: ModelVersionRow) -> tuple[str, ...]:
+    """What stands beside a version in the list: its aliases, and that it is foreign."""
+    return (*row.aliases, FOREIGN) if row.origin else row.aliases
 
 
 def _worst_gate(row: ModelVersionRow) -> str:
@@ -212,8 +217,13 @@ def version_lines(row: ModelVersionRow, width: int) -> list[Parts]:
         [(f" {row.model} ", "panel_title"), (f"v{version_name(row.version)}", "panel_title")],
         [(f" {', '.join(row.aliases) or 'no alias'}", "panel_key"), (f"   {row.pumps} pumps run it", "panel")],
         [],
-        [(" GATES", "panel_dim")],
     ]
+    if row.origin:
+        lines.append([(" FOREIGN", "panel_drift"), ("  not learned here", "panel")])
+        for text in row.origin:
+            lines += [[(f" {line}", "panel")] for line in textwrap.wrap(text, width - 2)]
+        lines.append([])
+    lines.append([(" GATES", "panel_dim")])
     for gate, verdict, reason in row.gates:
         style = VERDICT_STYLES.get(verdict, "panel")
         lines.append([(f" {verdict:<7}", style), (gate.replace("_", " "), "panel")])

@@ -76,13 +76,14 @@ PUMPS = vocabulary(
 )
 MODELS = vocabulary(
     "model version",
-    ("name", "type", "model_type", "alias", "note"),
+    ("name", "type", "model_type", "alias", "made_by", "note"),
     Field("name", FieldKind.TEXT, "model and version such as `esp-health v13`"),
     Field("model", FieldKind.TEXT, "the model line"),
     Field("version", FieldKind.NUMBER, "number of the version here"),
     Field("type", FieldKind.TEXT, "pump type"),
     Field("model_type", FieldKind.TEXT, "kind of model: maxz, pca, iforest .."),
     Field("alias", FieldKind.LIST, "names that point at it: candidate, champion, previous"),
+    Field("made_by", FieldKind.TEXT, "who made an imported version; `none` for our own"),
     Field("gates", FieldKind.ORDERED, "worst verdict of its quality gates", choices=_GATES),
     Field("pumps", FieldKind.NUMBER, "pumps it was trained for"),
     Field("running", FieldKind.NUMBER, "pumps whose device runs it"),
@@ -98,6 +99,7 @@ RUNS = vocabulary(
     Field("model", FieldKind.TEXT, "the model line"),
     Field("version", FieldKind.NUMBER, "number of the version it gave; `none` where it gave none"),
     Field("type", FieldKind.TEXT, "pump type"),
+    Field("kind", FieldKind.CHOICE, "what kind of run", choices=("trained", "imported")),
     Field("state", FieldKind.CHOICE, "how it ended", choices=("done", "refused")),
     Field("at", FieldKind.TIME, "when it ended", unit=_TIME),
     Field("actor", FieldKind.TEXT, "who started it, as the audit chain names people"),

@@ -6,6 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FOREIGN = "foreign"
+"""The model type of everything that was not learned here."""
+
 
 class Alias(enum.StrEnum):
     """A movable name in front of a version."""
@@ -52,6 +55,30 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Of a version that was imported: the file it came as, who made it and under which licence, and how its score is read.
+
+    A device's score is (raw - zero) / unit, or (zero - raw) / unit where lower is worse. reference: digest of the rows with known
+    scores that came with it; empty: none.
+    """
+
+    file: str
+    source_digest: str
+    made_by: str
+    licence: str
+    says: str
+    meaning: str
+    is_lower_worse: bool
+    zero: float
+    unit: float
+    reference: str = ""
+
+    def raw(self, score: float) -> float:
+        """A device's score in the unit of whoever made the file."""
+        return self.zero + (-score if self.is_lower_worse else score) * self.unit
+
+
+@dataclass(frozen=True, slots=True)
 class PumpParameters:
     """What one pump adds to the shared graph: its block and reference edges (bytes by digest in the artifacts)."""
 
@@ -69,7 +96,7 @@ class ModelVersion:
     """One immutable result. `content_digest` is its identity; `number` is how people call it in this workspace.
 
     judged_against: the champion's number when it was registered; 0: there was none. full_card_digest: the long model card;
-    empty in versions from before there was one.
+    empty in versions from before there was one. origin: of imported versions; None: it was learned here.
     """
 
     model: str
@@ -90,6 +117,7 @@ class ModelVersion:
     note: str = ""
     judged_against: int = 0
     full_card_digest: str = ""
+    origin: Origin | None = None
 
     @property
     def refusals(self) -> tuple[QualityGate, ...]:

@@ -83,8 +83,8 @@ def slow(channels: int, size: int = 700, times: int = 8) -> bytes:
     return graph([*nodes, *_tail()], channels, [shape, zero])
 
 
-def hungry(channels: int) -> bytes:
-    """Wants 1.6 GB."""
+def hungry(channels: int, size: tuple[int, int] = (2000, 4000)) -> bytes:
+    """Wants rows x `size[0]` x channels x `size[1]` numbers: 1.6 GB for the golden rows of a drill."""
     node = helper.make_node
     # Not known before it runs: a constant shape would be folded, and fail, while loading.
     nodes = [
@@ -95,7 +95,7 @@ def hungry(channels: int) -> bytes:
         node("ReduceMax", ["x"], ["m"], axes=[1], keepdims=0),
         node("Add", ["m", "big"], ["s"]),
     ]
-    huge = helper.make_tensor("huge", TensorProto.INT64, [2], np.array([2000, 4000]))
+    huge = helper.make_tensor("huge", TensorProto.INT64, [2], np.array(size))
     return graph([*nodes, *_tail()], channels, [huge])
 
 

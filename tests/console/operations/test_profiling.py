@@ -11,7 +11,7 @@ import pytest
 
 from pumpdeck_console import main, wiring
 from pumpdeck_console.operations.profiles import latest_profile, parse_profile
-from pumpdeck_console.operations.profiling import profile_gate, profile_version
+from pumpdeck_console.operations.profiling import GraphSize, profile_gate, profile_version
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import FixedClock
@@ -63,12 +63,12 @@ def test_the_profile_changes_neither_version_nor_package_settings(workspace: Wor
 
 def test_a_class_that_is_too_small_or_too_old_refuses_the_model(workspace: Workspace) -> None:
     kind = kind_of(workspace)
-    assert profile_gate(workspace, kind, 500).verdict is GateVerdict.PASS
-    assert profile_gate(workspace, kind, 60 * 1024 * 1024).verdict is GateVerdict.REFUSE
+    assert profile_gate(workspace, kind, GraphSize(500)).verdict is GateVerdict.PASS
+    assert profile_gate(workspace, kind, GraphSize(60 * 1024 * 1024)).verdict is GateVerdict.REFUSE
     classes = dict(workspace.fleet.device_classes)
     old = {name: replace(one, highest_opset=12) for name, one in classes.items()}
     workspace.fleet = replace(workspace.fleet, device_classes=old)  # type: ignore[misc]
-    found = profile_gate(workspace, kind, 500)
+    found = profile_gate(workspace, kind, GraphSize(500))
     assert found.verdict is GateVerdict.REFUSE and "needs opset 13, the class runs 12" in found.reason
 
 
