@@ -46,8 +46,9 @@ def plan_promote(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView
     lines.append(("accepts", f"a model from outside; {people} {'person' if people == 1 else 'people'} must say so with a reason"))
     warnings.append(f"it was not learned here: {origin.file} by {origin.made_by}, licence {origin.licence}; read its card first")
     return PlanView(
-        "models.promote", title, tuple(lines), f"{command} --accept-foreign", tuple(warnings), arguments=(("accept_foreign", True),)
-    )
+        "models.promote", title, tuple(lines), f"{command} --accept-foreign", tuple(warnings),
+        arguments=(("accept_foreign", True),),
+    )  # fmt: skip
 
 
 def _override(

@@ -79,7 +79,7 @@ _RESULTS = {
     "backup.verify": _verified,
     "sync": _synced,
     "trip.return": _synced,
-    "trip.prepare": _prepared,
+    "trip.prepare_to": _prepared,
 }
 
 

@@ -73,6 +73,6 @@ def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
     report = {"workspace": "ws-2", "taken": {"telemetry": 7}, "conflicts": [], "refused": []}
     assert outcome_words("sync", "", {"report": report}) == ("Taken in from ws-2: 7 rows, 0 conflicts, 0 not believed", "info")
     assert outcome_words("trip.return", "", {"sync": {"report": {**report, "refused": [1]}}})[1] == "warn"
-    assert outcome_words("trip.prepare", "", {"to": "/t", "findings": [{"what": "SSH key", "verdict": "bad"}]})[1] == "warn"
+    assert outcome_words("trip.prepare_to", "", {"to": "/t", "findings": [{"what": "SSH key", "verdict": "bad"}]})[1] == "warn"
     assert outcome_words("rollout.approve", "Approve", {"not_signed": "no key here"})[1] == "warn"
     assert outcome_words("rollout.halt", "Halt", {}) == ("Done: Halt", "info")
