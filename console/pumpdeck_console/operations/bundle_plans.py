@@ -121,7 +121,7 @@ def _quoted(word: str) -> str:
     return word if word and not set(word) & set(" \"'$\\;&|<>()*?") else '"' + word.replace('"', '\\"') + '"'
 
 
-BUNDLE_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     "bundle.export": plan_export,
     "bundle.tar": plan_export,
     "bundle.intake": plan_intake,

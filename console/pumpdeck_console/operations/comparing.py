@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pumpdeck_console.operations.base import operation
-from pumpdeck_console.operations.models import find_version
 from pumpdeck_console.operations.runs import RUN_RECORD_MAX_BYTES
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
@@ -87,6 +86,8 @@ def compare_versions(workspace: Workspace, *, model: str, before: str, after: st
     Raises:
         NotFoundError: no such model or version. RefusedError: their reference windows do not overlap.
     """
+    from pumpdeck_console.operations.models import find_version  # deferred: the store; pages import the types above
+
     first, second = find_version(workspace, model, before), find_version(workspace, model, after)
     old, new = _record(workspace, first), _record(workspace, second)
     start = max(record["request"]["start_ms"] for record in (old, new))

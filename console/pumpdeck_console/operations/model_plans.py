@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pumpdeck_console.operations import overriding
+from pumpdeck_console.operations import accepting, overriding
 from pumpdeck_console.operations.models import find_version, running_by_version
 from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
@@ -39,7 +39,16 @@ def plan_promote(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView
     missing = overriding.missing(workspace, version)
     if missing:
         return _override(title, lines, (version, missing, champion), command)
-    return PlanView("models.promote", title, tuple(lines), command, warnings=tuple(warnings))
+    people = accepting.still_to_accept(workspace, version)
+    if version.origin is None or not people:
+        return PlanView("models.promote", title, tuple(lines), command, warnings=tuple(warnings))
+    origin = version.origin
+    lines.append(("accepts", f"a model from outside; {people} {'person' if people == 1 else 'people'} must say so with a reason"))
+    warnings.append(f"it was not learned here: {origin.file} by {origin.made_by}, licence {origin.licence}; read its card first")
+    return PlanView(
+        "models.promote", title, tuple(lines), f"{command} --accept-foreign", tuple(warnings),
+        arguments=(("accept_foreign", True),),
+    )  # fmt: skip
 
 
 def _override(
@@ -116,7 +125,7 @@ def _named(number: int) -> str:
     return f"v{version_name(number)}" if number else "none"
 
 
-MODEL_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     "models.promote": plan_promote,
     "models.demote": plan_demote,
     "devices.dismiss": plan_dismiss,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from pumpdeck_console.operations.base import operation
-from pumpdeck_console.operations.bundle_plans import BUNDLE_PLANNERS
-from pumpdeck_console.operations.model_plans import MODEL_PLANNERS
-from pumpdeck_console.operations.rollout_plans import ROLLOUT_PLANNERS
-from pumpdeck_console.operations.upkeep_plans import UPKEEP_PLANNERS
 from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
@@ -21,6 +18,7 @@ from pumpdeck_fleet.core.sizes import size_words
 from pumpdeck_fleet.core.statements import count_people
 
 _MOST_REASONS = 5
+Planner = Callable[[Workspace, Mapping[str, str]], PlanView]
 
 
 @operation("view.plan", runs_in="reader")
@@ -32,7 +30,11 @@ def plan(workspace: Workspace, name: str, arguments: Mapping[str, str]) -> PlanV
     """
     if name not in _PLANNERS:
         raise UsageError("is not an action with a plan", name, expected=", ".join(sorted(_PLANNERS)))
-    return _PLANNERS[name](workspace, arguments)
+    planner = _PLANNERS[name]
+    if isinstance(planner, str):
+        found: Planner = import_module(f"pumpdeck_console.operations.{planner}").PLANNERS[name]
+        return found(workspace, arguments)
+    return planner(workspace, arguments)
 
 
 def _train(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
@@ -108,11 +110,15 @@ def _excluded(plan: RolloutPlan) -> tuple[str, ...]:
     return tuple(shown)
 
 
-_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
-    **BUNDLE_PLANNERS,
-    **MODEL_PLANNERS,
-    **ROLLOUT_PLANNERS,
-    **UPKEEP_PLANNERS,
+_ELSEWHERE = {
+    "bundle_plans": ("bundle.export", "bundle.tar", "bundle.intake", "bundle.lost", "bundle.carry", "bundle.reissue"),
+    "model_plans": ("models.promote", "models.demote", "devices.dismiss", "experiments.run"),
+    "rollout_plans": ("rollout.halt", "rollout.resume", "rollout.abort", "tick"),
+    "upkeep_plans": ("backup", "backup.verify", "trip.return"),
+}
+"""Modules with planners, imported when the first of them is asked for: the console starts without."""
+_PLANNERS: Mapping[str, Planner | str] = {
+    **{name: module for module, names in _ELSEWHERE.items() for name in names},
     "train": _train,
     "rollout.start": _rollout_start,
     "rollout.approve": _rollout_approve,

@@ -28,6 +28,7 @@ def model_facts(row: ModelRow) -> Facts:
         "type": version.pump_type,
         "model_type": version.model_type,
         "alias": tuple(alias.value for alias in row.aliases),
+        "made_by": version.origin.made_by if version.origin else None,
         "gates": row.verdict.value,
         "pumps": len(version.pumps),
         "running": row.pumps_running,
@@ -35,7 +36,6 @@ def model_facts(row: ModelRow) -> Facts:
         "digest": version.content_digest,
         "note": version.note,
         "origin": FOREIGN if version.origin else OWN,
-        "maker": version.origin.made_by if version.origin else None,
     }
 
 
@@ -47,8 +47,8 @@ def run_facts(row: RunRow) -> Facts:
         "model": row.model,
         "version": row.version or None,
         "type": row.pump_type or None,
-        "state": row.state,
         "kind": row.kind,
+        "state": row.state,
         "at": row.at_ms,
         "actor": row.actor,
         "snapshot": row.snapshot_digest,

@@ -86,7 +86,7 @@ def _good(rollout: Rollout) -> int:
     return sum(task.state in GOOD for task in rollout.tasks.values())
 
 
-ROLLOUT_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     "rollout.halt": plan_halt,
     "rollout.resume": plan_resume,
     "rollout.abort": plan_abort,

@@ -55,6 +55,8 @@ WORKERS = {
     "backup.verify": Entry(f"{_OPERATIONS}.backups:prove_backup", "worker"),
     "trip.plan": Entry(f"{_OPERATIONS}.trips:plan_trip", "worker"),
     "trip.prepare": Entry(f"{_OPERATIONS}.trips:prepare_trip", "worker"),
+    "trip.plan_to": Entry(f"{_OPERATIONS}.trip_actions:plan_trip_to", "worker"),
+    "trip.prepare_to": Entry(f"{_OPERATIONS}.trip_actions:prepare_trip_to", "worker"),
     "trip.return": Entry(f"{_OPERATIONS}.trips:return_trip", "worker"),
     "sync": Entry(f"{_OPERATIONS}.syncing:sync", "worker"),
     "sync.plan": Entry(f"{_OPERATIONS}.syncing:plan_sync", "worker"),

@@ -113,7 +113,7 @@ def _quoted(word: str) -> str:
     return word if word and not set(word) & set(" \"'$\\;&|<>()*?") else '"' + word.replace('"', '\\"') + '"'
 
 
-UPKEEP_PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
+PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     "backup": plan_backup,
     "backup.verify": plan_verify,
     "trip.return": plan_trip_return,

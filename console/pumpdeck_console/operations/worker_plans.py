@@ -11,7 +11,7 @@ _MOST = 6
 
 
 def plan_of_result(operation: str, arguments: Mapping[str, str], result: object) -> PlanView:
-    """The plan of `sync` from what `sync.plan` found, of `trip.prepare` from `trip.plan`. `result` is plain JSON."""
+    """The plan of `sync` from what `sync.plan` found, of `trip.prepare_to` from `trip.plan_to`. `result` is plain JSON."""
     found: Mapping[str, Any] = result if isinstance(result, Mapping) else {}
     return _sync(arguments, found) if operation == "sync" else _trip(arguments, found)
 
@@ -53,4 +53,4 @@ def _trip(arguments: Mapping[str, str], found: Mapping[str, Any]) -> PlanView:
     )
     warnings = tuple(f"{one['what']}: {one['found']}" for one in findings if one["verdict"] != "ok")
     words = f'pumpdeck trip prepare "{query}" --to {to}' if query else f"pumpdeck trip prepare --to {to}"
-    return PlanView("trip.prepare", "Prepare a trip", lines, words, warnings)
+    return PlanView("trip.prepare_to", "Prepare a trip", lines, words, warnings)

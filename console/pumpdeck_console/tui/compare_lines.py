@@ -91,7 +91,8 @@ def _change(before: float | None, after: float | None) -> str:
         return "-"
     if before == after:
         return "="
-    return f"{after - before:+,.3g}"
+    change = after - before
+    return f"{change:+,.0f}" if change == round(change) else f"{change:+,.3g}"
 
 
 def _day(at_ms: int) -> str:

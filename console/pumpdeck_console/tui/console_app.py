@@ -19,16 +19,14 @@ from .asking import AskingApp, Threads
 from .console_commands import console_commands
 from .console_screen import ConsoleScreen
 from .console_state import ActionMoved, Arrived, ConsoleSettings
-from .dialogs import HelpDialog, PlanDialog
+from .dialogs import HelpDialog
 from .fleet_screen import FleetScreen
 from .header import SCREENS, HeaderState, Notice
 from .help_text import help_sections
-from .lists_screen import ListsScreen
 from .pages import ONE_SHOT, page_of
 from .palette import PALETTES
 from .readers import Actions
 from .reading import ChangeSeen, ReadFailed, ViewRead
-from .scroll_dialog import ScrollDialog
 from .terminal import GLYPHS
 
 REFRESH_S = 60.0
@@ -39,6 +37,14 @@ SLOW_AFTER = 3
 FIRST_SCREEN_S = 5.0
 """After this the first screen counts as done even when no fleet has come."""
 HEADER_QUESTIONS = ("fleet", "rollouts", "link")
+
+
+_SCREEN_MODULES = tuple(f"{name}_screen" for _key, name, _title in SCREENS)
+
+
+def _import_screens() -> int:
+    """Import every screen, off the event loop, so that going to one for the first time is as quick as later."""
+    return len([import_module(f".{module}", __package__) for module in _SCREEN_MODULES])
 
 
 def _later(module: str, name: str) -> Callable[[], ConsoleScreen]:
@@ -131,6 +137,7 @@ class ConsoleApp(AskingApp):
             gc.set_threshold(200_000, 20, 100)
             gc.enable()
             self.actions.warm()
+            self.threads.checking.ask("screens", lambda _readers: _import_screens())
 
     # Views
 
@@ -259,7 +266,7 @@ class ConsoleApp(AskingApp):
         screen = self.console_screen
         for name in screen.WATCHED if screen is not None else ():
             self.ask(name)
-        if self.desk.words and isinstance(screen, ListsScreen):
+        if self.desk.words and screen is not None:
             screen.show_task()
         busy = bool(self.threads.busy_with)
         self._slow_ticks = self._slow_ticks + 1 if busy else 0
@@ -272,7 +279,7 @@ class ConsoleApp(AskingApp):
     # Going places
 
     def action_go(self, name: str) -> None:
-        if self.current_mode != name and not isinstance(self.screen, (HelpDialog, PlanDialog, ScrollDialog)):
+        if self.current_mode != name and not getattr(self.screen, "HOLDS_KEYS", False):
             self.switch_mode(name)
 
     def action_filter(self) -> None:
@@ -357,8 +364,9 @@ class ConsoleApp(AskingApp):
     def on_action_moved(self, message: ActionMoved) -> None:
         has_ended = self.desk.moved(message)
         self.show_header()
-        if isinstance(self.console_screen, ListsScreen):
-            self.console_screen.show_task()
+        screen = self.console_screen
+        if screen is not None and screen.is_mounted:
+            screen.show_task()
         if has_ended:
             self.action_reload()
 

@@ -75,6 +75,9 @@ class ConsoleScreen(Screen[None]):
         """The filter in force."""
         return ""
 
+    def show_task(self) -> None:
+        """Draw what is under way once more; for screens that follow it."""
+
     def apply_filter(self, text: str) -> None:
         """Filter while the operator types."""
 

@@ -44,6 +44,9 @@ class TextPane(LinePane):
 class HelpDialog(ModalScreen[None]):
     """Keys and the query language on one page."""
 
+    HOLDS_KEYS = True
+    """Keys of the screens below do nothing while this is open."""
+
     BINDINGS = [
         Binding("escape,question_mark,q,enter", "dismiss", "close"),
         Binding("down,j", "roll(1)", show=False),
@@ -84,6 +87,8 @@ def help_lines(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> lis
 
 class PlanDialog(ModalScreen["str | None"]):
     """Shows a plan; closes with the reason typed (may be empty) when it is accepted, with ``None`` when not."""
+
+    HOLDS_KEYS = True
 
     BINDINGS = [
         Binding("escape,n", "give_up", "leave it as it is"),

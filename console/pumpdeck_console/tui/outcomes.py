@@ -25,11 +25,14 @@ def outcome_words(operation: str, title: str, result: object) -> tuple[str, str]
     return f"Done: {title}", "info"
 
 
+_GATES = {"pass": "every gate passed", "warn": "a gate warns", "refuse": "a gate refused it"}
+
+
 def _train(result: Mapping[str, Any]) -> tuple[str, str]:
-    told = [
-        f"{one['model']} v{one['version']} {one['verdict']}" + (f" ({one['reason']})" if one["reason"] else "")
-        for one in result.get("models", ())
-    ]
+    told = []
+    for one in result.get("models", ()):
+        words = f"{one['model']} v{one['version']}, {_GATES.get(one['verdict'], one['verdict'])}"
+        told.append(f"{words} ({one['reason']})" if one["reason"] else words)
     bad = any(one["verdict"] != "pass" for one in result.get("models", ()))
     return f"Trained: {'; '.join(told) or 'nothing'}", "warn" if bad else "info"
 
@@ -44,7 +47,8 @@ def _promote(result: Mapping[str, Any]) -> tuple[str, str]:
 
 def _verified(result: Mapping[str, Any]) -> tuple[str, str]:
     found = result.get("found") or {}
-    words = f"The backup holds: {found.get('files', 0)} files, {int(found.get('bytes') or 0) / 1e6:,.1f} MB. {found.get('signature', '')}"
+    size = int(found.get("bytes") or 0) / 1e6
+    words = f"The backup holds: {found.get('files', 0)} files, {size:,.1f} MB. {found.get('signature', '')}"
     if result.get("is_own"):
         return words, "info" if found.get("key_id") else "warn"
     return f"{words} It is of another workspace, {found.get('workspace', '')}", "warn"
@@ -77,7 +81,7 @@ _RESULTS = {
     "backup.verify": _verified,
     "sync": _synced,
     "trip.return": _synced,
-    "trip.prepare": _prepared,
+    "trip.prepare_to": _prepared,
 }
 
 

@@ -7,7 +7,6 @@ from textual.screen import ModalScreen
 from pumpdeck_console.operations.views import ModelCardView
 from pumpdeck_fleet.core.merging import version_name
 
-from .scroll_dialog import ScrollDialog
 from .shell_words import command
 
 ONE_SHOT = frozenset({"plan", "card", "comparison", "run_diff", "run"})
@@ -24,6 +23,7 @@ def page_of(name: str, view: object) -> ModalScreen[None] | None:
         from pumpdeck_console.operations.comparing import Comparison  # deferred: as above
 
         from .compare_lines import compare_lines
+        from .scroll_dialog import ScrollDialog
 
         assert isinstance(view, Comparison)
         names = (version_name(view.before), version_name(view.after))
@@ -32,6 +32,7 @@ def page_of(name: str, view: object) -> ModalScreen[None] | None:
         from pumpdeck_console.operations.run_diff import RunDiff  # deferred: as above
 
         from .run_lines import diff_lines
+        from .scroll_dialog import ScrollDialog
 
         assert isinstance(view, RunDiff)
         return ScrollDialog(lambda width: diff_lines(view, width), command("runs", "diff", view.before[:12], view.after[:12]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import groupby
 
 from pumpdeck_console.operations.requests import RequestRow
 from pumpdeck_console.operations.run_diff import RunDiff
@@ -18,6 +19,8 @@ from .live_pane import span_text
 from .task_log import TaskLog
 from .texts import commands, heading, pairs, verdicts, wrapped
 
+_MOST_CHANGES = 40
+"""Lines shown of each part in which two runs differ: in a large fleet the data of every pump does."""
 _SIGNS: Mapping[str, str] = {"chosen": "panel_ok", "second": "panel_drift"}
 
 
@@ -187,13 +190,13 @@ def diff_lines(diff: RunDiff, width: int) -> list[Parts]:
     lines: list[Parts] = [[(f"  {diff.before[:12]} against {diff.after[:12]}", "panel_title"), (f"   {same}", "panel_key")]]
     if not diff.parts:
         lines += [[], [("  The two runs are the same in every part.", "panel")]]
-    part = ""
-    for one in diff.parts:
-        if one.part != part:
-            part = one.part
-            lines += heading(part)
-        value = f"{_plain(one.before)} -> {_plain(one.after)}"
-        lines += pairs([(one.name, value)], width, 34)
+    for part, found in groupby(diff.parts, key=lambda one: one.part):
+        changes = list(found)
+        lines += heading(part)
+        rows = [(one.name, f"{_plain(one.before)} -> {_plain(one.after)}") for one in changes[:_MOST_CHANGES]]
+        lines += pairs(rows, width, 34)
+        if len(changes) > _MOST_CHANGES:
+            lines.append([(f" and {len(changes) - _MOST_CHANGES:,} more", "panel_dim")])
     lines += heading("steps")
     for step in diff.steps:
         words = "the same" if step.same else f"anew for {step.pumps} pumps: {step.why}" if step.pumps else f"anew: {step.why}"

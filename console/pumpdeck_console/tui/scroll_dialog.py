@@ -20,6 +20,8 @@ MakeLines = Callable[[int], Sequence[Parts]]
 class ScrollDialog(ModalScreen[None]):
     """Scrolls; Esc closes; ``c`` copies the command that shows the same."""
 
+    HOLDS_KEYS = True
+
     BINDINGS = [
         Binding("escape,q,enter", "dismiss", "close"),
         Binding("down,j", "roll(1)", show=False),

@@ -107,7 +107,7 @@ class UpkeepScreen(ListsScreen):
             self.console.plan_in_worker("sync", "sync.plan", {"folder": text})
         elif purpose == "trip":
             place, _, query = text.partition(" for ")
-            self.console.plan_in_worker("trip.prepare", "trip.plan", {"to": place.strip(), "query": query.strip()})
+            self.console.plan_in_worker("trip.prepare_to", "trip.plan_to", {"to": place.strip(), "query": query.strip()})
         elif purpose == "return":
             self.console.plan("trip.return", {"folder": text})
         else:

@@ -79,13 +79,14 @@ OWN = "own"
 """Origin of a model version that was learned here."""
 MODELS = vocabulary(
     "model version",
-    ("name", "type", "model_type", "alias", "note", "origin", "maker"),
+    ("name", "type", "model_type", "alias", "origin", "made_by", "note"),
     Field("name", FieldKind.TEXT, "model and version such as `esp-health v13`"),
     Field("model", FieldKind.TEXT, "the model line"),
     Field("version", FieldKind.NUMBER, "number of the version here"),
     Field("type", FieldKind.TEXT, "pump type"),
     Field("model_type", FieldKind.TEXT, "kind of model: maxz, pca, iforest .."),
     Field("alias", FieldKind.LIST, "names that point at it: candidate, champion, previous"),
+    Field("made_by", FieldKind.TEXT, "who made an imported version; `none` for our own"),
     Field("gates", FieldKind.ORDERED, "worst verdict of its quality gates", choices=_GATES),
     Field("pumps", FieldKind.NUMBER, "pumps it was trained for"),
     Field("running", FieldKind.NUMBER, "pumps whose device runs it"),
@@ -93,7 +94,6 @@ MODELS = vocabulary(
     Field("digest", FieldKind.TEXT, "content digest; `digest:89ba*`"),
     Field("note", FieldKind.TEXT, "what was noted at its training"),
     Field("origin", FieldKind.CHOICE, "learned here or imported", choices=(OWN, FOREIGN)),
-    Field("maker", FieldKind.TEXT, "who made what was imported"),
 )
 RUNS = vocabulary(
     "training run",

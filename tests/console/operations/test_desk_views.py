@@ -21,7 +21,7 @@ from pumpdeck_console.operations.run_views import live_view, point_words, run_de
 from pumpdeck_console.operations.runs import list_runs
 from pumpdeck_console.operations.snapshots import list_snapshots
 from pumpdeck_console.operations.syncing import plan_sync
-from pumpdeck_console.operations.trips import plan_trip, prepare_trip
+from pumpdeck_console.operations.trip_actions import plan_trip_to, prepare_trip_to
 from pumpdeck_console.operations.upkeep_view import upkeep_view
 from pumpdeck_console.operations.worker_plans import plan_of_result
 from pumpdeck_console.wiring import STORE_FILE, Workspace
@@ -187,10 +187,10 @@ def test_upkeep_knows_where_backups_lie_and_which_were_proven(yard: CourierFleet
 
 def test_a_trip_and_a_sync_are_planned_in_words_and_the_trip_is_listed(yard: CourierFleet, tmp_path: Path) -> None:
     workspace, place = yard.workspace, str(tmp_path / "trip")
-    planned = canonical.to_plain(plan_trip(workspace, to=place))
-    seen = plan_of_result("trip.prepare", {"to": place, "query": ""}, planned)
-    assert dict(seen.lines)["devices"].startswith(f"{len(yard.devices)}:") and seen.operation == "trip.prepare"
-    prepare_trip(workspace, to=place)
+    planned = canonical.to_plain(plan_trip_to(workspace, to=place))
+    seen = plan_of_result("trip.prepare_to", {"to": place, "query": ""}, planned)
+    assert dict(seen.lines)["devices"].startswith(f"{len(yard.devices)}:") and seen.operation == "trip.prepare_to"
+    prepare_trip_to(workspace, to=place)
     (trip,) = upkeep_view(workspace).trips
     assert trip.returned_ms == 0 and f"{len(yard.devices)} devices" in trip.words
     back = plan(workspace, "trip.return", {"folder": place})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from pumpdeck_console.operations.base import no_progress
-from pumpdeck_console.operations.plans import _PLANNERS
+from pumpdeck_console.operations.plans import _ELSEWHERE, _PLANNERS
 from pumpdeck_console.operations.table import OPERATIONS, READERS, WORKERS, open_worker
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
@@ -27,6 +29,8 @@ def test_readers_and_workers_are_kept_apart():
 
 def test_every_action_with_a_plan_is_an_operation_of_the_worker():
     assert set(_PLANNERS) <= set(WORKERS)
+    for module, names in _ELSEWHERE.items():
+        assert set(import_module(f"pumpdeck_console.operations.{module}").PLANNERS) == set(names)
 
 
 def test_the_worker_runs_an_operation_by_name_with_plain_arguments(tmp_path):

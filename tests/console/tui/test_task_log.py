@@ -62,7 +62,7 @@ def test_spans_for_people() -> None:
 
 def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
     trained = {"models": [{"model": "esp-health", "version": 14, "verdict": "warn", "reason": "slices"}]}
-    assert outcome_words("train", "Train esp", trained) == ("Trained: esp-health v14 warn (slices)", "warn")
+    assert outcome_words("train", "Train esp", trained) == ("Trained: esp-health v14, a gate warns (slices)", "warn")
     promoted = {"model": "esp-health", "champion": 14, "missing_people": 0}
     assert "Champion of esp-health is v14" in outcome_words("models.promote", "", promoted)[0]
     assert outcome_words("models.promote", "", {**promoted, "missing_people": 1})[1] == "warn"
@@ -73,6 +73,6 @@ def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
     report = {"workspace": "ws-2", "taken": {"telemetry": 7}, "conflicts": [], "refused": []}
     assert outcome_words("sync", "", {"report": report}) == ("Taken in from ws-2: 7 rows, 0 conflicts, 0 not believed", "info")
     assert outcome_words("trip.return", "", {"sync": {"report": {**report, "refused": [1]}}})[1] == "warn"
-    assert outcome_words("trip.prepare", "", {"to": "/t", "findings": [{"what": "SSH key", "verdict": "bad"}]})[1] == "warn"
+    assert outcome_words("trip.prepare_to", "", {"to": "/t", "findings": [{"what": "SSH key", "verdict": "bad"}]})[1] == "warn"
     assert outcome_words("rollout.approve", "Approve", {"not_signed": "no key here"})[1] == "warn"
     assert outcome_words("rollout.halt", "Halt", {}) == ("Done: Halt", "info")
