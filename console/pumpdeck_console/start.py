@@ -32,7 +32,8 @@ def run_workspace(workspace: Workspace) -> int:
     """The console on an open workspace."""
     # Everything heavy is imported inside run_console, after the first paint.
     from pumpdeck_console.tui.app import ConsoleOptions, ConsoleWorld, run_console
-    from pumpdeck_console.worker_process import WorkerProcess
+    from pumpdeck_console.tui.readers import URGENT
+    from pumpdeck_console.two_workers import TwoWorkers
 
     folder = workspace.root / "console"
     workspace.fs.mkdir(folder)
@@ -44,7 +45,7 @@ def run_workspace(workspace: Workspace) -> int:
     )
     selector = _LazySelector()
     world = ConsoleWorld(clock=workspace.clock, fs=workspace.fs, environ=os.environ, selector=selector)
-    actions = WorkerProcess(_OPENER, {"workspace": str(workspace.root)}, log=folder / "worker.log")
+    actions = TwoWorkers(_OPENER, {"workspace": str(workspace.root)}, folder / "worker.log", URGENT)
 
     def readers() -> Readers:
         from pumpdeck_console.operations.readers import StoreReaders  # deferred: numpy, in the reader thread

@@ -38,7 +38,6 @@ Progress = Callable[[str, int, int], None]
 """``(step, done, total)``; total 0 where it is not known."""
 Run = Callable[[str, Mapping[str, Json], Progress], Json]
 Opener = Callable[[Mapping[str, Json]], Run]
-OnProgress = Callable[[float, str], None]
 
 
 class CancelledError(PumpdeckError):
@@ -112,7 +111,7 @@ def _read_exactly(stream: BinaryIO, size: int) -> bytes | None:
 class Task:
     """One operation under way (``tui.readers.Submission``)."""
 
-    def __init__(self, number: int, on_progress: OnProgress, cancel: Callable[[int], None]) -> None:
+    def __init__(self, number: int, on_progress: Progress, cancel: Callable[[int], None]) -> None:
         self.number = number
         self._on_progress, self._cancel = on_progress, cancel
         self._lock = threading.Lock()
@@ -142,7 +141,7 @@ class Task:
         callback()
 
     def report(self, step: str, done: int, total: int) -> None:
-        self._on_progress(done / total if total else float("nan"), step)
+        self._on_progress(step, done, total)
 
     def end(self, result: Json, error: PumpdeckError | None) -> None:
         with self._lock:
@@ -173,7 +172,7 @@ class WorkerProcess:
         with self._lock:
             return self._process.pid if self._process is not None else None
 
-    def submit(self, operation: str, arguments: Mapping[str, Json], on_progress: OnProgress) -> Task:
+    def submit(self, operation: str, arguments: Mapping[str, Json], on_progress: Progress) -> Task:
         """Start an operation; returns at once. Raises: WorkerDiedError when no worker can be started."""
         with self._lock:
             task = Task(self._next, on_progress, self._cancel)

@@ -35,7 +35,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WorkerPr
     worker.close()
 
 
-def nothing(part: float, step: str) -> None:
+def nothing(step: str, done: int, total: int) -> None:
     pass
 
 
@@ -74,10 +74,10 @@ def test_the_worker_is_started_by_the_first_operation_and_serves_the_next(worker
 
 
 def test_progress_is_told_before_the_result(worker: WorkerProcess) -> None:
-    told: list[tuple[float, str]] = []
-    task = worker.submit("count", {}, lambda part, step: told.append((part, step)))
+    told: list[tuple[str, int, int]] = []
+    task = worker.submit("count", {}, lambda step, done, total: told.append((step, done, total)))
     assert task.result(WAIT_S) == 3
-    assert told == [(0.0, "counting"), (1 / 3, "counting"), (2 / 3, "counting")]
+    assert told == [("counting", 0, 3), ("counting", 1, 3), ("counting", 2, 3)]
 
 
 def test_what_a_library_prints_does_not_get_between_frames(worker: WorkerProcess, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_a_library_prints_does_not_get_between_frames(worker: WorkerProcess
 
 def test_an_operation_stops_when_it_is_cancelled_and_the_worker_goes_on(worker: WorkerProcess) -> None:
     started = threading.Event()
-    task = worker.submit("wait", {}, lambda part, step: started.set())
+    task = worker.submit("wait", {}, lambda *_: started.set())
     assert started.wait(WAIT_S)
     task.cancel()
     with pytest.raises(CancelledError):
@@ -98,7 +98,7 @@ def test_an_operation_stops_when_it_is_cancelled_and_the_worker_goes_on(worker: 
 
 def test_an_operation_cancelled_before_its_turn_never_runs(worker: WorkerProcess) -> None:
     started = threading.Event()
-    first = worker.submit("wait", {}, lambda part, step: started.set())
+    first = worker.submit("wait", {}, lambda *_: started.set())
     second = worker.submit("die", {}, nothing)
     assert started.wait(WAIT_S)
     second.cancel()
@@ -143,7 +143,7 @@ def test_a_worker_that_cannot_start_is_told_and_not_tried_for_ever(tmp_path: Pat
 
 def test_the_worker_ends_with_the_console(worker: WorkerProcess) -> None:
     started = threading.Event()
-    task = worker.submit("wait", {}, lambda part, step: started.set())
+    task = worker.submit("wait", {}, lambda *_: started.set())
     assert started.wait(WAIT_S)
     worker.close()
     with pytest.raises((WorkerDiedError, CancelledError)):

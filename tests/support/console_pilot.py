@@ -10,6 +10,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from pumpdeck_console.tui.asking import Threads
 from pumpdeck_console.tui.console_app import ConsoleApp
 from pumpdeck_console.tui.console_state import ConsoleSettings
 from pumpdeck_console.tui.exporting import Exports
@@ -43,8 +44,9 @@ def console(
     for name in ("fleet", "rollouts", "link"):
         reading.ask(name, lambda source, name=name: getattr(source, name)())
     asking = QuickReaderThread("asking", lambda: readers, False)
-    reading.start()
-    asking.start()
+    checking = QuickReaderThread("checking", lambda: readers, False)
+    for thread in (reading, asking, checking):
+        thread.start()
     settings = ConsoleSettings(
         title="north sea",
         clock=FixedClock(readers.now_ms),
@@ -52,7 +54,7 @@ def console(
         glyphs=glyphs,
         exports=Exports(RealFileSystem(), exports) if exports is not None else None,
     )
-    return ConsoleApp(settings, reading, asking, actions or FakeActions())
+    return ConsoleApp(settings, Threads(reading, asking, checking), actions or FakeActions())
 
 
 @asynccontextmanager

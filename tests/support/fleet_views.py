@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 from pumpdeck_console.operations.bundle_view import AwaitedLine, BundlesView, DriveLine, StickLine
+from pumpdeck_console.operations.comparing import Comparison
+from pumpdeck_console.operations.run_diff import RunDiff
+from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
+from pumpdeck_console.operations.trust_rows import KeysView
+from pumpdeck_console.operations.upkeep_view import UpkeepView
 from pumpdeck_console.operations.views import (
     HEALTH_WORDS,
+    AuditCheck,
     AuditView,
     ChannelLine,
     FleetView,
@@ -29,6 +35,7 @@ from pumpdeck_console.operations.views import (
     spark_levels,
 )
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UnreachableError
+from support import desk_views
 
 NOW_MS = 1_767_276_131_000  # 2026-01-01T14:02:11Z
 MINUTE_MS = 60_000
@@ -170,6 +177,10 @@ def models_view(now_ms: int = NOW_MS) -> ModelsView:
                     gates=gates if number == 13 else gates[:2],
                     metrics=(("pumps", 60.0), ("rows", 336_960.0), ("false_alarms_month", 0.9)),
                     pumps={13: 0, 12: 48, 11: 12}[number],
+                    facts={"name": f"{kind}-health v{number}", "model": f"{kind}-health", "version": number, "type": kind,
+                           "model_type": "maxz", "alias": aliases, "gates": "warn" if number == 13 else "pass", "pumps": 60,
+                           "running": {13: 0, 12: 48, 11: 12}[number], "made": now_ms - (14 - number) * 86_400_000,
+                           "digest": f"{number * 7919 + i:064x}", "note": ""},
                 )
             )
     runs = (
@@ -237,7 +248,7 @@ def rollout_detail(rollout: RolloutRow, now_ms: int = NOW_MS) -> RolloutDetail:
 
 
 def audit_view(entries: int = 300, now_ms: int = NOW_MS) -> AuditView:
-    """An audit chain that was verified."""
+    """An audit chain."""
     actions = ("rollout.approve", "rollout.receipt", "train.register", "package.sign", "inventory.load")
     n = np.arange(entries)
     return AuditView(
@@ -251,7 +262,6 @@ def audit_view(entries: int = 300, now_ms: int = NOW_MS) -> AuditView:
         subjects=tuple(f"r-{7 - i // 60:04d}" if i % 5 < 2 else f"esp-health v{13 - i // 200}" for i in range(entries)),
         reasons=tuple("wave 1 passed, soak over" if i % 5 == 0 else "" for i in range(entries)),
         digests=tuple(f"{i * 104_729 + 11:064x}" for i in range(entries)),
-        verified=True,
     )
 
 
@@ -296,6 +306,7 @@ class FakeReaders:
     before: Callable[[str], None] = lambda name: None
     calls: list[str] = field(default_factory=list)
     rollouts_now: RolloutsView | None = None
+    live_now: LiveView | None = None
     _fleet: FleetView | None = None
 
     def _enter(self, name: str) -> None:
@@ -342,6 +353,41 @@ class FakeReaders:
         self._enter("audit")
         return audit_view(300 if self.pumps else 0, self.now_ms)
 
+    def audit_check(self) -> AuditCheck:
+        self._enter("audit_check")
+        shown = audit_view(300 if self.pumps else 0, self.now_ms)
+        return AuditCheck(self.now_ms, True, shown.total, shown.head)
+
+    def comparison(self, model: str, before: str, after: str) -> Comparison:
+        self._enter("comparison")
+        if before == "99":
+            raise NotFoundError("no such version", f"{model} 99")
+        return desk_views.comparison(model, before, after)
+
+    def runs(self) -> RunsView:
+        self._enter("runs")
+        return desk_views.runs_view(self.now_ms) if self.pumps else RunsView(self.now_ms)
+
+    def live(self) -> LiveView:
+        self._enter("live")
+        return self.live_now or LiveView(self.now_ms)
+
+    def run(self, run: str) -> RunDetail:
+        self._enter("run")
+        return desk_views.run_detail(desk_views.runs_view(self.now_ms), run)
+
+    def run_diff(self, before: str, after: str) -> RunDiff:
+        self._enter("run_diff")
+        return desk_views.run_diff(before, after)
+
+    def keys(self) -> KeysView:
+        self._enter("keys")
+        return desk_views.keys_view(self.now_ms, SITES[:6]) if self.pumps else KeysView(self.now_ms)
+
+    def upkeep(self) -> UpkeepView:
+        self._enter("upkeep")
+        return desk_views.upkeep_view(self.now_ms) if self.pumps else UpkeepView(self.now_ms)
+
     def bundles(self) -> BundlesView:
         self._enter("bundles")
         return bundles_view(self.now_ms) if self.pumps else BundlesView(self.now_ms, (), (), 0)
@@ -370,7 +416,7 @@ def unreachable() -> UnreachableError:
 class FakeSubmission:
     """A submission that the test ends by ``finish`` or ``fail``."""
 
-    def __init__(self, operation: str, arguments: Mapping[str, Any], on_progress: Callable[[float, str], None]) -> None:
+    def __init__(self, operation: str, arguments: Mapping[str, Any], on_progress: Callable[[str, int, int], None]) -> None:
         self.operation, self.arguments, self.on_progress = operation, dict(arguments), on_progress
         self.cancelled = False
         self._outcome: object = None

@@ -16,9 +16,10 @@ from pumpdeck_fleet.core.errors import UsageError
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("target", type=click.Path(path_type=Path), metavar="TO")
+@click.option("--verify", "is_verify", is_flag=True, help="Write nothing: read the backup in TO back and compare all of it.")
 @json_option
 @click.pass_obj
-def backup(session: Session, target: Path, as_json: bool) -> None:
+def backup(session: Session, target: Path, is_verify: bool, as_json: bool) -> None:
     """Write everything of the workspace into TO, and read it all back.
 
     TO is a folder, which may hold an earlier backup (only what is new is written), or one file that ends in .tar.
@@ -26,6 +27,9 @@ def backup(session: Session, target: Path, as_json: bool) -> None:
     """
     from pumpdeck_console.operations.backups import backup as do_backup  # deferred: help needs none of it
 
+    if is_verify:
+        _verify(session, target, as_json)
+        return
     with ProgressLine() as progress:
         report = do_backup(session.workspace(), to=str(target), on_progress=progress)
     if as_json:
@@ -34,6 +38,18 @@ def backup(session: Session, target: Path, as_json: bool) -> None:
     written = f"{show_bytes(report.bytes)}, {show_bytes(report.new_bytes)} of it new"
     say(f"Backup of {report.workspace}: {report.files} files, {written}; all of it was read back and compared.")
     say("It holds no private key: keep those apart, or the restored workspace cannot sign.")
+
+
+def _verify(session: Session, source: Path, as_json: bool) -> None:
+    from pumpdeck_console.operations.backups import verify_backup  # deferred: help needs none of it
+
+    with ProgressLine() as progress:
+        report = verify_backup(session.workspace(), source=str(source), on_progress=progress)
+    if as_json:
+        write_json({**dataclasses.asdict(report), "made": time_text(report.made_ms)})
+        return
+    whose = "" if report.is_own else f" It is of another workspace, {report.workspace}."
+    say(f"The backup as of {time_text(report.made_ms)} holds: {report.files} files, {show_bytes(report.bytes)}.{whose}")
 
 
 @click.command(cls=WorkspaceCommand)

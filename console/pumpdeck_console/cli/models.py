@@ -45,6 +45,7 @@ _RUN_COLUMNS = (
     Column("run", write=show_digest),
     Column("model"),
     Column("version", right=True),
+    Column("state"),
     Column("at"),
     Column("snapshot_digest", "snapshot", write=show_digest),
     Column("kind"),
@@ -97,10 +98,10 @@ def models() -> None:
 @json_option
 @click.pass_obj
 def list_models(session: Session, query: str, as_json: bool) -> None:
-    """List versions in which all words of QUERY occur, newest first within a model."""
+    """List model versions that QUERY selects, such as alias:champion gates<refuse; newest first within a model."""
     from pumpdeck_console.operations.models import list_models as listed  # deferred: help needs none of it
 
-    rows = [_model(row) for row in listed(session.workspace(), words=query)]
+    rows = [_model(row) for row in listed(session.workspace(), query=query)]
     write_rows(rows, _MODEL_COLUMNS, as_json=as_json, empty=f"No model version matches: {query}" if query else _EMPTY)
 
 
@@ -326,26 +327,26 @@ def runs() -> None:
 @json_option
 @click.pass_obj
 def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
-    """List training runs in which all words of QUERY occur, newest first."""
+    """List training runs that QUERY selects, such as state:refused at<7d; newest first."""
     from pumpdeck_console.operations.runs import list_runs as listed  # deferred: help needs none of it
 
-    words = query.lower().split()
     rows = [
         {
             "run": row.run,
             "model": row.model,
-            "version": version_word(row.version),
+            "version": version_word(row.version) if row.version else None,
             "at": time_text(row.at_ms),
             "actor": row.actor,
             "snapshot_digest": row.snapshot_digest,
             "content_digest": row.content_digest,
             "reason": row.reason,
             "kind": row.kind,
+            "state": row.state,
         }
-        for row in listed(session.workspace(), limit=limit)
-        if all(word in f"{row.model} {row.version} {row.run} {row.reason}".lower() for word in words)
+        for row in listed(session.workspace(), query=query, limit=limit)
     ]
-    write_rows(rows, _RUN_COLUMNS, as_json=as_json, empty="No training run yet. Start one with: pumpdeck train")
+    empty = f"No training run matches: {query}" if query else "No training run yet. Start one with: pumpdeck train"
+    write_rows(rows, _RUN_COLUMNS, as_json=as_json, empty=empty)
 
 
 @runs.command("show")

@@ -74,10 +74,9 @@ def snapshots() -> None:
 @json_option
 @click.pass_obj
 def list_all(session: Session, query: str, as_json: bool) -> None:
-    """List the frozen training sets that QUERY selects, newest data first."""
+    """List the frozen training sets that QUERY selects, such as held:no type:esp; newest data first."""
     from pumpdeck_console.operations.snapshots import list_snapshots  # deferred: help needs none of it
 
-    words = query.lower().split()
     rows = [
         {
             "snapshot_digest": row.snapshot_digest,
@@ -89,10 +88,10 @@ def list_all(session: Session, query: str, as_json: bool) -> None:
             "held": row.held,
             "data_end": time_text(row.data_end_ms or None),
         }
-        for row in list_snapshots(session.workspace())
-        if all(word in f"{row.model} {row.pump_type} {row.snapshot_digest}".lower() for word in words)
+        for row in list_snapshots(session.workspace(), query=query)
     ]
-    write_rows(rows, _COLUMNS, as_json=as_json, empty="No snapshot yet. Make one with: pumpdeck train")
+    empty = f"No snapshot matches: {query}" if query else "No snapshot yet. Make one with: pumpdeck train"
+    write_rows(rows, _COLUMNS, as_json=as_json, empty=empty)
 
 
 @snapshots.command("show")

@@ -25,7 +25,7 @@ from pumpdeck_console.cli.rules import rules
 from pumpdeck_console.cli.session import Session
 
 if TYPE_CHECKING:
-    from pumpdeck_console.operations.trust_view import RoleKey
+    from pumpdeck_console.operations.trust_rows import RoleKey
 
 _SITE_COLUMNS = (
     Column("site"),

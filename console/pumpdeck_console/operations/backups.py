@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import peoples_files
+from pumpdeck_console.operations.upkeep_view import BACKUP_ACTION, PROVEN_ACTION
 from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace, open_workspace
 from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import ConflictError, DamagedError, RefusedError
@@ -68,7 +69,8 @@ def backup(workspace: Workspace, *, to: str, on_progress: Progress = no_progress
     if target.resolve().is_relative_to(workspace.root.resolve()):
         raise RefusedError("lies inside the workspace", to, hint="a backup belongs on another disk")
     with workspace.store.atomic() as store:
-        store.audit.append(workspace.actor, "workspace.backup", store.workspace)
+        # Where it went tells the next person which disk to fetch.
+        store.audit.append(workspace.actor, BACKUP_ACTION, store.workspace, reason=str(target))
     if target.suffix == ".tar":
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as name:
@@ -76,6 +78,52 @@ def backup(workspace: Workspace, *, to: str, on_progress: Progress = no_progress
             pack(Path(name) / "backup", target)
         return replace(report, to=str(target))
     return _write(workspace, _claimed(workspace, target), on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A backup that was read back whole and holds. `is_own`: it is of this very workspace."""
+
+    source: str
+    workspace: str
+    made_ms: int
+    files: int
+    bytes: int
+    is_own: bool
+
+
+@operation("backup.verify", runs_in="worker")
+def verify_backup(workspace: Workspace, *, source: str, on_progress: Progress = no_progress) -> VerifyReport:
+    """Read every file of a backup and compare it with its digest; nothing there changes.
+
+    Raises:
+        NotFoundError: no finished backup. DamagedError: names the first file that is missing, cut or altered.
+    """
+    place = Path(source).absolute()
+    if place.is_file():
+        with tempfile.TemporaryDirectory(prefix=".verify-", dir=workspace.root) as name:
+            unpack(place, Path(name))
+            listed = _proven(BackupFolder(Path(name)), on_progress)
+    else:
+        listed = _proven(BackupFolder(place), on_progress)
+    with workspace.store.atomic() as store:
+        is_own = listed.workspace == store.workspace
+        if is_own:
+            store.audit.append(workspace.actor, PROVEN_ACTION, store.workspace, reason=str(place))
+    return VerifyReport(str(place), listed.workspace, listed.made_ms, len(listed.files), listed.total_bytes, is_own)
+
+
+def _proven(folder: BackupFolder, on_progress: Progress) -> BackupList:
+    listed = folder.read()
+    total, done = listed.total_bytes // _MB, 0
+
+    def told(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress("verify MB", done // _MB, total)
+
+    folder.verify(listed, told)
+    return listed
 
 
 @operation("restore", runs_in="worker")
@@ -203,7 +251,7 @@ def _restore(folder: BackupFolder, root: Path, clock: Clock, on_progress: Progre
     if root.exists():
         root.rmdir()
     # Under its own name it stands only when it knows everything about itself.
-    beside.rename(root)
+    RealFileSystem().rename(beside, root)
     return replace(report, root=str(root))
 
 

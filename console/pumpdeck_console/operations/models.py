@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pumpdeck_console.operations import accepting, overriding
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.query_rows import select_models
 from pumpdeck_console.operations.vouching import seal_chains
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, UsageError
@@ -64,8 +65,12 @@ def running_by_version(workspace: Workspace) -> dict[tuple[str, int], int]:
 
 
 @operation("models.list", runs_in="reader")
-def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...]:
-    """All versions, newest first within a model; only those in which every one of `words` occurs."""
+def list_models(workspace: Workspace, *, query: str = "") -> tuple[ModelRow, ...]:
+    """The versions that `query` selects, newest first within a model.
+
+    Raises:
+        QueryError: the query cannot be read.
+    """
     running = running_by_version(workspace)
     rows = []
     for model in workspace.store.registry.models():
@@ -73,14 +78,7 @@ def list_models(workspace: Workspace, *, words: str = "") -> tuple[ModelRow, ...
         for version in reversed(workspace.store.registry.versions(model)):
             held = tuple(sorted(alias for alias, number in aliases.items() if number == version.number))
             rows.append(ModelRow(version, held, running.get((model, version.number), 0)))
-    wanted = words.lower().split()
-    return tuple(row for row in rows if all(word in _text(row) for word in wanted))
-
-
-def _text(row: ModelRow) -> str:
-    version = row.version
-    maker = version.origin.made_by if version.origin else ""
-    return f"{version.model} {version.number} {version.pump_type} {version.model_type} {' '.join(row.aliases)} {maker}".lower()
+    return select_models(rows, query, workspace.clock.now_ms())
 
 
 def find_version(workspace: Workspace, model: str, which: str = "") -> ModelVersion:

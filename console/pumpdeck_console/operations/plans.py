@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.bundle_plans import BUNDLE_PLANNERS
+from pumpdeck_console.operations.model_plans import MODEL_PLANNERS
+from pumpdeck_console.operations.rollout_plans import ROLLOUT_PLANNERS
+from pumpdeck_console.operations.upkeep_plans import UPKEEP_PLANNERS
 from pumpdeck_console.operations.views import PlanView
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError, UsageError
@@ -82,19 +85,6 @@ def _rollout_approve(workspace: Workspace, arguments: Mapping[str, str]) -> Plan
     )
 
 
-def _rollout_halt(workspace: Workspace, arguments: Mapping[str, str]) -> PlanView:
-    rollout = workspace.store.rollouts.load(arguments.get("rollout_id", ""))
-    under_way = sum(task.is_live and task.assign_ms > 0 for task in rollout.tasks.values())
-    lines = (
-        ("rollout", f"{rollout.id}, {rollout.state}"),
-        ("under way", f"{under_way} devices hold an assignment and will end it"),
-        ("stops", "nothing more is sent until it is resumed"),
-    )
-    refusal = "" if rollout.state is RolloutState.RUNNING else f"it is {rollout.state}, not RUNNING"
-    command = f'pumpdeck rollout halt {rollout.id} --reason "..."'
-    return PlanView("rollout.halt", f"Halt rollout {rollout.id}", lines, command, refusal=refusal)
-
-
 def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
     sites = {task.site for task in plan.tasks}
     return [
@@ -120,8 +110,10 @@ def _excluded(plan: RolloutPlan) -> tuple[str, ...]:
 
 _PLANNERS: Mapping[str, Callable[[Workspace, Mapping[str, str]], PlanView]] = {
     **BUNDLE_PLANNERS,
+    **MODEL_PLANNERS,
+    **ROLLOUT_PLANNERS,
+    **UPKEEP_PLANNERS,
     "train": _train,
     "rollout.start": _rollout_start,
     "rollout.approve": _rollout_approve,
-    "rollout.halt": _rollout_halt,
 }

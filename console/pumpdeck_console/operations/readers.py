@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pumpdeck_console.operations import bundle_view, fleet_view, plans, rollout_view
 from pumpdeck_console.operations.bundle_view import BundlesView
 from pumpdeck_console.operations.views import (
+    AuditCheck,
     AuditView,
     FleetView,
     LinkView,
@@ -19,6 +21,13 @@ from pumpdeck_console.operations.views import (
 )
 from pumpdeck_console.wiring import FLEET_FILE, Workspace
 from pumpdeck_fleet.core.inventory import Fleet
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.comparing import Comparison
+    from pumpdeck_console.operations.run_diff import RunDiff
+    from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
+    from pumpdeck_console.operations.trust_rows import KeysView
+    from pumpdeck_console.operations.upkeep_view import UpkeepView
 
 _WATCHED = (FLEET_FILE, "policies.toml")
 
@@ -80,6 +89,44 @@ class StoreReaders:
 
     def bundles(self) -> BundlesView:
         return bundle_view.bundles_view(self._workspace)
+
+    def audit_check(self) -> AuditCheck:
+        return rollout_view.audit_check(self._workspace)
+
+    def comparison(self, model: str, before: str, after: str) -> Comparison:
+        from pumpdeck_console.operations.comparing import compare_versions  # deferred: few compare
+
+        return compare_versions(self._workspace, model=model, before=before, after=after)
+
+    def runs(self) -> RunsView:
+        from pumpdeck_console.operations.run_views import runs_view  # deferred: its screen is seldom the first
+
+        return runs_view(self._workspace)
+
+    def live(self) -> LiveView:
+        from pumpdeck_console.operations.run_views import live_view  # deferred: as above
+
+        return live_view(self._workspace)
+
+    def run(self, run: str) -> RunDetail:
+        from pumpdeck_console.operations.run_views import run_detail  # deferred: as above
+
+        return run_detail(self._workspace, run=run)
+
+    def run_diff(self, before: str, after: str) -> RunDiff:
+        from pumpdeck_console.operations.run_diff import diff_runs  # deferred: as above
+
+        return diff_runs(self._workspace, before=before, after=after)
+
+    def keys(self) -> KeysView:
+        from pumpdeck_console.operations.keys_view import keys_view  # deferred: TUF
+
+        return keys_view(self._workspace)
+
+    def upkeep(self) -> UpkeepView:
+        from pumpdeck_console.operations.upkeep_view import upkeep_view  # deferred: TUF
+
+        return upkeep_view(self._workspace)
 
     def link(self) -> LinkView:
         return rollout_view.link_view(self._workspace)

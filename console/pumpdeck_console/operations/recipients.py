@@ -8,23 +8,13 @@ from dataclasses import dataclass, replace
 
 from pumpdeck_console.credentials import PlaceReport, Source
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.trust_rows import RecipientRow
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import ConflictError, NotFoundError, RefusedError
 from pumpdeck_fleet.core.ids import check_name, is_name
 from pumpdeck_packaging.age_box import check_recipient, generate_identity
 from pumpdeck_packaging.returns_policy import ReturnsPolicy, check_policy
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientRow:
-    """One reader of one site; `name` is empty for a site whose returns are plain. `is_mine`: its key is this workspace's."""
-
-    site: str
-    name: str
-    key: str
-    is_mine: bool
-    plain: bool
 
 
 @dataclass(frozen=True, slots=True)

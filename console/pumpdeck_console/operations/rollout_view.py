@@ -6,9 +6,11 @@ import numpy as np
 
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.models import list_models
+from pumpdeck_console.operations.query_rows import model_facts
 from pumpdeck_console.operations.runs import RunRow, list_runs
 from pumpdeck_console.operations.views import (
     NEVER,
+    AuditCheck,
     AuditView,
     LinkView,
     ModelsView,
@@ -21,6 +23,7 @@ from pumpdeck_console.operations.views import (
     Words,
 )
 from pumpdeck_console.wiring import Workspace
+from pumpdeck_fleet.core.audit import AuditBrokenError
 from pumpdeck_fleet.core.registry import Origin
 from pumpdeck_fleet.core.rollout import Rollout
 from pumpdeck_fleet.core.rollout_states import GOOD, TaskState, WaveState
@@ -44,6 +47,7 @@ def models_view(workspace: Workspace) -> ModelsView:
             pumps=row.pumps_running,
             notes=row.version.note,
             origin=_origin(row.version.origin),
+            facts=model_facts(row),
         )
         for row in list_models(workspace)
     )
@@ -152,6 +156,16 @@ def audit_view(workspace: Workspace, *, query: str = "", limit: int = 2_000) -> 
         reasons=tuple(entry.reason for entry in entries),
         digests=tuple(entry.digest for entry in entries),
     )
+
+
+@operation("view.audit_check", runs_in="reader")
+def audit_check(workspace: Workspace) -> AuditCheck:
+    """Whether every link of every chain holds, computed anew; a broken chain is an answer and not an error."""
+    try:
+        head = workspace.store.audit.verify()
+    except AuditBrokenError as error:
+        return AuditCheck(workspace.clock.now_ms(), holds=False, entries=0, head="", sentence=error.sentence())
+    return AuditCheck(workspace.clock.now_ms(), holds=True, entries=head.position, head=head.digest)
 
 
 @operation("view.link", runs_in="reader")

@@ -120,12 +120,16 @@ def approve(
             rollout = deploy.start(store, found.id, actor=workspace.actor, now_ms=now_ms, trust_seqs=seqs, unheard=unheard)
         seal_chains(workspace, pen)
     if deliver == "yes" and rollout.state is RolloutState.RUNNING:
-        from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
-
-        with contextlib.suppress(BusyError):
-            tick(workspace, until_idle=True, on_progress=on_progress)
-        rollout = workspace.store.rollouts.load(found.id)
+        rollout = _carried_out(workspace, found.id, on_progress)
     return replace(report_of(rollout), not_signed=pen.why)
+
+
+def _carried_out(workspace: Workspace, rollout_id: str, on_progress: Progress) -> Rollout:
+    from pumpdeck_console.operations.delivering import tick  # deferred: TUF and SSH, only to carry it out
+
+    with contextlib.suppress(BusyError):
+        tick(workspace, until_idle=True, on_progress=on_progress)
+    return workspace.store.rollouts.load(rollout_id)
 
 
 @operation("rollout.halt", runs_in="worker")
@@ -135,13 +139,22 @@ def halt(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutReport
 
 
 @operation("rollout.resume", runs_in="worker")
-def resume(workspace: Workspace, *, rollout_id: str, reason: str, override: bool = False) -> RolloutReport:
-    """Go on after a halt. `override` lets the next wave open although this one failed.
+def resume(
+    workspace: Workspace,
+    *,
+    rollout_id: str,
+    reason: str,
+    override: bool = False,
+    deliver: str = "",
+    on_progress: Progress = no_progress,
+) -> RolloutReport:
+    """Go on after a halt. `override` lets the next wave open although this one failed; `deliver` as in `approve`.
 
     Raises:
         GateRefusedError: the wave failed and there is no override.
     """
-    return _person_says(workspace, rollout_id, reason, partial(deploy.resume, override=override))
+    report = _person_says(workspace, rollout_id, reason, partial(deploy.resume, override=override))
+    return report_of(_carried_out(workspace, report.rollout, on_progress)) if deliver == "yes" else report
 
 
 @operation("rollout.abort", runs_in="worker")

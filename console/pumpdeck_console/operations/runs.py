@@ -9,21 +9,33 @@ from typing import Any
 
 from pumpdeck_console.operations.audit import entries
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.query_rows import select_runs
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.audit import AuditEntry
 from pumpdeck_fleet.core.errors import NotFoundError
 from pumpdeck_fleet.core.merging import parse_version_name
 
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
 IMPORT_ACTION = "import.run"
-KINDS = {TRAIN_ACTION: "trained", IMPORT_ACTION: "imported"}
+REFUSED_ACTION = "train.refused"
+IMPORT_REFUSED_ACTION = "import.refused"
+KINDS = {
+    TRAIN_ACTION: "trained",
+    REFUSED_ACTION: "trained",
+    IMPORT_ACTION: "imported",
+    IMPORT_REFUSED_ACTION: "imported",
+}
 """Audit action of a run -> what people call it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run, a training or an import: `run` is the digest of its record, its identity; `at_ms` is when it was registered."""
+    """One run, a training or an import: `run` is the digest of its record, its identity; `at_ms` is when it was registered.
+
+    `state` is `done`, or `refused` by a gate; `version` is 0 and `pump_type` empty where nothing was registered.
+    """
 
     run: str
     model: str
@@ -33,33 +45,42 @@ class RunRow:
     snapshot_digest: str
     content_digest: str
     reason: str
+    state: str = "done"
+    pump_type: str = ""
     kind: str = KINDS[TRAIN_ACTION]
 
 
 @operation("runs.list", runs_in="reader")
-def list_runs(workspace: Workspace, *, limit: int = 200) -> tuple[RunRow, ...]:
-    """The newest `limit` runs, newest first."""
-    found: deque[RunRow] = deque(maxlen=limit)
+def list_runs(workspace: Workspace, *, query: str = "", limit: int = 200) -> tuple[RunRow, ...]:
+    """The newest `limit` runs that `query` selects, newest first.
+
+    Raises:
+        QueryError: the query cannot be read.
+    """
+    found: deque[RunRow] = deque(maxlen=None if query.strip() else limit)
     for entry in entries(workspace):
-        if entry.action not in KINDS:
-            continue
-        model, _, number = entry.subject.rpartition(" ")
-        known = workspace.store.registry.by_digest(entry.digests.get("content", ""))
-        digests = entry.digests
-        found.append(
-            RunRow(
-                run=digests.get("run", ""),
-                model=model,
-                version=known.number if known else parse_version_name(number) or 0,
-                at_ms=entry.at_ms,
-                actor=entry.actor,
-                snapshot_digest=digests.get("snapshot", ""),
-                content_digest=digests.get("content", ""),
-                reason=entry.reason,
-                kind=KINDS[entry.action],
-            )
-        )
-    return tuple(reversed(found))
+        if entry.action in KINDS:
+            found.append(_row(workspace, entry))
+    return select_runs(reversed(found), query, workspace.clock.now_ms())[:limit]
+
+
+def _row(workspace: Workspace, entry: AuditEntry) -> RunRow:
+    digests, is_refused = entry.digests, entry.action in (REFUSED_ACTION, IMPORT_REFUSED_ACTION)
+    model, _, number = ("", "", "") if is_refused else entry.subject.rpartition(" ")
+    known = None if is_refused else workspace.store.registry.by_digest(digests.get("content", ""))
+    return RunRow(
+        run=digests.get("run", ""),
+        model=model or entry.subject,
+        version=known.number if known else parse_version_name(number) or 0,
+        at_ms=entry.at_ms,
+        actor=entry.actor,
+        snapshot_digest=digests.get("snapshot", ""),
+        content_digest=digests.get("content", ""),
+        reason=entry.reason,
+        state="refused" if is_refused or (known and known.refusals) else "done",
+        pump_type=known.pump_type if known else "",
+        kind=KINDS[entry.action],
+    )
 
 
 def find_run(workspace: Workspace, run: str) -> RunRow:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.query_rows import select_snapshots
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import NotFoundError
 
@@ -84,8 +85,12 @@ class SnapshotDiff:
 
 
 @operation("snapshots.list", runs_in="reader")
-def list_snapshots(workspace: Workspace) -> tuple[SnapshotRow, ...]:
-    """Snapshots that are held or that a registered version was trained from, newest data first."""
+def list_snapshots(workspace: Workspace, *, query: str = "") -> tuple[SnapshotRow, ...]:
+    """Snapshots that are held or that a registered version was trained from, newest data first; those that `query` selects.
+
+    Raises:
+        QueryError: the query cannot be read.
+    """
     held = set(workspace.store.snapshots.digests())
     found: dict[tuple[str, str], SnapshotRow] = {}
     for model in workspace.store.registry.models():
@@ -106,7 +111,8 @@ def list_snapshots(workspace: Workspace) -> tuple[SnapshotRow, ...]:
             )
     known = {digest for digest, _ in found}
     loose = [_loose(workspace, digest) for digest in sorted(held - known)]
-    return tuple(sorted([*found.values(), *loose], key=lambda row: (-row.data_end_ms, row.model, row.snapshot_digest)))
+    rows = sorted([*found.values(), *loose], key=lambda row: (-row.data_end_ms, row.model, row.snapshot_digest))
+    return select_snapshots(rows, query, workspace.clock.now_ms())
 
 
 def _loose(workspace: Workspace, digest: str) -> SnapshotRow:

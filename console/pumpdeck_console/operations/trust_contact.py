@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pumpdeck_console.key_holders import read_holders
 from pumpdeck_console.operations.base import operation
+from pumpdeck_console.operations.trust_rows import Exposure
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.inventory import Device
@@ -30,19 +31,6 @@ class SiteNews:
     def is_known_to(self, row: DeviceTrustRow | None) -> bool:
         """Whether that device has these keys or newer ones."""
         return row is not None and row.site == self.site and row.root >= self.root and row.version >= self.targets
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """A device that is not known to have taken the newest keys of its site. `root` and `targets` are what it has, 0 unknown."""
-
-    device: str
-    site: str
-    root: int
-    targets: int
-    needs_root: int
-    needs_targets: int
-    link: str
 
 
 def news_of(workspace: Workspace, sites: Sequence[str]) -> dict[str, SiteNews]:

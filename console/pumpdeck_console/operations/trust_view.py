@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pumpdeck_console.key_holders import Holder
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.trust_changing import holders_of
+from pumpdeck_console.operations.trust_rows import RoleKey
 from pumpdeck_console.operations.workspace import expiry_warning_ms
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core.clock import format_ms
@@ -19,27 +20,6 @@ from pumpdeck_packaging.site_keys import SiteKeys
 from pumpdeck_packaging.trust_change import SiteBase, key_named, roles_of, signers_in, site_keys_of, unpublished
 
 _FIELD_ROLES = (DEPLOY, SNAPSHOT, TIMESTAMP)
-
-
-@dataclass(frozen=True, slots=True)
-class RoleKey:
-    """One key of one role of one site. `threshold` of the role's `keys` must sign; `is_here`: it is kept on this computer.
-
-    `warning` is empty or says what will bind, long before it does. `slot` only for deploy keys.
-    """
-
-    site: str
-    role: str
-    key_id: str
-    holder: str
-    since_ms: int
-    threshold: int
-    keys: int
-    version: int
-    expires_ms: int
-    slot: int | None
-    is_here: bool
-    warning: str
 
 
 @dataclass(frozen=True, slots=True)

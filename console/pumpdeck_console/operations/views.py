@@ -9,7 +9,7 @@ missing word is code -1 or the empty string. All three are drawn as ``-``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,6 +171,8 @@ class ModelVersionRow:
     notes: str = ""
     origin: tuple[str, ...] = ()
     """Of an imported version, for people: file and maker, licence, where from, what its score means; empty for our own."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What a query sees of it (docs/query.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +297,20 @@ class AuditView:
     subjects: tuple[str, ...]
     reasons: tuple[str, ...]
     digests: tuple[str, ...]
-    verified: bool | None = None
-    """Whether the chain was recomputed and holds; ``None`` where nobody checked."""
-    bad_position: int = NEVER
-    """First position that does not hold, where ``verified`` is false."""
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCheck:
+    """The audit chain was computed anew: it ``holds`` up to ``entries`` with digest ``head``, or ``sentence`` says where not."""
+
+    as_of_ms: int
+    holds: bool
+    entries: int
+    head: str
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +338,7 @@ class PlanView:
     warnings: tuple[str, ...] = ()
     refusal: str = ""
     """Why this would be refused; empty where it may go ahead."""
-    arguments: tuple[tuple[str, str], ...] = field(default=())
+    arguments: tuple[tuple[str, str | bool], ...] = field(default=())
     """Arguments the plan adds to the action, for example the plan hash that an approval covers."""
 
 

@@ -91,14 +91,17 @@ def make_app(
     reading.start()
     asking = ReaderThread("asking", readers_factory, polls=False)
     asking.start()
-    return _build(reading, asking, actions, options, world)
+    checking = ReaderThread("checking", readers_factory, polls=False)
+    checking.start()
+    return _build((reading, asking, checking), actions, options, world)
 
 
 def _build(
-    reading: ReaderThread, asking: ReaderThread, actions: Actions, options: ConsoleOptions, world: ConsoleWorld
+    threads: tuple[ReaderThread, ReaderThread, ReaderThread], actions: Actions, options: ConsoleOptions, world: ConsoleWorld
 ) -> ConsoleApp:
     from pumpdeck_fleet.core.files import replace_file  # deferred with the app
 
+    from .asking import Threads
     from .cells import clock_text
     from .console_app import ConsoleApp
     from .console_state import ConsoleSettings
@@ -120,7 +123,7 @@ def _build(
         on_fleet=keep_frame,
         is_paced=options.is_paced,
     )
-    return ConsoleApp(settings, reading, asking, actions)
+    return ConsoleApp(settings, Threads(*threads), actions)
 
 
 def _paint_first_frame(options: ConsoleOptions, environ: Mapping[str, str]) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from pumpdeck_console.operations.views import AuditView
+from pumpdeck_console.operations.views import AuditCheck, AuditView
 from pumpdeck_fleet.core.clock import format_ms
 
-from .cells import Parts, fit
+from .cells import Parts, clock_text, fit
 from .console_screen import ConsoleScreen
 from .dialogs import TextPane
 from .fleet_table import text_cell, words_cell
@@ -22,7 +22,7 @@ class AuditScreen(ConsoleScreen):
     """Browse and search the chain."""
 
     NAME = "audit"
-    QUESTIONS = ("audit",)
+    QUESTIONS = ("audit", "audit_check")
     KEYS = (("/", "search"), ("s r", "sort"), ("c", "command"), ("x", "export"), ("^p", "palette"), ("q", "quit"))
     FILTER_HINT = "words occur in action, subject, actor, reason"
     DEFAULT_CSS = """
@@ -33,6 +33,7 @@ class AuditScreen(ConsoleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._shown: AuditView | None = None
+        self._checked: AuditCheck | None = None
         self._filter = ""
 
     def compose_body(self) -> ComposeResult:
@@ -46,11 +47,14 @@ class AuditScreen(ConsoleScreen):
         return self.query_one("#entries", VirtualTable)
 
     def show_views(self) -> None:
-        view = self.console.views.audit
-        if view is None or view is self._shown:
+        view, check = self.console.views.audit, self.console.views.audit_check
+        if view is None or (view is self._shown and check is self._checked):
+            return
+        self.query_one("#chain", TextPane).show([chain_line(view, check, self.console.glyphs)])
+        self._checked = check
+        if view is self._shown:
             return
         self._shown = view
-        self.query_one("#chain", TextPane).show([chain_line(view, self.console.glyphs)])
         self.table.show(audit_table(view))
         self._show_entry()
         self.show_right(f"{len(view):,} of {view.total:,}" + (f"  /{self._filter}" if self._filter else ""))
@@ -79,15 +83,18 @@ class AuditScreen(ConsoleScreen):
         return command("audit", "list", self._filter)
 
 
-def chain_line(view: AuditView, glyphs: str) -> Parts:
+def chain_line(view: AuditView, check: AuditCheck | None, glyphs: str) -> Parts:
     """One line: does the chain hold, how long is it, what is its head."""
     good, bad = ("+", "!") if glyphs == "ascii" else ("✓", "■")
     head = (f"   {view.total:,} entries   head {view.head[:16] or '-'}", "panel")
-    if view.verified is None:
-        return [(" not checked; pumpdeck audit verify checks it", "panel_dim"), head]
-    if view.verified:
-        return [(f" {good} chain holds", "panel_ok"), head]
-    return [(f" {bad} CHAIN BROKEN at entry {view.bad_position}", "panel_alarm"), head]
+    if check is None:
+        return [(" being checked ...", "panel_dim"), head]
+    if not check.holds:
+        return [(f" {bad} CHAIN BROKEN: {check.sentence}", "panel_alarm")]
+    at = f", checked {clock_text(check.as_of_ms)}"
+    if check.entries == view.total:
+        return [(f" {good} chain holds{at}", "panel_ok"), head]
+    return [(f" {good} chain holds up to entry {check.entries:,}{at}", "panel_ok"), head]
 
 
 def audit_table(view: AuditView) -> TableView:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar
 
-from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
-from pumpdeck_console.operations.views import FleetView, ModelCardView, PlanView, health_counts
+from pumpdeck_console.operations.views import FleetView, PlanView, health_counts
 from pumpdeck_fleet.core.errors import PumpdeckError
 
 from .action_desk import ActionDesk
-from .audit_screen import AuditScreen
-from .bundles_screen import BundlesScreen
-from .card_dialog import CardDialog
+from .asking import AskingApp, Threads
+from .console_commands import console_commands
 from .console_screen import ConsoleScreen
-from .console_state import ActionMoved, Arrived, ConsoleSettings, Views
+from .console_state import ActionMoved, Arrived, ConsoleSettings
 from .dialogs import HelpDialog, PlanDialog
 from .fleet_screen import FleetScreen
 from .header import SCREENS, HeaderState, Notice
 from .help_text import help_sections
-from .models_screen import ModelsScreen
-from .pacing import PacedApp
+from .lists_screen import ListsScreen
+from .pages import ONE_SHOT, page_of
 from .palette import PALETTES
 from .readers import Actions
-from .reading import ChangeSeen, ReaderThread, ReadFailed, ViewRead
-from .rollouts_screen import RolloutsScreen
+from .reading import ChangeSeen, ReadFailed, ViewRead
+from .scroll_dialog import ScrollDialog
 from .terminal import GLYPHS
 
 REFRESH_S = 60.0
@@ -42,7 +41,17 @@ FIRST_SCREEN_S = 5.0
 HEADER_QUESTIONS = ("fleet", "rollouts", "link")
 
 
-class ConsoleApp(PacedApp):
+def _later(module: str, name: str) -> Callable[[], ConsoleScreen]:
+    """Makes the screen when it is first gone to: start-up pays for the fleet alone."""
+
+    def make() -> ConsoleScreen:
+        found: ConsoleScreen = getattr(import_module(f".{module}", __package__), name)()
+        return found
+
+    return make
+
+
+class ConsoleApp(AskingApp):
     """Pumpdeck's terminal console."""
 
     TITLE = "Pumpdeck"
@@ -50,17 +59,16 @@ class ConsoleApp(PacedApp):
     DEFAULT_MODE = "fleet"
     MODES: ClassVar[dict[str, Any]] = {
         "fleet": FleetScreen,
-        "models": ModelsScreen,
-        "rollouts": RolloutsScreen,
-        "audit": AuditScreen,
-        "bundles": BundlesScreen,
+        "models": _later("models_screen", "ModelsScreen"),
+        "rollouts": _later("rollouts_screen", "RolloutsScreen"),
+        "audit": _later("audit_screen", "AuditScreen"),
+        "bundles": _later("bundles_screen", "BundlesScreen"),
+        "runs": _later("runs_screen", "RunsScreen"),
+        "trust": _later("trust_screen", "TrustScreen"),
+        "upkeep": _later("upkeep_screen", "UpkeepScreen"),
     }
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("1", "go('fleet')", "fleet", show=False),
-        Binding("2", "go('models')", "models", show=False),
-        Binding("3", "go('rollouts')", "rollouts", show=False),
-        Binding("4", "go('audit')", "audit", show=False),
-        Binding("5", "go('bundles')", "bundles", show=False),
+        *(Binding(key, f"go('{name}')", name, show=False) for key, name, _title in SCREENS),
         Binding("slash", "filter", "filter", show=False),
         Binding("colon", "jump", "jump", show=False),
         Binding("question_mark,f1", "help", "help", show=False),
@@ -73,13 +81,10 @@ class ConsoleApp(PacedApp):
     ]
     CSS = "ConsoleScreen { background: $background; } CommandPalette { background: transparent; }"
 
-    def __init__(
-        self, settings: ConsoleSettings, reading: ReaderThread, asking: ReaderThread, actions: Actions
-    ) -> None:
-        super().__init__(ansi_color=settings.palette.theme.ansi)
-        self.settings, self.reading, self.asking, self.actions = settings, reading, asking, actions
+    def __init__(self, settings: ConsoleSettings, threads: Threads, actions: Actions) -> None:
+        super().__init__(threads, ansi_color=settings.palette.theme.ansi)
+        self.settings, self.actions = settings, actions
         self.palette, self.glyphs, self.selector = settings.palette, settings.glyphs, settings.selector
-        self.views = Views()
         self.failures: dict[str, PumpdeckError] = {}
         self.desk = ActionDesk(self, actions)
         self._info: Notice | None = None
@@ -100,8 +105,8 @@ class ConsoleApp(PacedApp):
     def on_mount(self) -> None:
         if self.settings.is_paced:
             self.start_pacing()
-        self.reading.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
-        self.asking.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
+        for thread in self.threads.all:
+            thread.deliver_to(lambda outcome: self.post_from_thread(Arrived(outcome)))
         self.set_timer(FIRST_SCREEN_S, self._after_first_screen)
         self.set_interval(WATCH_S, self._watch)
         self.set_interval(REFRESH_S, self.action_reload)
@@ -112,8 +117,8 @@ class ConsoleApp(PacedApp):
             self.post_message(message)
 
     def on_unmount(self) -> None:
-        self.reading.stop()
-        self.asking.stop()
+        for thread in self.threads.all:
+            thread.stop()
         if self.settings.on_fleet is not None and self.views.fleet is not None:
             self.settings.on_fleet(self.views.fleet)
 
@@ -140,33 +145,11 @@ class ConsoleApp(PacedApp):
         self._show_notice()
         screen.show_views()
         for name in screen.QUESTIONS:
-            self.ask(name)
+            self.ask(name, at_once=False)
 
-    def ask(self, name: str) -> None:
-        """Ask for a view of the screens by name."""
-        questions: dict[str, Callable[[], None]] = {
-            "fleet": lambda: self.reading.ask("fleet", lambda readers: readers.fleet("")),
-            "rollouts": lambda: self.reading.ask("rollouts", lambda readers: readers.rollouts()),
-            "link": lambda: self.reading.ask("link", lambda readers: readers.link()),
-            "bundles": lambda: self.reading.ask("bundles", lambda readers: readers.bundles()),
-            "models": lambda: self.reading.ask("models", lambda readers: readers.models()),
-            "audit": lambda: self.ask_audit(self.console_screen.filter_text() if self.console_screen else ""),
-            "rollout": lambda: self.ask_rollout(self.views.rollout.rollout.rollout_id if self.views.rollout else ""),
-        }
-        questions[name]()
-
-    def ask_pump(self, pump_id: str) -> None:
-        self.asking.ask("pump", lambda readers: readers.pump(pump_id), pump_id)
-
-    def ask_card(self, model: str, version: int) -> None:
-        self.asking.ask("card", lambda readers: readers.card(model, version), f"{model} {version}")
-
-    def ask_rollout(self, rollout_id: str) -> None:
-        if rollout_id:
-            self.asking.ask("rollout", lambda readers: readers.rollout(rollout_id), rollout_id)
-
-    def ask_audit(self, query: str) -> None:
-        self.reading.ask("audit", lambda readers: readers.audit(query), query)
+    @property
+    def audit_words(self) -> str:
+        return self.console_screen.filter_text() if self.console_screen else ""
 
     def on_arrived(self, message: Arrived) -> None:
         outcome = message.outcome
@@ -174,7 +157,9 @@ class ConsoleApp(PacedApp):
             self.failures.pop("change_token", None)
             self.show_header()
             self._show_notice()
-            self.action_reload()
+            self._reload(at_once=False)
+        elif isinstance(outcome, ReadFailed) and outcome.name in ONE_SHOT:
+            self.say(outcome.error.sentence(), "error")
         elif isinstance(outcome, ReadFailed):
             self.failures[outcome.name] = outcome.error
             self.show_header()
@@ -189,8 +174,10 @@ class ConsoleApp(PacedApp):
             self._show_notice()
             self.desk.show(read.view)
             return
-        if isinstance(read.view, ModelCardView):
-            self.push_screen(CardDialog(read.view))
+        page = page_of(read.name, read.view)
+        if page is not None:
+            if isinstance(self.screen, ConsoleScreen):
+                self.push_screen(page)
             return
         self.views.take(read.name, read.view)
         self.show_header()
@@ -205,12 +192,15 @@ class ConsoleApp(PacedApp):
 
     def _prepare_filter(self, view: FleetView) -> None:
         """Let the selector index new rows on the reader thread, so that the first key of a filter finds them ready."""
-        self.reading.ask("filter", lambda _readers: self.selector(view, "a"))
+        self.threads.reading.ask("filter", lambda _readers: self.selector(view, "a"))
 
     def action_reload(self) -> None:
+        self._reload(at_once=True)
+
+    def _reload(self, *, at_once: bool) -> None:
         screen = self.console_screen
         for name in dict.fromkeys((*HEADER_QUESTIONS, *(screen.QUESTIONS if screen is not None else ()))):
-            self.ask(name)
+            self.ask(name, at_once=at_once)
         if self.views.pump is not None and isinstance(screen, FleetScreen) and screen.pane.display:
             self.ask_pump(self.views.pump.pump_id)
 
@@ -245,7 +235,7 @@ class ConsoleApp(PacedApp):
             notice = Notice(f"Not up to date{what}: {error.sentence()}", "error")
         elif self._is_slow:
             notice = Notice(
-                f"Reading ({self.reading.busy_with or self.asking.busy_with}) takes long; figures are old", "warn"
+                f"Reading ({self.threads.busy_with}) takes long; figures are old", "warn"
             )
         screen.show_notice(notice)
 
@@ -264,8 +254,14 @@ class ConsoleApp(PacedApp):
         self.unsay()
 
     def _watch(self) -> None:
-        """Once a second: has one read been under way for too long?"""
-        busy = bool(self.reading.busy_with or self.asking.busy_with)
+        """Once a second: has one read been under way for too long, is a slow question due, how long does an action take?"""
+        self.ask_what_is_due()
+        screen = self.console_screen
+        for name in screen.WATCHED if screen is not None else ():
+            self.ask(name)
+        if self.desk.words and isinstance(screen, ListsScreen):
+            screen.show_task()
+        busy = bool(self.threads.busy_with)
         self._slow_ticks = self._slow_ticks + 1 if busy else 0
         is_slow = self._slow_ticks >= SLOW_AFTER
         if is_slow != self._is_slow:
@@ -276,7 +272,7 @@ class ConsoleApp(PacedApp):
     # Going places
 
     def action_go(self, name: str) -> None:
-        if self.current_mode != name and not isinstance(self.screen, (HelpDialog, PlanDialog)):
+        if self.current_mode != name and not isinstance(self.screen, (HelpDialog, PlanDialog, ScrollDialog)):
             self.switch_mode(name)
 
     def action_filter(self) -> None:
@@ -354,9 +350,15 @@ class ConsoleApp(PacedApp):
         """Plan an action and show the plan; with ``reason_hint`` the person is asked for a reason."""
         self.desk.plan(operation, arguments, reason_hint)
 
+    def plan_in_worker(self, operation: str, planner: str, arguments: dict[str, str]) -> None:
+        """As ``plan``, for a plan that only the worker can make."""
+        self.desk.plan_in_worker(operation, planner, arguments)
+
     def on_action_moved(self, message: ActionMoved) -> None:
         has_ended = self.desk.moved(message)
         self.show_header()
+        if isinstance(self.console_screen, ListsScreen):
+            self.console_screen.show_task()
         if has_ended:
             self.action_reload()
 
@@ -366,19 +368,4 @@ class ConsoleApp(PacedApp):
     # Command palette
 
     def get_system_commands(self, screen: Screen[Any]) -> Any:  # noqa: ARG002 - Textual's signature
-        for key, name, _title in SCREENS:
-            yield SystemCommand(f"Go to {name}", f"key {key}", lambda name=name: self.action_go(name))
-        yield SystemCommand("Filter", "key /", self.action_filter)
-        yield SystemCommand("Jump to a pump, site or rollout", "key :", self.action_jump)
-        yield SystemCommand("Copy the command for this view", "key c", self.action_copy_command)
-        yield SystemCommand("Export the table as CSV", "key x", lambda: self.action_export("csv"))
-        yield SystemCommand("Export the screen as SVG", "key X", lambda: self.action_export("svg"))
-        yield SystemCommand("Read everything anew", "key R", self.action_reload)
-        yield SystemCommand("Help", "key ?", self.action_help)
-        for name in PALETTES:
-            yield SystemCommand(f"Theme {name}", "colours of the console", lambda name=name: self.use_palette(name))
-        for glyphs in GLYPHS:
-            yield SystemCommand(
-                f"Charts in {glyphs}", "signs and charts", lambda glyphs=glyphs: self.use_glyphs(glyphs)
-            )
-        yield SystemCommand("Quit", "key q", self.exit)
+        yield from console_commands(self)

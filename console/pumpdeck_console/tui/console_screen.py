@@ -32,6 +32,8 @@ class ConsoleScreen(Screen[None]):
     """The name in ``header.SCREENS``."""
     QUESTIONS: tuple[str, ...] = ()
     """Views this screen needs besides those of the header."""
+    WATCHED: tuple[str, ...] = ()
+    """Views that change without the store: asked every second while this screen is in front."""
     KEYS: Keys = ()
     FILTER_HINT = ""
     """What the filter prompt says while it is empty; no filter without it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from pumpdeck_console.operations.bundle_view import BundlesView
 from pumpdeck_console.operations.views import (
+    AuditCheck,
     AuditView,
     FleetView,
     LinkView,
@@ -22,9 +23,14 @@ from pumpdeck_fleet.core.clock import Clock
 
 from .exporting import Exports
 from .palette import Palette
-from .readers import Submission
 from .reading import Outcome
 from .selecting import Selector, select_words
+
+if TYPE_CHECKING:
+    from pumpdeck_console.operations.bundle_view import BundlesView
+    from pumpdeck_console.operations.run_views import LiveView, RunDetail, RunsView
+    from pumpdeck_console.operations.trust_rows import KeysView
+    from pumpdeck_console.operations.upkeep_view import UpkeepView
 
 
 @dataclass
@@ -37,8 +43,14 @@ class Views:
     rollouts: RolloutsView | None = None
     rollout: RolloutDetail | None = None
     audit: AuditView | None = None
+    audit_check: AuditCheck | None = None
     link: LinkView | None = None
     bundles: BundlesView | None = None
+    runs: RunsView | None = None
+    run: RunDetail | None = None
+    live: LiveView | None = None
+    keys: KeysView | None = None
+    upkeep: UpkeepView | None = None
 
     def take(self, name: str, view: object) -> None:
         """Keep ``view`` as the newest of its kind; other names are of no interest."""
@@ -80,8 +92,17 @@ class Arrived(Message):
 
 
 class ActionMoved(Message):
-    """The worker reports progress, or that an action ended."""
+    """The worker reports progress of the action ``number``, or that it ended."""
 
-    def __init__(self, title: str, part: float, step: str, ended: Submission | None = None) -> None:
+    def __init__(self, number: int, step: str = "", done: int = 0, total: int = 0, *, has_ended: bool = False) -> None:
         super().__init__()
-        self.title, self.part, self.step, self.ended = title, part, step, ended
+        self.number, self.step, self.done, self.total, self.has_ended = number, step, done, total, has_ended
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The action whose plan was asked for last; with ``reason_hint`` the person is asked for a reason."""
+
+    operation: str
+    arguments: Mapping[str, str]
+    reason_hint: str

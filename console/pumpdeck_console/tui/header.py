@@ -15,8 +15,12 @@ from .lines import LinePane
 from .palette import HEALTH_LABELS, HEALTH_SIGNS, HEALTH_SIGNS_ASCII, HEALTH_STYLES
 
 SCREENS = (("1", "fleet", "Fleet"), ("2", "models", "Models"), ("3", "rollouts", "Rollouts"), ("4", "audit", "Audit"),
-           ("5", "bundles", "Bundles"))  # fmt: skip
+           ("5", "bundles", "Bundles"), ("6", "runs", "Runs"), ("7", "trust", "Trust"), ("8", "upkeep", "Upkeep"))  # fmt: skip
 """Key, screen name and title of every screen there is."""
+
+
+WIDE, WIDEST = 112, 140
+"""Widths from which the tabs have room around their words, and from which everything does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +61,22 @@ class Header(LinePane):
 
     def _places(self, width: int) -> Parts:
         state = self.state
-        left: list[tuple[str, str]] = [(" Pumpdeck ", "bar_title")]
-        if width >= 96 and state.title:
-            left.append((fit(state.title, min(24, cell_len(state.title))) + "  ", "bar_dim"))
+        is_wide = width >= WIDE
+        left: list[tuple[str, str]] = [(" Pumpdeck " if is_wide else " ", "bar_title")]
+        shown = fit(state.title, min(24, cell_len(state.title)))
+        if shown and width >= WIDE + cell_len(shown) + 2:
+            left.append((shown + "  ", "bar_dim"))
         self._tabs, x = [], sum(cell_len(text) for text, _ in left)
         for key, name, title in SCREENS:
             # Narrow: the time of the figures, and that they are old, must keep their place.
-            word = f" {key} {title} " if width >= 96 else f"{key} {title} "
+            word = f" {key} {title} " if is_wide else f"{key}{title} "
             left.append((word, "bar_on" if name == state.screen else "bar"))
             self._tabs.append((x, x + len(word), name))
             x += len(word)
         mark = "STALE " if state.is_stale else ""
-        zone = "UTC " if width >= 96 or not mark else ""
-        right = [(f"{mark}as of {clock_text(state.as_of_ms)} {zone}", "warn_bar" if mark else "bar_dim")]
+        before = "as of " if is_wide or not mark else ""
+        zone = "UTC " if width >= WIDEST else ""
+        right = [(f"{mark}{before}{clock_text(state.as_of_ms)} {zone}", "warn_bar" if mark else "bar_dim")]
         return sides(left, right, width, "bar")
 
     def _figures(self, width: int) -> Parts:

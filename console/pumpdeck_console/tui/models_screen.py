@@ -11,12 +11,15 @@ from textual.binding import Binding
 from textual.containers import Vertical
 
 from pumpdeck_console.operations.views import ModelsView, ModelVersionRow, TrainingRunRow
-from pumpdeck_fleet.core.merging import version_name
-from pumpdeck_fleet.core.registry import FOREIGN
+from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.merging import parse_version_name, version_name
+from pumpdeck_fleet.core.query_fields import MODELS
+from pumpdeck_fleet.core.registry import FOREIGN, Alias
 
 from .cells import Parts, age, fit, number, progress_bar
 from .console_screen import ConsoleScreen
 from .dialogs import TextPane
+from .filtering import Mask, query_mask
 from .shell_words import command
 from .virtual_table import Column, TableView, VirtualTable
 
@@ -27,22 +30,27 @@ EMPTY_MODELS = (
     "T trains one for a pump type, as does: pumpdeck train TYPE",
     "A training needs rows: pumpdeck ingest FILE",
 )
+EMPTY_FILTER = ("No version matches.", "", "Esc clears the filter.")
 RUN_LINES = 4
 PANE = 48
 """Width of the pane with one version."""
 
 
 class ModelsScreen(ConsoleScreen):
-    """Compare versions, start a training or a rollout."""
+    """Compare versions, promote one or go back, start a training or a rollout."""
 
     NAME = "models"
     QUESTIONS = ("models",)
-    KEYS = (("/", "filter"), ("T", "train"), ("o", "rollout"), ("s r", "sort"), ("c", "command"), ("x", "export"),
-            ("^p", "palette"), ("q", "quit"))  # fmt: skip
-    FILTER_HINT = "words match model, version, alias"
+    KEYS = (("m", "card"), ("=", "compare"), ("p", "promote"), ("b", "roll back"), ("T", "train"), ("o", "rollout"),
+            ("/", "filter"), ("s r", "sort"), ("c", "command"), ("q", "quit"))  # fmt: skip
+    FILTER_HINT = "esp-health   alias:champion   gates<refuse running>0   made<7d"
     BINDINGS = [
         Binding("T", "train", "train this model anew", show=False),
         Binding("m", "card", "show the model card", show=False),
+        Binding("equals_sign", "compare", "compare two versions", show=False),
+        Binding("p", "promote", "make this version the champion", show=False),
+        Binding("b", "demote", "take the champion back", show=False),
+        Binding("escape", "clear_filter", "clear the filter", show=False),
         Binding("o", "start_rollout", "start a rollout of this version", show=False),
     ]
     DEFAULT_CSS = """
@@ -81,21 +89,32 @@ class ModelsScreen(ConsoleScreen):
         row = self.table.cursor_row
         return self._shown.versions[row] if self._shown is not None and row is not None else None
 
-    def _mask(self, view: ModelsView) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
-        words = self._filter.lower().split()
-        if not words:
+    def _mask(self, view: ModelsView) -> Mask | None:
+        try:
+            return self._mask_of(view, self._filter)
+        except PumpdeckError:
             return None
-        texts = [f"{row.model} v{version_name(row.version)} {' '.join(_marks(row))}".lower() for row in view.versions]
-        return np.array([all(word in text for word in words) for text in texts], dtype=bool)
+
+    def _mask_of(self, view: ModelsView, text: str) -> Mask | None:
+        return query_mask([row.facts for row in view.versions], text, MODELS, self.console.now_ms())
 
     def filter_text(self) -> str:
         return self._filter
 
     def apply_filter(self, text: str) -> None:
-        self._filter = text.strip()
         if self._shown is not None:
-            self.table.keep(self._mask(self._shown))
+            try:
+                mask = self._mask_of(self._shown, text)
+            except PumpdeckError as error:
+                self.show_right(f"? {error.what}")
+                return
+            self.table.empty_lines = EMPTY_FILTER if text.strip() else EMPTY_MODELS
+            self.table.keep(mask)
+        self._filter = text.strip()
         self._show_count()
+
+    def action_clear_filter(self) -> None:
+        self.apply_filter("")
 
     def _show_count(self) -> None:
         self.show_right(f"{len(self.table.order)} versions" + (f"  /{self._filter}" if self._filter else ""))
@@ -125,6 +144,33 @@ class ModelsScreen(ConsoleScreen):
         version = self.version
         if version is not None:
             self.console.ask_card(version.model, version.version)
+
+    def action_compare(self) -> None:
+        version = self.version
+        if version is not None:
+            other = Alias.PREVIOUS if Alias.CHAMPION in version.aliases else Alias.CHAMPION
+            name = f"{version.model} v{version_name(version.version)}"
+            self.open_prompt("compare", other.value, f"version or alias to compare {name} with")
+
+    def accept_prompt(self, purpose: str, text: str) -> None:
+        version = self.version
+        if purpose != "compare":
+            super().accept_prompt(purpose, text)
+        elif version is not None and text:
+            number = parse_version_name(text)
+            before = version_name(number) if number is not None else text
+            self.console.ask_comparison(version.model, before, version_name(version.version))
+
+    def action_promote(self) -> None:
+        version = self.version
+        if version is not None:
+            arguments = {"model": version.model, "which": version_name(version.version)}
+            self.console.plan("models.promote", arguments, "why? (goes into the audit)")
+
+    def action_demote(self) -> None:
+        version = self.version
+        if version is not None:
+            self.console.plan("models.demote", {"model": version.model}, "why? (goes into the audit)")
 
     def action_start_rollout(self) -> None:
         version = self.version

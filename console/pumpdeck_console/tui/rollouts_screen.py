@@ -40,16 +40,19 @@ TASK_ORDER = ("FAILED_INCONSISTENT", "ROLLED_BACK", "REFUSED", "UNKNOWN", "TRIAL
 
 
 class RolloutsScreen(ConsoleScreen):
-    """Follow rollouts; approve, halt."""
+    """Follow rollouts; approve, halt, resume, abort, carry out what is due."""
 
     NAME = "rollouts"
     QUESTIONS = ("rollouts", "rollout")
-    KEYS = (("a", "approve"), ("h", "halt"), ("/", "filter tasks"), ("s r", "sort"), ("Tab", "pane"), ("c", "command"),
-            ("x", "export"), ("^p", "palette"), ("q", "quit"))  # fmt: skip
+    KEYS = (("a", "approve"), ("h", "halt"), ("u", "resume"), ("A", "abort"), ("D", "deliver"), ("/", "filter tasks"),
+            ("Tab", "pane"), ("s r", "sort"), ("c", "command"), ("q", "quit"))  # fmt: skip
     FILTER_HINT = "words match device, site, state, reason"
     BINDINGS = [
         Binding("a", "approve", "approve the plan", show=False),
         Binding("h", "halt", "halt the rollout", show=False),
+        Binding("u", "resume", "resume a halted rollout", show=False),
+        Binding("A", "abort", "end the rollout for good", show=False),
+        Binding("D", "deliver", "carry out what is due", show=False),
     ]
     DEFAULT_CSS = """
     RolloutsScreen #rollouts { height: 30%; min-height: 5; max-height: 12; }
@@ -142,8 +145,20 @@ class RolloutsScreen(ConsoleScreen):
             self.console.plan("rollout.approve", {"rollout_id": chosen.rollout_id})
 
     def action_halt(self) -> None:
+        self._plan_with_reason("rollout.halt")
+
+    def action_resume(self) -> None:
+        self._plan_with_reason("rollout.resume")
+
+    def action_abort(self) -> None:
+        self._plan_with_reason("rollout.abort")
+
+    def action_deliver(self) -> None:
+        self.console.plan("tick", {})
+
+    def _plan_with_reason(self, operation: str) -> None:
         if (chosen := self.chosen) is not None:
-            self.console.plan("rollout.halt", {"rollout_id": chosen.rollout_id}, "why? (goes into the audit)")
+            self.console.plan(operation, {"rollout_id": chosen.rollout_id}, "why? (goes into the audit)")
 
 
 def model_name(row: RolloutRow) -> str:

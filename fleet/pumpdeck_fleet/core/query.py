@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from pumpdeck_fleet.core.query_fields import FIELDS, Field
+from pumpdeck_fleet.core.query_fields import PUMPS, Field, Vocabulary
 from pumpdeck_fleet.core.query_terms import Compare, Row, Test, Word, term_test
 from pumpdeck_fleet.core.query_tokens import QuerySyntaxError, Token, TokenKind, quoted, scan
 
-__all__ = ["FIELDS", "And", "Compare", "Node", "Not", "Or", "Query", "QuerySyntaxError", "Word", "parse_query"]
+__all__ = ["And", "Compare", "Node", "Not", "Or", "Query", "QuerySyntaxError", "Word", "parse_query"]
 
 MAX_DEPTH = 40
 R = TypeVar("R")
@@ -47,9 +47,10 @@ Node = And | Or | Not | Compare | Word
 
 @dataclass(frozen=True)
 class Query:
-    """A parsed query. `root` is `None` for the empty query, which selects everything."""
+    """A parsed query over things of one kind. `root` is `None` for the empty query, which selects everything."""
 
     root: Node | None
+    known: Vocabulary = PUMPS
 
     def matches(self, row: Row, now_ms: int) -> bool:
         """True when the row is selected. A field the row lacks is not known: no comparison but `!=` holds for it."""
@@ -62,32 +63,33 @@ class Query:
 
     @cached_property
     def _test(self) -> Test:
-        return _compile(self.root) if self.root is not None else lambda _row, _now_ms: True
+        return _compile(self.root, self.known) if self.root is not None else lambda _row, _now_ms: True
 
     @cached_property
     def fields(self) -> frozenset[str]:
         """Names of the fields that decide."""
-        return frozenset(_fields(self.root)) if self.root is not None else frozenset()
+        return frozenset(_fields(self.root, self.known.words)) if self.root is not None else frozenset()
 
     def __str__(self) -> str:
         """The query in its canonical form; parsing that gives the same query."""
         return _text(self.root) if self.root is not None else ""
 
 
-def parse_query(text: str) -> Query:
-    """The query that `text` says.
+def parse_query(text: str, known: Vocabulary = PUMPS) -> Query:
+    """The query that `text` says about things of that kind.
 
     Raises:
         QuerySyntaxError: it says none; names the position, what was expected and what was found.
     """
-    return _Parser(scan(text)).query()
+    return _Parser(scan(text), known).query()
 
 
 class _Parser:
     """Recursive descent over the tokens; one method for each rule of the grammar."""
 
-    def __init__(self, tokens: list[Token]) -> None:
+    def __init__(self, tokens: list[Token], known: Vocabulary) -> None:
         self._tokens = tokens
+        self._known = known
         self._at = 0
 
     def _peek(self) -> Token:
@@ -100,11 +102,11 @@ class _Parser:
 
     def query(self) -> Query:
         if self._peek().kind is TokenKind.END:
-            return Query(None)
+            return Query(None, self._known)
         root = self._or(0)
         if self._peek().kind is not TokenKind.END:
             raise QuerySyntaxError("does not fit here", self._peek(), expected="a term, and, or, or the end")
-        return Query(root)
+        return Query(root, self._known)
 
     def _or(self, depth: int) -> Node:
         terms = [self._and(depth)]
@@ -145,9 +147,9 @@ class _Parser:
         raise QuerySyntaxError("does not fit here", token, expected="a word, a field such as site:gannet, not, or (")
 
     def _comparison(self, name: Token) -> Compare:
-        field = FIELDS.get(name.text.lower())
+        field = self._known.fields.get(name.text.lower())
         if field is None:
-            raise _unknown_field(name)
+            raise _unknown_field(name, self._known)
         operator = self._take()
         values = [self._value(field)]
         while self._peek().kind is TokenKind.COMMA:
@@ -155,7 +157,7 @@ class _Parser:
             values.append(self._value(field))
         compare = Compare(field.name, operator.text, tuple(value.as_value() for value in values))
         # Read once here, so that a wrong value is told with its place.
-        term_test(compare, field, operator, values)
+        term_test(compare, self._known, operator, values)
         return compare
 
     def _value(self, field: Field) -> Token:
@@ -175,21 +177,21 @@ def _joined(kind: type[And] | type[Or], terms: list[Node]) -> Node:
     return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
-def _unknown_field(name: Token) -> QuerySyntaxError:
-    close = difflib.get_close_matches(name.text.lower(), FIELDS, 1)
+def _unknown_field(name: Token, known: Vocabulary) -> QuerySyntaxError:
+    close = difflib.get_close_matches(name.text.lower(), known.fields, 1)
     hint = f"did you mean {close[0]}?" if close else "put a text with such a sign in quotes"
-    return QuerySyntaxError("is not a field", name, expected=f"one of {', '.join(FIELDS)}", hint=hint)
+    return QuerySyntaxError("is not a field", name, expected=f"one of {', '.join(known.fields)}", hint=hint)
 
 
-def _compile(node: Node) -> Test:
+def _compile(node: Node, known: Vocabulary) -> Test:
     if isinstance(node, Not):
-        inner = _compile(node.term)
+        inner = _compile(node.term, known)
         return lambda row, now_ms: not inner(row, now_ms)
     if isinstance(node, And):
-        return _all([_compile(term) for term in node.terms])
+        return _all([_compile(term, known) for term in node.terms])
     if isinstance(node, Or):
-        return _any([_compile(term) for term in node.terms])
-    return term_test(node)
+        return _any([_compile(term, known) for term in node.terms])
+    return term_test(node, known)
 
 
 def _all(tests: list[Test]) -> Test:
@@ -212,16 +214,16 @@ def _any(tests: list[Test]) -> Test:
     return holds
 
 
-def _fields(node: Node) -> Iterable[str]:
+def _fields(node: Node, words: tuple[str, ...]) -> Iterable[str]:
     if isinstance(node, Compare):
         yield node.field
     elif isinstance(node, Not):
-        yield from _fields(node.term)
+        yield from _fields(node.term, words)
     elif isinstance(node, And | Or):
         for term in node.terms:
-            yield from _fields(term)
+            yield from _fields(term, words)
     else:
-        yield from ("pump", "tag", "site")
+        yield from words
 
 
 def _text(node: Node) -> str:
@@ -240,9 +242,9 @@ def _inner(node: Node) -> str:
     return f"({_text(node)})" if isinstance(node, And | Or) else _text(node)
 
 
-def query_row(values: Mapping[str, object]) -> Row:
+def query_row(values: Mapping[str, object], known: Vocabulary = PUMPS) -> Row:
     """A row with every field, `None` where `values` lacks one; raises KeyError for a name that is no field."""
-    unknown = set(values) - set(FIELDS)
+    unknown = set(values) - set(known.fields)
     if unknown:
         raise KeyError(f"not a field of a query: {', '.join(sorted(unknown))}")
-    return {name: values.get(name) for name in FIELDS}
+    return {name: values.get(name) for name in known.fields}

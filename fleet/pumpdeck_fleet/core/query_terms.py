@@ -11,7 +11,7 @@ from typing import Any
 
 from pumpdeck_fleet.core.clock import DAY_MS, parse_ms
 from pumpdeck_fleet.core.errors import FormatError
-from pumpdeck_fleet.core.query_fields import FIELDS, WORD_FIELDS, Field, FieldKind
+from pumpdeck_fleet.core.query_fields import Field, FieldKind, Vocabulary
 from pumpdeck_fleet.core.query_tokens import QuerySyntaxError, Token, TokenKind, Value
 
 Row = Mapping[str, object]
@@ -44,13 +44,13 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A text that is part of the pump's identity, tag or site."""
+    """A text that is part of one of the fields which the vocabulary names for words."""
 
     text: str
 
 
 def term_test(
-    node: Compare | Word, field: Field | None = None, operator: Token | None = None, tokens: Sequence[Token] = ()
+    node: Compare | Word, known: Vocabulary, operator: Token | None = None, tokens: Sequence[Token] = ()
 ) -> Test:
     """The closure of one term. With the tokens it came from, an error names their places.
 
@@ -58,8 +58,8 @@ def term_test(
         QuerySyntaxError: the field does not take this operator or value.
     """
     if isinstance(node, Word):
-        return _word_test(node.text.casefold())
-    field = field or FIELDS[node.field]
+        return _word_test(node.text.casefold(), known.words)
+    field = known.fields[node.field]
     sign = operator or Token(TokenKind.OPERATOR, node.operator, 0)
     places = tokens or [Token(TokenKind.VALUE, value.text, 0, value.is_quoted) for value in node.values]
     tests = [_value_test(field, sign, value, place) for value, place in zip(node.values, places, strict=True)]
@@ -68,12 +68,16 @@ def term_test(
 
 
 
-def _word_test(text: str) -> Test:
+def _word_test(text: str, names: Sequence[str]) -> Test:
     def holds(row: Row, _now_ms: int) -> bool:
-        for name in WORD_FIELDS:
+        for name in names:
             value = row.get(name)
-            if value is not None and text in str(value).casefold():
-                return True
+            if value is None:
+                continue
+            texts = value if isinstance(value, tuple) else (value,)
+            for one in texts:
+                if text in str(one).casefold():
+                    return True
         return False
 
     return holds

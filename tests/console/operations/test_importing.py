@@ -70,7 +70,7 @@ def test_an_import_passes_the_gates_and_waits_for_a_person(workspace: Workspace,
     for shipped in (True, False):
         card = read_card(workspace, model=row.model, which=str(row.version), shipped=shipped)
         assert "This model was not learned here" in card and "Institute of Pumps" in card
-    assert [one.version.number for one in list_models(workspace, words="institute")] == [row.version]
+    assert [one.version.number for one in list_models(workspace, query="institute")] == [row.version]
 
 
 def test_nobody_promotes_or_ships_a_foreign_model_unawares(workspace: Workspace, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_check_registers_nothing(workspace: Workspace, tmp_path: Path) -> None
     assert (found.nodes, found.opset, found.reference_rows) == (5, 13, 200)
     assert found.row_us > 0 and found.peak_mb > 10
     assert workspace.store.registry.models() == [] or found.model not in {
-        row.version.model for row in list_models(workspace, words=FOREIGN)
+        row.version.model for row in list_models(workspace, query=FOREIGN)
     }
 
 

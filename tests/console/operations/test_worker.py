@@ -35,7 +35,7 @@ def test_a_training_reports_progress_and_its_refusal_comes_back_as_it_was(worker
     steps: list[str] = []
     ended = threading.Event()
     # Two hours of rows are too few for a model: the gates say so.
-    task = worker.submit("train", {"pump_type": "esp"}, lambda _part, step: steps.append(step))
+    task = worker.submit("train", {"pump_type": "esp"}, lambda step, _done, _total: steps.append(step))
     task.on_done(ended.set)
     with pytest.raises(OperationFailedError) as caught:
         task.result(WAIT_S)

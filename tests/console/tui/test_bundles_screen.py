@@ -57,8 +57,8 @@ async def test_an_export_asks_for_the_place_and_shows_its_plan() -> None:
         assert screen.query_one("#prompt").value == "/media/ada/STICK/pumpdeck"  # type: ignore[attr-defined]
         await pilot.press(*" for site:gannet", "enter")
         await until(pilot, lambda: isinstance(app.screen, PlanDialog))
-        assert app.desk._arguments == {"to": "/media/ada/STICK/pumpdeck", "query": "site:gannet"}
-        assert app.desk._operation == "bundle.export"
+        assert app.desk.asked.arguments == {"to": "/media/ada/STICK/pumpdeck", "query": "site:gannet"}
+        assert app.desk.asked.operation == "bundle.export"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_what_each_key_plans(key: str, typed: str, operation: str, argumen
         screen.query_one("#prompt").value = typed  # type: ignore[attr-defined]
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PlanDialog))
-        assert (app.desk._operation, app.desk._arguments) == (operation, arguments)
+        assert (app.desk.asked.operation, app.desk.asked.arguments) == (operation, arguments)
 
 
 async def test_escape_asks_nothing_and_lost_asks_how() -> None:
@@ -86,10 +86,10 @@ async def test_escape_asks_nothing_and_lost_asks_how() -> None:
     async with running(app) as pilot:
         await opened(pilot, app)
         await pilot.press("e", "escape")
-        assert app.desk._operation == ""
+        assert app.desk.asked.operation == ""
         await pilot.press("l")
         await until(pilot, lambda: isinstance(app.screen, PlanDialog))
-        assert app.desk._operation == "bundle.lost"
+        assert app.desk.asked.operation == "bundle.lost"
 
 
 def test_what_an_intake_refused_is_said_with_its_reason() -> None:

@@ -150,7 +150,7 @@ async def test_a_slow_reader_never_holds_a_key_and_is_named() -> None:
         assert "Reading (fleet) takes long" in text_of(app)
         assert len(app.screen.table.order) == 240
         gate.set()
-        await until(pilot, lambda: not app.reading.busy_with)
+        await until(pilot, lambda: not app.threads.reading.busy_with)
         app._watch()
         await pilot.pause()
         assert "takes long" not in text_of(app)
@@ -238,7 +238,7 @@ async def test_progress_and_the_end_of_an_action_are_told() -> None:
         await pilot.press("y")
         submission = actions.submissions[0]
         assert submission.operation == "train"
-        submission.on_progress(0.42, "features")
+        submission.on_progress("features", 42, 100)
         await until(pilot, lambda: "42 % features" in text_of(app))
         await pilot.press("T")
         await pilot.pause()
@@ -339,7 +339,7 @@ from support.console_pilot import console, running
 from support.fleet_views import FakeReaders
 async def main():
     async with running(console(FakeReaders(240))) as pilot:
-        for key in ("2", "3", "4", "5", "1", "question_mark", "escape", "slash", "escape"):
+        for key in ("2", "3", "4", "5", "6", "7", "8", "1", "question_mark", "escape", "slash", "escape"):
             await pilot.press(key)
 asyncio.run(main())
 bad = {"pandas", "sklearn", "onnxruntime", "onnx", "paramiko", "httpx", "scipy", "pyarrow", "cryptography", "sqlite3"}

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from pumpdeck_console.tui.dialogs import PlanDialog
 from pumpdeck_console.tui.fleet_screen import FleetScreen
+from pumpdeck_console.tui.scroll_dialog import ScrollDialog
 from support.console_pilot import console, fleet_is_shown, until
 from support.fleet_views import FakeReaders, unreachable
 
@@ -88,8 +89,46 @@ def test_empty_bundles(snap_compare: Any, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
 def test_audit(snap_compare: Any, size: tuple[int, int]) -> None:
-    shown = keys("4", then=lambda app: len(app.screen.table.order) == 300)
+    shown = keys("4", then=lambda app: len(app.screen.table.order) == 300 and app.views.audit_check is not None)
     assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
+
+
+BOTH = pytest.mark.parametrize("size", [(80, 24), (160, 45)], ids=["80x24", "160x45"])
+
+
+@BOTH
+def test_runs(snap_compare: Any, size: tuple[int, int]) -> None:
+    shown = keys("6", then=lambda app: len(app.screen.table.order) == 24 and app.views.run is not None)
+    assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
+
+
+@BOTH
+def test_trust(snap_compare: Any, size: tuple[int, int]) -> None:
+    shown = keys("7", then=lambda app: len(app.screen.table.order) == 36)
+    assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
+
+
+@BOTH
+def test_upkeep(snap_compare: Any, size: tuple[int, int]) -> None:
+    shown = keys("8", then=lambda app: len(app.screen.table.order) == 4)
+    assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=shown)
+
+
+@pytest.mark.parametrize("key", ["6", "7"])
+def test_empty_lists_teach(snap_compare: Any, key: str) -> None:
+    shown = keys(key, then=lambda app: bool(app.screen.listing))
+    assert snap_compare(console(FakeReaders(0)), terminal_size=(80, 24), run_before=shown)
+
+
+# As wide as the page: what stands beside it is not the matter.
+@pytest.mark.parametrize("size", [(80, 24), (104, 40)], ids=["80x24", "104x40"])
+def test_comparison(snap_compare: Any, size: tuple[int, int]) -> None:
+    async def press(pilot: Pilot[Any]) -> None:
+        await keys("2", then=lambda app: len(app.screen.table.order) == 12)(pilot)
+        await pilot.press("equals_sign", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ScrollDialog))
+
+    assert snap_compare(console(FakeReaders(240)), terminal_size=size, run_before=press)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])

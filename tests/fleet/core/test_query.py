@@ -10,7 +10,7 @@ import pytest
 from pumpdeck_fleet.core.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from pumpdeck_fleet.core.errors import EXIT_USAGE
 from pumpdeck_fleet.core.query import And, Compare, Not, Or, QuerySyntaxError, Word, parse_query
-from pumpdeck_fleet.core.query_fields import FIELDS
+from pumpdeck_fleet.core.query_fields import KINDS, MODELS, PUMPS, RUNS, SNAPSHOTS
 from pumpdeck_fleet.core.query_tokens import QUERY_MAX_CHARACTERS
 
 NOW_MS = 1_767_225_600_000 + 12 * HOUR_MS  # 2026-01-01T12:00:00Z
@@ -227,17 +227,34 @@ def test_an_age_of_a_time_in_the_future_is_negative() -> None:
 def test_the_page_shows_every_field_and_its_examples_parse() -> None:
     page = (Path(__file__).parents[3] / "docs" / "query.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| `(\w+)` \| (text|list of texts|number|choice|ordered choice|time)", page, re.MULTILINE)
-    assert shown == [(field.name, field.kind.value) for field in FIELDS.values()]
-    for field in FIELDS.values():
+    fields = [field for kind in KINDS for field in kind.fields.values()]
+    assert shown == [(field.name, field.kind.value) for field in fields]
+    for field in fields:
         assert field.meaning in page
     examples = page.split("```")[1].strip().splitlines()
     assert len(examples) == 4
     for example in examples:
         parse_query(example)
+    for example, kind in zip(page.split("```")[3].strip().splitlines(), (MODELS, RUNS, SNAPSHOTS), strict=True):
+        assert parse_query(example, kind).fields <= set(kind.fields)
     message = page.split("```")[-2].strip()
     with pytest.raises(QuerySyntaxError) as caught:
         parse_query("drift>x")
     assert caught.value.sentence() == message
+
+
+def test_each_kind_of_thing_has_its_own_fields_and_words() -> None:
+    row = {"name": "esp-health v13", "alias": ("candidate", "champion"), "gates": "warn", "made": NOW_MS - DAY_MS}
+    for text in ("esp-health v13", "champ", "alias:champion", "gates>=warn made<2d", "not gates:refuse"):
+        assert parse_query(text, MODELS).matches(row, NOW_MS), text
+    for text in ("previous", "alias:previous", "gates:pass", "made>2d"):
+        assert not parse_query(text, MODELS).matches(row, NOW_MS), text
+    with pytest.raises(QuerySyntaxError, match="is not a field"):
+        parse_query("health:ok", MODELS)
+    with pytest.raises(QuerySyntaxError, match="Did you mean gates"):
+        parse_query("gate:pass", MODELS)
+    assert parse_query("site:gannet") == parse_query("site:gannet", PUMPS)
+    assert parse_query("pump type:esp", RUNS).fields == {"run", "name", "type", "reason"}
 
 
 def test_compare_holds_what_was_written() -> None:

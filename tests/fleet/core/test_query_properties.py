@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pumpdeck_fleet.core.errors import QueryError
 from pumpdeck_fleet.core.query import And, Compare, Node, Not, Or, Query, QuerySyntaxError, Word, parse_query
-from pumpdeck_fleet.core.query_fields import FIELDS, FieldKind
+from pumpdeck_fleet.core.query_fields import PUMPS, FieldKind
 from pumpdeck_fleet.core.query_tokens import Value
 
 NOW_MS = 1_767_225_600_000
@@ -18,20 +18,20 @@ pieces = st.sampled_from(
 
 
 def values(field: str) -> st.SearchStrategy[Value]:
-    kind = FIELDS[field].kind
+    kind = PUMPS.fields[field].kind
     if kind in (FieldKind.TEXT, FieldKind.LIST):
         return st.builds(Value, texts, st.just(True))
     if kind is FieldKind.NUMBER:
         return st.floats(allow_nan=False, allow_infinity=False).map(lambda number: Value(repr(number)))
     if kind is FieldKind.TIME:
         return st.integers(0, 10**6).map(lambda number: Value(f"{number}m"))
-    return st.sampled_from(FIELDS[field].choices).map(Value)
+    return st.sampled_from(PUMPS.fields[field].choices).map(Value)
 
 
 @st.composite
 def comparisons(draw: st.DrawFn) -> Compare:
-    field = draw(st.sampled_from(sorted(FIELDS)))
-    kind = FIELDS[field].kind
+    field = draw(st.sampled_from(sorted(PUMPS.fields)))
+    kind = PUMPS.fields[field].kind
     operators = [":", "=", "!="]
     if kind is FieldKind.TIME:
         operators = ["<", "<=", ">", ">="]
