@@ -55,10 +55,12 @@ class StatementTable:
 
     def of(self, kind: Kind, subject: str = "") -> list[StatementRow]:
         """Statements of that kind, of one subject when given."""
-        sql = "SELECT digest, body, envelope FROM statement WHERE kind = ? AND (? = '' OR subject = ?) ORDER BY digest"
+        # Two questions, not one with OR: asked once a device, that would read every statement each time.
+        narrowed, values = (" AND subject = ?", (kind.value, subject)) if subject else ("", (kind.value,))
+        sql = f"SELECT digest, body, envelope FROM statement WHERE kind = ?{narrowed} ORDER BY digest"
         return [
             StatementRow(digest, from_text(Statement, body, f"statement {digest[:12]}"), envelope)
-            for digest, body, envelope in self._sql.each(sql, (kind.value, subject, subject))
+            for digest, body, envelope in self._sql.each(sql, values)
         ]
 
     def all(self) -> Iterator[StatementRow]:
