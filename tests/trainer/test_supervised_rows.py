@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 
@@ -28,10 +26,7 @@ def pump(number: int) -> LabelledPump:
 
 def figures(model_type: str) -> HeldOut:
     pumps = [pump(number) for number in range(8)]
-    # The first parameters are the same in every form of it; the rest say votes and seed.
-    takes_both = "by" in inspect.signature(fit_supervised).parameters
-    given = ((VOTES, 3),) if takes_both else (VOTES, 3)
-    return fit_supervised(model_type, pumps, *given).held_out  # type: ignore[arg-type]
+    return fit_supervised(model_type, pumps, (VOTES, 3)).held_out
 
 
 def test_all_healthy_rows_teach_a_logistic_type_and_a_stated_number_boosted_trees() -> None:
