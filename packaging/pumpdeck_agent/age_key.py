@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from pumpdeck_agent.config import Layout
 from pumpdeck_agent.incoming import Incoming
-from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import NotFoundError, PumpdeckError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.ports import FileSystem
-from pumpdeck_fleet.core.rpc import CHUNK_BYTES
 from pumpdeck_packaging.age_box import AGE_MARK, AgeIdentity, decrypt, generate_identity, parse_identities
 from pumpdeck_packaging.sealed_package import unseal_package
 from pumpdeck_packaging.trust_rules import ReleasedPackage
@@ -45,25 +43,22 @@ def open_word(fs: FileSystem, layout: Layout, data: bytes, what: str, max_bytes:
     return decrypt(data, [_read(fs, layout)], what, max_bytes) if data.startswith(AGE_MARK) else data
 
 
-def unseal_incoming(fs: FileSystem, layout: Layout, incoming: Incoming, package: ReleasedPackage) -> None:
-    """Put the package inside a pushed ciphertext beside it, so that it is installed like any other.
+def open_package(fs: FileSystem, layout: Layout, incoming: Incoming, package: ReleasedPackage) -> bytes:
+    """The package inside a pushed ciphertext, in memory: on the disk it stands open in the store alone (docs/adr/0086).
 
     The ciphertext stays until the package is committed: asked again, it need not come again.
 
     Raises:
+        NotFoundError: it was not pushed, or this device has no age key.
         WrongKeyError: encrypted to another key than this device's.
         DamagedError: the disk damaged it, or it is not what was signed; nothing of it stays.
     """
-    if not package.sealed or incoming.has(package.sha256) or not incoming.has(package.sealed):
-        return
+    sealed = incoming.read(package.sealed)
     try:
-        data = unseal_package(incoming.read(package.sealed), package.sha256, _read(fs, layout))
+        return unseal_package(sealed, package.sha256, _read(fs, layout))
     except PumpdeckError:
         incoming.forget({package.sealed})
         raise
-    for index, at in enumerate(range(0, len(data), CHUNK_BYTES)):
-        incoming.write_chunk(package.sha256, index, data[at : at + CHUNK_BYTES])
-    incoming.seal(digest_of(data), len(data))
 
 
 def _read(fs: FileSystem, layout: Layout) -> AgeIdentity:

@@ -267,10 +267,17 @@ def init(options: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         raise NotFoundError("no such file", str(error.filename)) from error
     parsed = canonical.decode(AgentConfig, config, str(options.config), max_bytes=_INPUT_MAX_BYTES)
+    _keep_private(options.root)
     identity = create_device(platform.fs, options.root, parsed, trusted_root)
     keys = {"key_id": identity.key_id, "public_key": identity.public_pem, "age_key": identity.age_key}
     _say({"device": parsed.device, "site": parsed.site, **keys})
     return 0
+
+
+def _keep_private(root: Path) -> None:
+    """Models and readings lie open in this folder: it is for the agent's user alone (docs/adr/0086)."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)
 
 
 def tuf_client(options: argparse.Namespace) -> int:
@@ -304,6 +311,7 @@ def enrol(options: argparse.Namespace) -> int:
 
     platform = this_platform()
     host_keys = tuple(sorted(options.host_keys.glob("ssh_host_*_key.pub")))
+    _keep_private(options.root)
     place = EnrolPlace(platform.fs, options.root, platform.clock.now_ms(), host_keys)
     done = enrol_from(real_stick(options.folder.absolute()), place, options.device, agrees)
     sys.stderr.write(f"Key of {done.device}: {done.key_words}\nThe console will show the same words.\n")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pumpdeck_agent import state as moves
 from pumpdeck_agent.accepted import Accepted
-from pumpdeck_agent.age_key import unseal_incoming
+from pumpdeck_agent.age_key import open_package
 from pumpdeck_agent.conditions import check_format, check_token, under_rules, why_refused
 from pumpdeck_agent.config import AgentConfig, AgentLimits, Layout
 from pumpdeck_agent.incoming import Incoming
@@ -127,10 +127,11 @@ class Installer:
         config = under_rules(self._parts.config, verified)
         refusal = "" if digest == state.active_sha256 else why_refused(config, state, verified)
         is_wanted = not refusal and not self.is_installed(digest)
-        if is_wanted:
-            unseal_incoming(self._fs, self._layout, self.incoming, verified.package)
-        if is_wanted and not self.incoming.has(digest):
+        if is_wanted and not self.incoming.has(verified.package.stored_sha256):
             raise NotFoundError("the package is not on the device", digest, hint="push it first")
+        # Before anything is written down: a ciphertext that does not open changes nothing.
+        is_sealed = is_wanted and bool(verified.package.sealed)
+        opened = open_package(self._fs, self._layout, self.incoming, verified.package) if is_sealed else b""
         if verified.repeated and self._is_staged(state, assignment):
             # Asked again while it waits: nothing new is to be written down, or patience would wear out the disk.
             self._accepted.save_news(before, verified)
@@ -138,7 +139,7 @@ class Installer:
         state = self._accept(state, verified, used)
         if refusal:
             return self._end(state, assignment, Outcome.REFUSED, refusal)
-        return self._carry_out(state, verified)
+        return self._carry_out(state, verified, opened)
 
     def _verified(self, files: Mapping[str, bytes]) -> tuple[TrustState, VerifiedAssignment]:
         platform = self._parts.platform
@@ -183,7 +184,7 @@ class Installer:
         # Used up in the very record that lets the assignment take effect, and before anything of it does.
         return self._save(moves.accept(state, verified.assignment.seq, used))
 
-    def _carry_out(self, state: DeviceState, verified: VerifiedAssignment) -> Installation:
+    def _carry_out(self, state: DeviceState, verified: VerifiedAssignment, opened: bytes) -> Installation:
         assignment, package = verified.assignment, verified.package
         digest = assignment.package_sha256
         if digest == state.active_sha256:
@@ -194,7 +195,7 @@ class Installer:
             return self._give_up(state, _task_of(assignment, Installed(digest, "")))
         installed = self._sound_copy(state, digest)
         # Read outside: bytes that the disk lost or damaged are not the package's fault, and may be pushed again.
-        data = b"" if installed else self.incoming.read(digest)
+        data = b"" if installed else opened or self.incoming.read(digest)
         try:
             installed = installed or self._stage(data, digest, package)
         except PumpdeckError as error:

@@ -6,26 +6,24 @@ not installed by pip, which a device need not have.
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import DamagedError, DigestMismatchError, FormatError, TooLargeError
+from pumpdeck_fleet.core.errors import DigestMismatchError
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.room import check_room
 from pumpdeck_packaging.wheel_index import Wheel, WheelIndex
+from pumpdeck_packaging.zip_reader import read_zip, unpacked_bytes
 
 UNPACKED_MAX_BYTES = 512 * 1024 * 1024
-_MAX_FILES = 20_000
 
 
 def unpack_libraries(fs: FileSystem, folder: Path, index: WheelIndex, read: Callable[[Wheel], bytes]) -> None:
     """Unpack all wheels into `folder`, which is there whole or not at all; `read` hands out the bytes of one wheel.
 
     Raises:
-        DigestMismatchError: a wheel is not what the index says. FormatError: it holds what no wheel may hold.
+        DigestMismatchError: a wheel is not what the index says. DamagedError: it holds what no wheel may hold.
         RefusedError: the disk has no room.
     """
     if fs.exists(folder):
@@ -39,7 +37,7 @@ def unpack_libraries(fs: FileSystem, folder: Path, index: WheelIndex, read: Call
         if len(data) != one.bytes or canonical.digest(data) != one.digest:
             raise DigestMismatchError("is not the wheel its index names", one.file, expected=one.digest)
         _check_room(fs, beside, one, data)
-        for name, content in _members(one, data):
+        for name, content in read_zip(data, one.file, UNPACKED_MAX_BYTES, _is_library):
             path = beside.joinpath(*name.parts)
             made |= _make(fs, beside, path.parent, made)
             _write(fs, path, content)
@@ -50,30 +48,14 @@ def unpack_libraries(fs: FileSystem, folder: Path, index: WheelIndex, read: Call
 
 
 def _check_room(fs: FileSystem, folder: Path, wheel: Wheel, data: bytes) -> None:
-    with _archive(wheel, data) as archive:
-        wanted = sum(entry.file_size for entry in archive.infolist())
-        if wanted > UNPACKED_MAX_BYTES or len(archive.infolist()) > _MAX_FILES:
-            raise TooLargeError("unpacks to too much", wheel.file, expected=f"at most {UNPACKED_MAX_BYTES} bytes", found=wanted)
-    check_room(fs, folder, wanted, "the disk has no room for this", wheel.file)
+    wanted = unpacked_bytes(data, wheel.file)
+    if wanted <= UNPACKED_MAX_BYTES:  # more is refused when it is read
+        check_room(fs, folder, wanted, "the disk has no room for this", wheel.file)
 
 
-def _members(wheel: Wheel, data: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with _archive(wheel, data) as archive:
-        for entry in archive.infolist():
-            name = PurePosixPath(entry.filename)
-            parts = name.parts
-            if entry.is_dir() or (parts and parts[0].endswith(".data")):
-                continue  # programs and headers beside the library: nothing of the agent calls them
-            if name.is_absolute() or ".." in parts or "\\" in entry.filename or "\0" in entry.filename:
-                raise FormatError("holds a file outside its folder", wheel.file, found=repr(entry.filename[:80]))
-            yield name, archive.read(entry)
-
-
-def _archive(wheel: Wheel, data: bytes) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile as error:
-        raise DamagedError("is not a wheel", wheel.file) from error
+def _is_library(name: str) -> bool:
+    # Programs and headers beside the library: nothing of the agent calls them.
+    return not name.partition("/")[0].endswith(".data")
 
 
 def _make(fs: FileSystem, top: Path, folder: Path, made: set[Path]) -> set[Path]:

@@ -6,7 +6,7 @@ A device that cannot prove what its site says writes no return: better a second 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pumpdeck_agent.accepted import Accepted
@@ -16,13 +16,15 @@ from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.receipts import ReturnIndex, ReturnItem
 from pumpdeck_packaging.bundle_layout import ASSIGNMENT_NAME, TARGETS
 from pumpdeck_packaging.bundle_reader import BundleReader
-from pumpdeck_packaging.bundle_returns import MAX_ITEMS, ReturnWriter
+from pumpdeck_packaging.bundle_returns import MAX_ITEMS, ReturnWriter, names_on
 from pumpdeck_packaging.bundle_stick import Stick
 from pumpdeck_packaging.returns_policy import policy_in
 from pumpdeck_packaging.verify import verify_metadata
 
 if TYPE_CHECKING:
     from pumpdeck_agent.agent import Agent
+
+NextIndex = Callable[[tuple[ReturnItem, ...]], tuple[ReturnIndex, bytes]]
 
 RETURN_MAX_BYTES = 48 * 1024 * 1024
 _SPARE_BYTES = 1024 * 1024
@@ -81,8 +83,8 @@ def write_return(agent: Agent, stick: Stick, readers: Mapping[str, str]) -> tupl
     hold = agent.platform.locks.hold
     with hold(agent.layout.install_lock, agent.limits.lock_wait_s):
         close_open_segments(agent.platform, agent.layout, agent.config, agent.limits, agent.outbox)
-    room = min(RETURN_MAX_BYTES, max(stick.fs.free_bytes(stick.folder) - _SPARE_BYTES, 1))
-    items = agent.outbox.each(room, MAX_ITEMS, _AROUND_BYTES if readers else 0)
+    around = _AROUND_BYTES if readers else 0
+    waiting = agent.outbox.each(RETURN_MAX_BYTES, MAX_ITEMS, around)
 
     def next_index(listed: tuple[ReturnItem, ...]) -> tuple[ReturnIndex, bytes]:
         # A stick is slow: only what counts is done under the lock that a console may wait for.
@@ -91,13 +93,49 @@ def write_return(agent: Agent, stick: Stick, readers: Mapping[str, str]) -> tupl
             return agent.pen.next_index(device, agent.platform.clock.now_ms(), listed, taken)
 
     if readers:
-        from pumpdeck_packaging.sealed_return import ReturnSigner, write_sealed  # deferred: plain sites need no age
-
-        age_key = make_age_key(agent.platform.fs, agent.layout)
-        return write_sealed(stick, device, readers, items, ReturnSigner(next_index, agent.pen.sign, age_key))
+        return _write_sealed(agent, stick, readers, waiting, next_index)
+    items = _fitting(stick, device, waiting, lambda item: (item.digest,), 0)
     writer, written = ReturnWriter(stick, device), []
     for item, data in items:
         writer.put(item.digest, data)
         written.append(item)
     writer.finish(next_index(tuple(written))[1])
     return tuple(written)
+
+
+def _write_sealed(
+    agent: Agent, stick: Stick, readers: Mapping[str, str], waiting: Iterator[tuple[ReturnItem, bytes]], next_index: NextIndex
+) -> tuple[ReturnItem, ...]:
+    from pumpdeck_agent.sealed_memory import known_files, remember  # deferred: plain sites need no age
+    from pumpdeck_packaging.sealed_return import ReturnReaders, ReturnSigner, write_sealed
+
+    fs, device = agent.platform.fs, agent.config.device
+    known = known_files(fs, agent.layout, readers)
+    names = {item: tuple(file.digest for file in files) for item, files in known.items()}
+    items = _fitting(stick, device, waiting, lambda item: names.get(item.digest, ()), _AROUND_BYTES)
+    signer = ReturnSigner(next_index, agent.pen.sign, make_age_key(fs, agent.layout))
+    written = write_sealed(stick, device, ReturnReaders(readers, known), items, signer)
+    with contextlib.suppress(OSError):
+        # A full disk of the device: the next visit writes more than it needs to.
+        remember(fs, agent.layout, readers, known, written.files)
+    return written.items
+
+
+def _fitting(
+    stick: Stick,
+    device: str,
+    waiting: Iterator[tuple[ReturnItem, bytes]],
+    names_of: Callable[[ReturnItem], Collection[str]],
+    around_bytes: int,
+) -> Iterator[tuple[ReturnItem, bytes]]:
+    """The items that have room, in their order. What an earlier visit left on the stick takes no room a second time: without
+    that, a stick that is nearly full of one visit's return would have no room for it at the next.
+    """
+    room = max(stick.fs.free_bytes(stick.folder) - _SPARE_BYTES, 1)
+    here, is_first = names_on(stick, device), True
+    for item, data in waiting:
+        room -= 0 if any(name in here for name in names_of(item)) else len(data) + around_bytes
+        if room < 0 and not is_first:
+            return
+        is_first = False
+        yield item, data

@@ -18,8 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import FormatError, NotFoundError
+from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError
 from pumpdeck_fleet.core.files import RealFileSystem, replace_file
+from pumpdeck_packaging.zip_reader import read_zip
 
 AGENT_FILE = "agent.pyz"
 PURE_LIBRARIES = ("securesystemslib", "tuf", "urllib3")
@@ -27,6 +28,7 @@ _AGENT = "pumpdeck_agent"
 _OURS = (_AGENT, "pumpdeck_fleet", "pumpdeck_packaging")
 _MAIN = f"{_AGENT}/archive_main.py"
 _TIME = (1980, 1, 1, 0, 0, 0)
+_INIT_MAX_BYTES = 64 * 1024
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 
@@ -77,10 +79,10 @@ def agent_version(data: bytes) -> str:
     Raises:
         FormatError: it is not an agent.
     """
+    name = f"{_AGENT}/__init__.py"
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            text = archive.read(f"{_AGENT}/__init__.py").decode("utf-8")
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+        text = next(iter(read_zip(data, AGENT_FILE, _INIT_MAX_BYTES, name.__eq__)))[1].decode("utf-8")
+    except (DamagedError, StopIteration, UnicodeDecodeError) as error:
         raise FormatError("is not an agent", AGENT_FILE, expected="a zipapp made by pumpdeck package agent") from error
     found = re.search(r'^AGENT_VERSION = "([^"]+)"$', text, re.MULTILINE)
     if found is None:

@@ -252,16 +252,24 @@ def _copy(source: Path, target: Path | None, on_bytes: OnBytes, max_bytes: int =
 
 
 def pack(folder: Path, target: Path) -> None:
-    """One tar of a finished backup folder, the list first. Raises: ConflictError: something else lies at `target`."""
+    """One tar of a finished backup folder, the list first.
+
+    Raises:
+        ConflictError: something else lies at `target`. RefusedError: no room for it.
+    """
     listed = BackupFolder(folder).read()
     if target.exists() and not tarfile.is_tarfile(target):
         raise ConflictError("is there already and no backup", str(target), hint="choose another name")
+    check_room(RealFileSystem(), target.parent, listed.total_bytes + SPARE_BYTES, "has no room for this backup", str(target))
     beside = target.with_name(target.name + ".part")
     with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.add(folder / BACKUP_NAME, BACKUP_NAME, recursive=False)
         for digest in sorted({one.digest for one in listed.files.values()}):
             tar.add(BackupFolder(folder).path(digest), f"objects/sha256/{digest[:2]}/{digest}", recursive=False)
+    with beside.open("r+b") as written:
+        os.fsync(written.fileno())
     RealFileSystem().rename(beside, target)
+    RealFileSystem().fsync_dir(target.parent)
 
 
 def unpack(source: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.canonical import digest as digest_of
-from pumpdeck_fleet.core.errors import ConflictError, DamagedError, DigestMismatchError, PumpdeckError, RefusedError
+from pumpdeck_fleet.core.errors import ConflictError, DamagedError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.room import check_room
@@ -26,6 +26,7 @@ from pumpdeck_packaging.bundle_index import (
     BundleFile,
     BundleIndex,
     BundleMark,
+    is_of_the_system,
     parse_index,
     parse_mark,
     place_of,
@@ -36,11 +37,6 @@ from pumpdeck_packaging.bundle_stick import Stick, StickFailedError, stick_error
 SPARE_BYTES = 1024 * 1024
 BLOCK_BYTES = 32 * 1024
 """What a small file takes on a large FAT stick."""
-
-# What operating systems leave on every stick without being asked.
-_OF_THE_SYSTEM = frozenset(
-    {"system volume information", "lost+found", ".spotlight-v100", ".fseventsd", ".trashes", "$recycle.bin"}
-)
 
 
 def claim(stick: Stick, workspace: str, new_id: str) -> str:
@@ -53,7 +49,7 @@ def claim(stick: Stick, workspace: str, new_id: str) -> str:
     with stick_errors(stick.folder):
         stick.fs.mkdir(stick.folder)
         stick.fs.fsync_dir(stick.folder.parent)
-        names = [name for name in stick.fs.listdir(stick.folder) if name.lower() not in _OF_THE_SYSTEM]
+        names = [name for name in stick.fs.listdir(stick.folder) if not is_of_the_system(name)]
         if MARK_NAME in names:
             return _known_mark(stick, workspace)
         foreign = sorted(name for name in names if name != f"{MARK_NAME}.part" and not name.startswith(TRIAL_NAME))
@@ -177,10 +173,7 @@ def _write_all(stick: Stick, parts: Sequence[BundlePart], on_progress: Progress,
     on_progress("write to the stick", 0, total)
 
     def one(part: BundlePart) -> int:
-        data = part.load()
-        if len(data) != part.size or digest_of(data) != part.digest:
-            raise DigestMismatchError("changed while it was exported", part.path, hint="export again")
-        write_proven(stick, place_of(stick.folder, part.path), data, part.path)
+        write_proven(stick, place_of(stick.folder, part.path), part.proven(), part.path)
         return part.size
 
     if workers == 1:

@@ -30,6 +30,22 @@ MAX_SITES = 256
 FILE_MAX_BYTES = (1 << 32) - 1
 
 
+# What Windows, macOS and Linux leave on every stick, and in every folder somebody looks into, without being asked.
+_OF_THE_SYSTEM = frozenset(
+    {
+        "system volume information", "$recycle.bin", "desktop.ini", "thumbs.db", "indexervolumeguid", "wpsettings.dat",
+        ".spotlight-v100", ".fseventsd", ".trashes", ".temporaryitems", ".documentrevisions-v100", ".ds_store", ".apdisk",
+        "lost+found", ".directory",
+    }
+)  # fmt: skip
+
+
+def is_of_the_system(name: str) -> bool:
+    """True for names that an operating system wrote: `._x` is macOS's note on a file `x` of a stick that knows no such notes."""
+    lower = name.lower()
+    return lower in _OF_THE_SYSTEM or lower.startswith(("._", ".trash-"))
+
+
 @dataclass(frozen=True, slots=True)
 class BundleFile:
     """Length and digest of one file of a bundle."""

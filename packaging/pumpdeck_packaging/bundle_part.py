@@ -6,16 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pumpdeck_fleet.core.canonical import digest as digest_of
+from pumpdeck_fleet.core.errors import DigestMismatchError
 
 
 @dataclass(frozen=True, slots=True)
 class BundlePart:
-    """One file to go out; `load` gives its bytes when their turn has come."""
+    """One file to go out; `load` gives its bytes when their turn has come. They need not be proven: `proven` does it, once."""
 
     path: str
     size: int
     digest: str
     load: Callable[[], bytes]
+
+    def proven(self) -> bytes:
+        """The bytes. Raises: DigestMismatchError: they are not those that were to go out."""
+        data = self.load()
+        if len(data) != self.size or digest_of(data) != self.digest:
+            hint = "export again; when that does not help, build the package again"
+            raise DigestMismatchError("changed while it was exported", self.path, expected=self.digest, hint=hint)
+        return data
 
 
 @dataclass(frozen=True, slots=True)

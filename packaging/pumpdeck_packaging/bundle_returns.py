@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pumpdeck_fleet.core.canonical import digest as digest_of
 from pumpdeck_fleet.core.errors import DamagedError, NotFoundError, TooLargeError
 from pumpdeck_fleet.core.ids import check_digest, check_name, is_name
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.receipts import ReturnItem
-from pumpdeck_packaging.bundle_index import RETURNS
+from pumpdeck_packaging.bundle_index import RETURNS, is_of_the_system
 from pumpdeck_packaging.bundle_stick import Stick, write_proven
 
 RETURN_NAME = "return.json"
@@ -46,6 +47,17 @@ class ReturnWriter:
         if name not in self._here or not _is_there(self._stick, self._folder / name, data):
             write_proven(self._stick, self._folder / name, data, name)
 
+    def keep(self, name: str, size: int) -> bool:
+        """True when the file of that digest and length lies here whole from an earlier visit; then it stays."""
+        path = self._folder / name
+        try:
+            if name not in self._here or digest_of(self._stick.reread(path, size)) != name:
+                return False
+        except DamagedError:
+            return False
+        self._kept.add(name)
+        return True
+
     def finish(self, envelope: bytes) -> None:
         """Let the files count, and remove those of the return before.
 
@@ -67,10 +79,16 @@ def write_page(stick: Stick, device: str, text: str) -> None:
     stick.fs.fsync_dir(folder)
 
 
+def names_on(stick: Stick, device: str) -> frozenset[str]:
+    """The files in a device's return, whole or not. OSError: use inside `stick_errors`."""
+    folder = return_folder(stick.folder, device)
+    return frozenset(stick.fs.listdir(folder)) if stick.fs.exists(folder) else frozenset()
+
+
 def returned_devices(fs: FileSystem, folder: Path) -> tuple[list[str], list[str]]:
     """Names of devices with a return, and names under `returns/` that cannot be a device's."""
     try:
-        names = fs.listdir(folder / RETURNS)
+        names = [name for name in fs.listdir(folder / RETURNS) if not is_of_the_system(name)]
     except FileNotFoundError:
         return [], []
     return [name for name in names if is_name(name)], [name for name in names if not is_name(name)]

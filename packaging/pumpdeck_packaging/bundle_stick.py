@@ -7,6 +7,7 @@ Windows, which has no such call, each part is looked at before the path is used.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpdeck_fleet.core.errors import FormatError, TooLargeError, UnreachableError
-from pumpdeck_fleet.core.files import RealFileSystem, read_at_most
+from pumpdeck_fleet.core.files import RealFileSystem, patiently
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 
 if sys.platform == "darwin":
@@ -26,6 +27,10 @@ _HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_DIRECT = getattr(os, "O_DIRECT", 0) if hasattr(os, "preadv") else 0
+_ALIGNED = 4096
+_BLOCK_BYTES = 1024 * 1024
+_READ_BYTES = 64 * 1024 * 1024
 MAX_NAMES = 20_000
 REREADS_MEDIUM = hasattr(os, "posix_fadvise") or sys.platform == "darwin"
 """True where `reread_bytes` reads past the system's cache. On Windows it does not: a stick that lies is told by its trial alone
@@ -89,6 +94,39 @@ def write_proven(stick: Stick, path: Path, data: bytes, what: str) -> None:
     stick.fs.rename(beside, path)
 
 
+def read_whole(fd: int, most: int) -> bytes:
+    """Everything up to the end, or `most` bytes. Fewer bytes than were asked for are not the end; none are."""
+    parts, left = [], most
+    while left > 0 and (part := os.read(fd, min(left, _READ_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _read_dropped(fd: int, most: int) -> bytes:
+    _pass_cache(fd)
+    return read_whole(fd, most)
+
+
+def read_direct(fd: int, most: int) -> bytes:
+    """As `read_whole`, from a file opened with O_DIRECT: whole blocks into memory that lies on a page.
+
+    Raises:
+        OSError: EINVAL where the file system cannot do this.
+    """
+    if not _DIRECT:
+        return _read_dropped(fd, most)
+    parts, filled = [], 0
+    with mmap.mmap(-1, _BLOCK_BYTES) as block:
+        while filled < most and (count := os.preadv(fd, [block], filled)):
+            parts.append(block[: min(count, most - filled)])
+            filled += count
+            if count % _ALIGNED:
+                # The end of the file: from here nothing can be asked for in whole blocks.
+                break
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class StickFileSystem(RealFileSystem):
     """The port beneath one folder, which a person named; nothing below it is trusted. Of its parent only the sync is offered."""
 
@@ -102,33 +140,44 @@ class StickFileSystem(RealFileSystem):
         with self._at(path) as (folder, name):
             # Removed, not emptied: the name may be a link or a device node by now.
             with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
+                patiently(lambda: os.unlink(name, dir_fd=folder))
             return _StickFile(os.open(name, _MAKE | getattr(os, "O_BINARY", 0), 0o644, dir_fd=folder))
 
     def read_bytes(self, path: Path, max_bytes: int) -> bytes:
-        return self._read(path, max_bytes, is_fresh=False)
+        return self._read(path, max_bytes)
 
     def reread_bytes(self, path: Path, max_bytes: int) -> bytes:
         """As `read_bytes`, from the medium and not from the cache, where the system offers that."""
-        return self._read(path, max_bytes, is_fresh=True)
+        try:
+            return self._read(path, max_bytes, _DIRECT, read_direct)
+        except OSError as error:
+            # This file system, or one of its files, cannot be read past the cache: then without what the cache holds of it.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        return self._read(path, max_bytes, 0, _read_dropped)
 
-    def _read(self, path: Path, max_bytes: int, *, is_fresh: bool) -> bytes:
+    def _read(
+        self, path: Path, max_bytes: int, flags: int = 0, read: Callable[[int, int], bytes] = read_whole
+    ) -> bytes:
         with self._at(path) as (folder, name):
             try:
-                fd = os.open(name, _READ | getattr(os, "O_BINARY", 0), dir_fd=folder)
+                fd = os.open(name, _READ | flags | getattr(os, "O_BINARY", 0), dir_fd=folder)
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     raise FormatError("is a link", str(path)) from error
                 raise
-        with os.fdopen(fd, "rb", buffering=0) as stream:
+        try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise FormatError("is not a plain file", str(path))
             if found.st_size > max_bytes:
                 raise TooLargeError("is too large", str(path), expected=f"at most {max_bytes} bytes", found=found.st_size)
-            if is_fresh:
-                _pass_cache(fd)
-            return read_at_most(stream, max_bytes, str(path))
+            data = read(fd, max_bytes + 1)
+        finally:
+            os.close(fd)
+        if len(data) > max_bytes:
+            raise TooLargeError("is longer than it said", str(path), expected=f"at most {max_bytes} bytes")
+        return data
 
     def exists(self, path: Path) -> bool:
         if path == self._root:
@@ -174,7 +223,7 @@ class StickFileSystem(RealFileSystem):
 
     def unlink(self, path: Path) -> None:
         with suppress(FileNotFoundError), self._at(path) as (folder, name):
-            os.unlink(name, dir_fd=folder)
+            patiently(lambda: os.unlink(name, dir_fd=folder))
 
     def remove_tree(self, path: Path) -> None:
         raise NotImplementedError("nothing on a stick is removed as a tree")

@@ -8,12 +8,12 @@ tar as well. Every header is exactly one that `ustar` writes, every name one tha
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 from pumpdeck_fleet.core.errors import DamagedError, FormatError, NotFoundError, TooLargeError
+from pumpdeck_fleet.core.files import open_plain
 from pumpdeck_fleet.core.ids import is_name
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile
 from pumpdeck_packaging import ustar
@@ -50,16 +50,12 @@ class FileSource:
             NotFoundError, FormatError: it is not there, or not a plain file.
         """
         try:
-            self._stream: BinaryIO = path.open("rb", buffering=0)
+            self._stream: BinaryIO = open_plain(path)
         except FileNotFoundError as error:
             raise NotFoundError("is not there", str(path), expected="a folder, or a bundle in one file") from error
-        found = os.fstat(self._stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            self._stream.close()
-            raise FormatError("is not a plain file", str(path))
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        self.size = found.st_size
+        self.size = os.fstat(self._stream.fileno()).st_size
 
     def read_at(self, offset: int, count: int) -> bytes:
         self._stream.seek(offset)

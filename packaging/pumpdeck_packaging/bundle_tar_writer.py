@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.canonical import digest as digest_of
-from pumpdeck_fleet.core.errors import ConflictError, DigestMismatchError, PumpdeckError, RefusedError
+from pumpdeck_fleet.core.errors import ConflictError, PumpdeckError, RefusedError
 from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.ports import FileSystem, OpenFile, Progress
 from pumpdeck_fleet.core.room import check_room
@@ -94,7 +94,7 @@ def write_bundle_tar(
             done = 0
             on_progress("write the file", 0, total)
             for part in sorted(parts, key=lambda one: one.path):
-                tar.add(part.path, _loaded(part))
+                tar.add(part.path, part.proven())
                 done += part.size
                 on_progress("write the file", done, total)
             handle.fsync()
@@ -195,13 +195,6 @@ def _is_cut(source: TarSource, workspace: str) -> bool:
 def _check_room(place: TarPlace, total: int) -> None:
     wanted = total + total // 50 + SPARE_BYTES
     check_room(place.fs, place.path.parent, wanted, "has no room for this bundle", str(place.path))
-
-
-def _loaded(part: BundlePart) -> bytes:
-    data = part.load()
-    if len(data) != part.size or digest_of(data) != part.digest:
-        raise DigestMismatchError("changed while it was exported", part.path, hint="export again")
-    return data
 
 
 def _prove(place: TarPlace, path: Path, tar: _Tar, digests: Mapping[str, str]) -> None:

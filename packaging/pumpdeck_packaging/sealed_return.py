@@ -10,7 +10,7 @@ in memory at a time, on both sides. A finder sees the device's name, sizes and t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, PumpdeckError, TooLargeError, TrustError
@@ -65,10 +65,27 @@ class ReturnSigner:
     age_key: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenReturn:
+    """An encrypted return on a stick: what is in it, and the file that each item became, by the item's digest."""
+
+    items: tuple[ReturnItem, ...]
+    files: Mapping[str, SealedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnReaders:
+    """Names and keys of those who may read, and the files that were encrypted to exactly them before, by the item inside."""
+
+    keys: Mapping[str, str]
+    known: Mapping[str, Sequence[SealedFile]] = field(default_factory=dict)
+
+
 def write_sealed(
-    stick: Stick, device: str, readers: Mapping[str, str], items: Iterable[tuple[ReturnItem, bytes]], signer: ReturnSigner
-) -> tuple[ReturnItem, ...]:
-    """Put an encrypted return on the stick; the one before counts until `return.json` is replaced. Returns what is in it.
+    stick: Stick, device: str, readers: ReturnReaders, items: Iterable[tuple[ReturnItem, bytes]], signer: ReturnSigner
+) -> WrittenReturn:
+    """Put an encrypted return on the stick; the one before counts until `return.json` is replaced. What lies there whole from an
+    earlier visit stays as it is.
 
     Raises:
         StickFailedError: the stick gives back other bytes.
@@ -76,18 +93,19 @@ def write_sealed(
         OSError: use inside `stick_errors`.
     """
     writer = ReturnWriter(stick, device)
-    keys = list(readers.values())
+    keys = list(readers.keys.values())
     listed: list[ReturnItem] = []
     files: list[SealedFile] = []
     for item, data in items:
-        files.append(_put(writer, encrypt(data, keys, device)))
+        here = next((one for one in readers.known.get(item.digest, ()) if writer.keep(one.digest, one.bytes)), None)
+        files.append(here or _put(writer, encrypt(data, keys, device)))
         listed.append(item)
     index, envelope = signer.next_index(tuple(listed))
     sealed_index = _put(writer, encrypt(envelope, keys, device))
     counts = (index.counter, index.at_ms)
-    whole = SealedReturn(SEALED_FORMAT, device, *counts, dict(readers), sealed_index, tuple(files), signer.age_key)
+    whole = SealedReturn(SEALED_FORMAT, device, *counts, dict(readers.keys), sealed_index, tuple(files), signer.age_key)
     writer.finish(signer.sign(canonical.encode(whole), SEALED_PAYLOAD_TYPE))
-    return tuple(listed)
+    return WrittenReturn(tuple(listed), {item.digest: file for item, file in zip(listed, files, strict=True)})
 
 
 def is_sealed(envelope: bytes) -> bool:
@@ -178,4 +196,14 @@ def _checked(payload: bytes, device: str) -> SealedReturn:
     return found
 
 
-__all__ = ["OpenedReturn", "ReturnSigner", "SealedReturn", "is_sealed", "no_reader", "write_sealed"]
+__all__ = [
+    "OpenedReturn",
+    "ReturnReaders",
+    "ReturnSigner",
+    "SealedFile",
+    "SealedReturn",
+    "WrittenReturn",
+    "is_sealed",
+    "no_reader",
+    "write_sealed",
+]

@@ -72,6 +72,20 @@ def merge_site(mine: Path, theirs: Path, fs: FileSystem, now_ms: int) -> SiteMer
         return _merge(_Pair(mine, here, other, here.verified(now_ms), found), fs, now_ms)
 
 
+def newer_side(mine: Path, theirs: Path, fs: FileSystem, now_ms: int) -> VerifiedSite | None:
+    """What holds in `theirs`, where `merge_site` would take it for the newer one; None where what stands here counts.
+
+    Raises:
+        TrustError, DamagedError: it does not hold.
+    """
+    here, other = SiteFolder(mine, fs), SiteFolder(theirs, fs)
+    first = metadata_name(ROOT, 1)
+    if not here.exists or not other.exists or here.read(first) != other.read(first):
+        return None
+    held, found = here.verified(now_ms), other.verified(now_ms)
+    return found if found.forms[TIMESTAMP].version > held.forms[TIMESTAMP].version else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """The folder here, both sides, and what holds in each."""

@@ -22,6 +22,7 @@ from pumpdeck_fleet.core.errors import DigestMismatchError, FormatError, ReplayE
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from pumpdeck_packaging.metadata_form import MetadataForm
 
+SYNC_FIRST = "another laptop has signed since: merge with it first (pumpdeck sync), then assign again"
 _LAST_MS = 253_402_300_799_000  # 9999-12-31T23:59:59Z, the end of datetime
 
 
@@ -173,7 +174,7 @@ def translated(name: str, version: int | None = None) -> Iterator[None]:
     except tuf_errors.EqualVersionNumberError as error:
         raise SameVersionError("is the version already trusted", name, found=version) from error
     except tuf_errors.BadVersionNumberError as error:
-        raise ReplayError(f"is older than what is trusted, or out of order ({error})", name) from error
+        raise ReplayError(f"is older than what is trusted, or out of order ({error})", name, hint=SYNC_FIRST) from error
     except tuf_errors.ExpiredMetadataError as error:
         raise ExpiredError(f"has expired ({error})", name, hint="sign it again at headquarters") from error
     except tuf_errors.UnsignedMetadataError as error:

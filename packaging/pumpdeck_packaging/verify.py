@@ -50,10 +50,9 @@ from pumpdeck_packaging.trust_rules import (
     parse_slots,
     released_package,
 )
-from pumpdeck_packaging.tuf_adapter import SameVersionError, TrustedSet
+from pumpdeck_packaging.tuf_adapter import SYNC_FIRST, SameVersionError, TrustedSet
 
 ASSIGNMENT_FORMAT = 1
-SYNC_FIRST = "another laptop has signed since: merge with it first (pumpdeck sync), then assign again"
 _FIELD_ROLES = (DEPLOY, SNAPSHOT, TIMESTAMP)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pumpdeck_agent.sealed_memory import SealedMemory
 from pumpdeck_agent.slot_record import AgentBuild, SlotPhase, SlotRecord, decode_record, encode_record
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.receipts import AgentReceipt, Outcome
 from pumpdeck_packaging.agent_trust import AgentWord
+from pumpdeck_packaging.sealed_return import SealedFile
 from pumpdeck_packaging.wheel_index import Wheel, WheelIndex, parse_index
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "formats"
@@ -30,11 +32,13 @@ RECORD = SlotRecord(
 )
 WORD = AgentWord(1, "gannet", "0.2.0", 8, B, 1_400_000, 1_770_000_000_000, {"aarch64-cp311": W})
 INDEX = WheelIndex(1, "aarch64-cp311", (Wheel("cffi", "2.1.1", "cffi-2.1.1.whl", "cffi-2.1.1-cp311.whl", 5, A),))
+MEMORY = SealedMemory(1, W, {A: (SealedFile(B, 1200), SealedFile(W, 1200))})
 FILES = {
     "slot_record.bin": encode_record(RECORD),
     "agent_word.json": canonical.encode(WORD),
     "agent_receipt.json": canonical.encode(RECEIPT),
     "wheels.json": canonical.encode(INDEX),
+    "sealed.json": canonical.encode(MEMORY),
 }
 
 
@@ -51,6 +55,7 @@ def test_the_golden_files_are_read_back_as_they_were_meant() -> None:
     assert canonical.decode(AgentWord, (GOLDEN / "agent_word.json").read_bytes(), "word", max_bytes=4096) == WORD
     assert canonical.decode(AgentReceipt, (GOLDEN / "agent_receipt.json").read_bytes(), "receipt", max_bytes=4096) == RECEIPT
     assert parse_index((GOLDEN / "wheels.json").read_bytes()) == INDEX
+    assert canonical.decode(SealedMemory, (GOLDEN / "sealed.json").read_bytes(), "sealed", max_bytes=4096) == MEMORY
 
 
 def test_the_launcher_reads_the_same_record_and_writes_one_that_the_agent_reads(tmp_path: Path) -> None:

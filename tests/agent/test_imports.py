@@ -47,6 +47,7 @@ PACKAGING_PARTS = {
     "ustar",
     "verify",
     "wheel_index",
+    "zip_reader",
 }
 HEAVY = {"tuf", "securesystemslib", "cryptography", "urllib3", "pyrage"}
 # Loaded by the short-lived child when it encrypts or decrypts, and by nothing else.

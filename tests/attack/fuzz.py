@@ -61,7 +61,8 @@ def run_target(target: Target, inputs: int, seed: int) -> Tally:
 def feed(target: Target, data: bytes, tally: Tally) -> None:
     """One input."""
     tally.inputs += 1
-    start = time.perf_counter()
+    # Processor time: what else the computer does is not the parser's fault.
+    start = time.process_time()
     try:
         target.parse(data)
     except PumpdeckError as error:
@@ -75,7 +76,7 @@ def feed(target: Target, data: bytes, tally: Tally) -> None:
         tally.accepted += 1
         if target.honest is not None and data not in target.honest:
             _crash(tally, "accepted, though altered", data)
-    tally.slowest_ms = max(tally.slowest_ms, 1000 * (time.perf_counter() - start))
+    tally.slowest_ms = max(tally.slowest_ms, 1000 * (time.process_time() - start))
 
 
 def _crash(tally: Tally, what: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 from pumpdeck_agent.install_from import StickVisit, install_from
+from pumpdeck_agent.main import main
+from pumpdeck_agent.veto import lift_veto, set_veto
 from pumpdeck_console.operations.bundles import export_bundle, intake_bundle
 from pumpdeck_console.operations.confidential_packages import seal_for, stored_package, without_key
 from pumpdeck_console.operations.delivering import tick
 from pumpdeck_fleet.core import canonical
+from pumpdeck_fleet.core.device_status import Veto
 from pumpdeck_fleet.core.errors import RefusedError, TrustError
 from pumpdeck_fleet.core.inventory import Link
 from pumpdeck_packaging.age_box import AGE_MARK, decrypt, encrypt, generate_identity
@@ -77,6 +81,46 @@ def test_the_honest_ciphertext_is_installed_under_the_digest_inside(scene: Scene
     found = scene.visit(scene.files(scene.sealed), scene.data)
     assert (found.outcome, found.active) == ("committed", BUILT.sha256)
     assert sorted(path.name for path in scene.bench.agent().layout.incoming.iterdir()) == []
+
+
+def test_it_lies_open_in_the_store_alone_also_while_it_waits(scene: Scene) -> None:
+    """A finder of the disk, or a backup of `incoming/`: the package is opened in memory, and in no folder but the store."""
+    set_veto(scene.bench.fs, scene.bench.agent().layout, Veto("crane", 0))
+    files = scene.files(scene.sealed)
+    layout = scene.bench.agent().layout
+    for _ in range(2):
+        assert scene.visit(files, scene.data).outcome == "waits"
+        assert [path.name for path in layout.incoming.iterdir()] == [canonical.digest(scene.data)]
+        assert [path.name for path in layout.store.iterdir()] == [BUILT.sha256]
+    open_bytes = {path.read_bytes() for path in layout.incoming.iterdir()}
+    assert open_bytes == {scene.data}
+    lift_veto(scene.bench.fs, layout)
+    assert scene.bench.agent().resume().fields["outcome"] == "committed"
+    assert list(layout.incoming.iterdir()) == []
+
+
+def test_a_staged_copy_that_rotted_comes_back_from_the_ciphertext(scene: Scene) -> None:
+    """While it waits the disk damages the open copy: the ciphertext beside it is enough, the stick need not come again."""
+    layout = scene.bench.agent().layout
+    set_veto(scene.bench.fs, layout, Veto("crane", 0))
+    files = scene.files(scene.sealed)
+    scene.visit(files, scene.data)
+    victim = next(path for path in (layout.store / BUILT.sha256).rglob("*.onnx"))
+    victim.write_bytes(b"rotten")
+    lift_veto(scene.bench.fs, layout)
+    answer = scene.bench.agent().assign(files)
+    assert (answer.fields["outcome"], answer.fields["active"]) == ("committed", BUILT.sha256)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file modes")
+def test_the_devices_folder_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Another account on the device: it cannot even enter the folder that the packages stand in."""
+    site = Bench(tmp_path).site
+    (tmp_path / "agent.json").write_bytes(canonical.encode(Bench(tmp_path / "other").config))
+    (tmp_path / "1.root.json").write_bytes(site.root)
+    words = ["--root", str(tmp_path / "fresh"), "--config", str(tmp_path / "agent.json")]
+    assert main(["init", *words, "--trusted-root", str(tmp_path / "1.root.json")]) == 0
+    assert (tmp_path / "fresh").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_ciphertext_for_another_device_is_refused(scene: Scene) -> None:

@@ -6,12 +6,15 @@ The whole: `python tests/attack/fuzz.py --inputs 1000000`.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import struct
 import sys
+import tarfile
 import warnings
+import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,17 +23,23 @@ import pytest
 from pumpdeck_agent.rpc_server import answer_frame
 from pumpdeck_agent.spool import parse_spool
 from pumpdeck_console.config import load_policies
+from pumpdeck_console.operations.labels import _parse_labels
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import format_ms
-from pumpdeck_fleet.core.errors import FormatError, InputError
+from pumpdeck_fleet.core.errors import DamagedError, FormatError, InputError, NotFoundError, TooLargeError
+from pumpdeck_fleet.core.files import RealFileSystem
 from pumpdeck_fleet.core.rpc import Frame, FrameDecoder
+from pumpdeck_fleet.core.snapshots import SnapshotManifest
 from pumpdeck_fleet.numeric.arrays import decode_arrays
 from pumpdeck_fleet.services.inventory_file import load_fleet
 from pumpdeck_fleet.transports.rpc_client import parse_collect
 from pumpdeck_packaging.downgrade import verify_downgrade
 from pumpdeck_packaging.enrolment import check_answer, claimed_site
+from pumpdeck_packaging.zip_reader import read_zip
+from pumpdeck_trainer.spec import default_pipeline
 from support.fuzz_doors import all_targets
 from support.fuzz_samples import Samples
+from support.fuzz_work_doors import make_fleet, read_whole_run, run_members, tar_of, zip_of
 
 INPUTS = 30_000
 
@@ -75,6 +84,7 @@ def test_every_parser_was_reached(tallies: list[Any]) -> None:
         "envelope",
         "http body",
         "assignment with its metadata",
+        "wheel",
     }
     none = {
         one.name for one in tallies if not one.accepted and not one.name.startswith("signed ") and one.name not in tight
@@ -194,3 +204,80 @@ def test_a_time_that_no_calendar_holds_is_still_written(at_ms: int) -> None:
     assert format_ms(at_ms) == f"{at_ms} ms"
     assert format_ms(253_402_300_799_000) == "9999-12-31T23:59:59Z"
     assert np.isfinite(at_ms)
+
+
+@pytest.mark.parametrize("name", ["", ".", "../x", "/x", "a\\b", "c:x", "a//../../b"])
+def test_a_wheel_with_a_name_that_is_none(name: str) -> None:
+    """`..`, absolute, backslash, empty: nothing is unpacked, and the first two fell over."""
+    data = zip_of({name or "x": b"1", "heron/__init__.py": b"2"}, zipfile.ZIP_STORED)
+    data = data if name else data.replace(b"x", b"\0")
+    with pytest.raises((FormatError, DamagedError)):
+        list(read_zip(data, "wheel", 1000))
+
+
+@pytest.mark.parametrize("members", [{"a": b"1", "a/b": b"2"}, {"a/b": b"1", "a": b"2"}, {"a": b"1", "./a": b"2"}])
+def test_a_wheel_that_holds_a_name_twice(members: dict[str, bytes]) -> None:
+    """A file that is a folder too ended the installation in a defect."""
+    with pytest.raises(FormatError, match="twice"):
+        list(read_zip(zip_of(members, zipfile.ZIP_DEFLATED), "wheel", 1000))
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_wheel_packed_in_a_way_that_unfolds_at_once(kind: int) -> None:
+    """Zip bomb: these are unpacked whole before the stated length counts."""
+    with pytest.raises(FormatError, match="another way"):
+        list(read_zip(zip_of({"a": bytes(1000)}, kind), "wheel", 1000))
+
+
+def test_a_wheel_that_says_less_than_it_unfolds_to() -> None:
+    """Zip bomb: a stated length of 10 for a member of a megabyte; what is read is what was stated, and the checksum tells."""
+    data = zip_of({"a": bytes(1 << 20)}, zipfile.ZIP_DEFLATED).replace(struct.pack("<I", 1 << 20), struct.pack("<I", 10))
+    with pytest.raises(DamagedError):
+        list(read_zip(data, "wheel", 1000))
+    with pytest.raises(TooLargeError):
+        list(read_zip(zip_of({"a": bytes(2000)}, zipfile.ZIP_DEFLATED), "wheel", 1000))
+
+
+@pytest.mark.parametrize("name", [7, None, ["a" * 64], True])
+def test_a_snapshot_whose_digests_are_no_texts(name: object) -> None:
+    """Any manifest out of a file or another workspace."""
+    with pytest.raises(FormatError, match="no manifest"):
+        SnapshotManifest.parse(canonical.encode({"gannet/P-101A": name}), "manifest")
+
+
+@pytest.mark.parametrize("text", ["pump,start,end,verdict\rP-1,1,2,x\r", 'pump,start,end,verdict\nP-1,"' + "9" * 200_000])
+def test_labels_with_old_line_ends_or_an_endless_field(text: str, tmp_path: Path) -> None:
+    """Both ended in a defect; now the line is named."""
+    (tmp_path / "labels.csv").write_bytes(text.encode())
+    workspace: Any = SimpleNamespace(fs=RealFileSystem(), fleet=SimpleNamespace(pump=_no_pump))
+    with pytest.raises(InputError, match=r"labels.csv:\d"):
+        _parse_labels(workspace, tmp_path / "labels.csv")
+
+
+def _no_pump(name: str) -> None:
+    raise NotFoundError("no such pump", name)
+
+
+@pytest.mark.parametrize("record", [{}, [], "x", {"lineage": []}, {"lineage": {"snapshot_digest": 7}}])
+def test_an_exported_run_whose_record_is_of_another_shape(record: object, tmp_path: Path) -> None:
+    """Whoever writes the file writes its head too: a record without lineage, a list, a text ended in a defect."""
+    members = run_members(Samples(tmp_path), default_pipeline(make_fleet(tmp_path).pump_types["esp"]))
+    data = canonical.encode(record)
+    head = {"format": 1, "run": canonical.digest(data), "content": "e" * 64, "version": 1}
+    path = tmp_path / "run.tar"
+    path.write_bytes(tar_of({**members, "run.json": data, "head.json": canonical.encode(head)}))
+    with pytest.raises(FormatError, match="run record"):
+        read_whole_run(path)
+
+
+def test_a_sparse_member_of_an_exported_run_is_not_unfolded(tmp_path: Path) -> None:
+    """Sparse: a file of 10 kB that says it is a terabyte was read into memory."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("chunks/x")
+        info.pax_headers = {"GNU.sparse.map": "0,4", "GNU.sparse.size": str(1 << 40)}
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"abcd"))
+    (tmp_path / "run.tar").write_bytes(out.getvalue())
+    with pytest.raises(DamagedError, match="holds what no exported run holds"):
+        read_whole_run(tmp_path / "run.tar")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -348,3 +350,45 @@ def test_an_older_return_played_again_changes_nothing(scene: Scene) -> None:
     report = intake_bundle(scene.yard.workspace, folder=str(scene.yard.folder / "copy"))
     assert not report.stored
     assert scene.standing() == before
+
+
+def test_a_return_that_changes_all_the_time_is_the_devices_own_word_or_none(scene: Scene) -> None:
+    """Verification-to-use race on the stick: a thread swaps index and items for strangers', halves and links at intake."""
+    honest = {path: path.read_bytes() for path in scene.folder().iterdir() if path.is_file()}
+    index = scene.folder() / "return.json"
+    own = index.read_bytes()
+    scene.forge([scene.receipt(outcome="refused", reason="made up")], generate_key(), lay=False)
+    stranger = index.read_bytes()
+    index.write_bytes(own)
+    stop = threading.Event()
+
+    def swap() -> None:
+        turn = 0
+        while not stop.is_set():
+            for path, data in honest.items():
+                turn += 1
+                others = (data, stranger, data[: len(data) // 2], b"")
+                beside = path.with_name("swap.part")
+                with suppress(OSError):
+                    if turn % 9 == 0:
+                        beside.symlink_to(scene.yard.folder / "elsewhere")
+                    else:
+                        beside.write_bytes(others[turn % 4])
+                    beside.replace(path)
+
+    thread = threading.Thread(target=swap, daemon=True)
+    thread.start()
+    try:
+        for _ in range(8):
+            scene.intake()
+            assert all(row.receipt.outcome.value == "committed" for row in scene.yard.workspace.store.receipts.all())
+    finally:
+        stop.set()
+        thread.join()
+    (scene.folder() / "swap.part").unlink(missing_ok=True)
+    for path, data in honest.items():
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+    scene.intake()
+    assert scene.states()[scene.device] is TaskState.COMMITTED
+    assert len(scene.yard.workspace.store.receipts.all()) == 1

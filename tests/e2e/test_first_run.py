@@ -46,7 +46,7 @@ def test_lists_agree_with_each_other_and_with_the_evidence(demo: Demo) -> None:
     assert {str(one["site"]): one["alarm"] for one in sites if one["alarm"]} == Counter(
         str(pump).partition("/")[0] for pump in alarmed
     )
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 120
 
 
 def test_a_query_selects_the_same_everywhere(demo: Demo) -> None:

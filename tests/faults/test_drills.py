@@ -13,6 +13,7 @@ from pumpdeck_console.operations.drill import DRILLS, run_drills
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices run Linux; the warm trial pool needs fork")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", list(DRILLS))
 def test_the_small_drill(name: str) -> None:
     figures = run_drills([name], quick=True)[name]

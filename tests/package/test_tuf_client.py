@@ -14,49 +14,10 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole, Key, Metadata
+from tuf.api.metadata import DelegatedRole, Key
 
-from pumpdeck_agent.main import main
+from support.tuf_client import Client
 from support.tuf_repository import TOP, TufRepository, days_from_now, serving
-
-
-@dataclass
-class Client:
-    """The command line, over folders of its own."""
-
-    folder: Path
-    address: str
-
-    def __post_init__(self) -> None:
-        (self.folder / "metadata").mkdir(parents=True)
-        (self.folder / "targets").mkdir()
-
-    def init(self, root: bytes) -> int:
-        place = self.folder / "first.json"
-        place.write_bytes(root)
-        return main(["tuf-client", "--metadata-dir", str(self.folder / "metadata"), "init", str(place)])
-
-    def refresh(self) -> int:
-        return main(self._words("refresh"))
-
-    def download(self, name: str) -> int:
-        more = ["--target-name", name, "--target-dir", str(self.folder / "targets"), "--target-base-url"]
-        words = self._words("download")
-        return main([*words[:-1], *more, f"{self.address}/targets/", words[-1]])
-
-    def _words(self, step: str) -> list[str]:
-        folder = str(self.folder / "metadata")
-        return ["tuf-client", "--metadata-url", f"{self.address}/metadata/", "--metadata-dir", folder, step]
-
-    def version(self, role: str) -> int:
-        return int(Metadata.from_file(str(self.folder / "metadata" / f"{role}.json")).signed.version)
-
-    def trusted(self) -> dict[str, int]:
-        names = sorted(place.stem for place in (self.folder / "metadata").glob("*.json"))
-        return {name: self.version(name) for name in names}
-
-    def downloads(self) -> list[bytes]:
-        return sorted(place.read_bytes() for place in (self.folder / "targets").iterdir())
 
 
 @pytest.fixture
@@ -390,7 +351,7 @@ def test_nothing_but_this_computer_is_asked(address: str, tmp_path: Path, capsys
 def test_it_is_a_command_that_says_in_one_line_what_is_wrong(client: Client, repository: TufRepository) -> None:
     del repository.served["metadata/timestamp.json"]
     done = subprocess.run(
-        [sys.executable, "-m", "pumpdeck_agent.main", *client._words("refresh")], capture_output=True, text=True
+        [sys.executable, "-m", "pumpdeck_agent.main", *client.words("refresh")], capture_output=True, text=True
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -45,7 +45,7 @@ def agent(tmp_path: Path):
 
 def pid_of(root: Path, what: str) -> int:
     path = root / f"pid-{what}"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (path.exists() and path.read_text(encoding="utf-8")):
         assert time.monotonic() < deadline, f"{what} never started"
         time.sleep(0.01)
@@ -120,7 +120,7 @@ def test_no_thread_is_left_when_the_process_ends_first(agent: AgentProcess, tmp_
     with pytest.raises(BrokenPipeError):
         agent.rpc(read, io.BufferedWriter(Once()))
     os.close(write_end)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before

@@ -29,7 +29,7 @@ __all__ = ["DIES", "ENDS", "HANGS", "RAISES", "UpgradeBench", "breaks_in", "othe
 class UpgradeBench(Bench):
     """The bench with the agent of this checkout settled in slot a."""
 
-    def __init__(self, folder: Path, confirm_s: float = 6.0, wheels: WheelSet | None = None) -> None:
+    def __init__(self, folder: Path, confirm_s: float = 45.0, wheels: WheelSet | None = None) -> None:
         super().__init__(folder)
         self.folder = folder
         self.environment = {"PATH": os.environ["PATH"], "PUMPDECK_AGENT_CONFIRM_S": str(confirm_s)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.sshd import free_port
 
-START_S = 10.0
+START_S = 60.0
 
 
 def why_no_broker() -> str:

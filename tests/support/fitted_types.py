@@ -50,7 +50,7 @@ def labelled(number: int) -> LabelledPump:
 
 def fit(model_type: str) -> Scorer:
     if model_type in SUPERVISED:
-        return fit_supervised(model_type, [labelled(number) for number in range(5)], VOTES, 7).scorer
+        return fit_supervised(model_type, [labelled(number) for number in range(5)], (VOTES, 7)).scorer
     return fit_scorer(model_type, healthy(1500, 1) * VOTES, VOTES, seed=7)
 
 

@@ -1,4 +1,4 @@
-"""The table of all doors: trust, numbers, the device's own records, the conversation, what people and sensors hand in."""
+"""The table of all doors: trust, work, numbers, the device's own records, the conversation, what people and sensors hand in."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from support.fuzz_targets import (
     with_outer,
 )
 from support.fuzz_trust_doors import trust_doors
+from support.fuzz_work_doors import work_doors
 from support.golden_trust import seeded_key
 from support.rollouts import make_plan, started
 from support.sketch_rows import NAMES, awkward_edges, awkward_rows
@@ -54,6 +55,7 @@ def all_targets(folder: Path) -> list[Target]:
     samples = Samples(folder)
     return [
         *trust_doors(samples, folder),
+        *work_doors(samples, folder),
         *_numeric(samples),
         *_records(),
         *_conversation(samples),

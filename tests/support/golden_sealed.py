@@ -14,7 +14,7 @@ from pumpdeck_fleet.core.receipts import RETURN_PAYLOAD_TYPE, ReturnIndex, Retur
 from pumpdeck_packaging.age_box import parse_identities
 from pumpdeck_packaging.bundle_stick import Stick
 from pumpdeck_packaging.sealed_package import seal_package
-from pumpdeck_packaging.sealed_return import ReturnSigner, write_sealed
+from pumpdeck_packaging.sealed_return import ReturnReaders, ReturnSigner, write_sealed
 from pumpdeck_packaging.signing import sign_dsse
 from support.golden_trust import seeded_key
 from support.packages import built_package
@@ -39,7 +39,7 @@ def main() -> None:
         return index, sign_dsse(canonical.encode(index), RETURN_PAYLOAD_TYPE, key)
 
     signer = ReturnSigner(next_index, lambda payload, kind: sign_dsse(payload, kind, key), reader.public)
-    write_sealed(Stick(fs, GOLDEN, fs.read_bytes), "gannet-d1", {"office": reader.public}, items, signer)
+    write_sealed(Stick(fs, GOLDEN, fs.read_bytes), "gannet-d1", ReturnReaders({"office": reader.public}), items, signer)
     (GOLDEN / "package.tar.xz.age").write_bytes(seal_package(built_package().data, "gannet-d1", reader.public)[1])
 
 

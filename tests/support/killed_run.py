@@ -6,6 +6,7 @@ It keeps what it finds in FOLDER, tells every step on stdout as `step done total
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,8 @@ def say(step: str, done: int, total: int) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
+    # Whoever started this may ignore Ctrl-C, and a child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, workers = Path(argv[0]), int(argv[1])
     cache = FolderCache(folder, RealFileSystem())
     fleetwide = Fleetwide(LokyWorkers(workers), _named(), fewest=1) if workers else None

@@ -37,7 +37,7 @@ def laptop(fleet: CourierFleet, name: str) -> Workspace:
     other = Workspace(fleet.folder / name, fleet.clock, RealFileSystem(), keys=fleet.workspace.keys)
     with other.store.atomic() as store:
         store.lives.use_keys_of(fleet.workspace.store.workspace)
-    sync(other, folder=str(fleet.workspace.root))
+    sync(other, folder=str(fleet.workspace.root), new_roots=True)
     return other
 
 
@@ -51,7 +51,7 @@ def colleague(fleet: CourierFleet, name: str, *, person: str = "") -> Workspace:
     made = make_key(other, NewKeyRequest("deploy", Source.PLAIN_FILE))
     text = Path(made.public_file).read_text(encoding="ascii")
     change(fleet, ChangeRequest("deploy", add=(NewKey(text, name, person=person),)))
-    sync(other, folder=str(fleet.workspace.root))
+    sync(other, folder=str(fleet.workspace.root), new_roots=True)
     return other
 
 

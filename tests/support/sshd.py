@@ -18,7 +18,7 @@ from pumpdeck_fleet.transports.ssh import SshLogin
 from pumpdeck_packaging.signing import generate_key
 
 SSHD = Path("/usr/sbin/sshd")
-START_S = 15.0
+START_S = 60.0
 
 
 def why_no_sshd() -> str:

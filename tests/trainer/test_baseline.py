@@ -6,7 +6,7 @@ import pytest
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.edges import ranked_columns
-from pumpdeck_trainer.baseline import Baseline, Inputs, fit_baseline, sensor_floor, sensor_step
+from pumpdeck_trainer.baseline import Baseline, Inputs, fit_baseline, sensor_floor, sensor_step, value_spread
 from support.pump_rows import CHANNELS, pump_frame
 
 INPUTS = Inputs(CHANNELS, np.zeros(4), np.array([True, True, True, False]))
@@ -92,3 +92,9 @@ def test_too_few_rows_and_channels_without_a_vote_are_refused() -> None:
     values[:, :3] = np.nan
     with pytest.raises(GateRefusedError, match="no voting channel"):
         baseline_of(frame.at_ms, values, INPUTS)
+
+
+def test_an_infinite_value_counts_as_missing_in_the_spread_of_raw_values() -> None:
+    values = np.array([[1.0], [3.0], [np.inf], [np.nan], [5.0]], np.float32)
+    assert value_spread(values) == pytest.approx(np.std([1.0, 3.0, 5.0]))
+    assert value_spread(np.array([[np.inf], [np.nan]], np.float32)).tolist() == [0.0]

@@ -15,6 +15,7 @@ from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.source import Exclusion, TrainingRequest
 from pumpdeck_trainer.spec import default_pipeline, parse_pipeline
 from pumpdeck_trainer.trained import TrainedModel
+from support.labelled_pumps import labelled_source
 from support.pump_rows import PUMP_TYPE, START_MS, MemorySource, pump_frame, with_values
 
 DAY_MS = 86_400_000
@@ -55,6 +56,22 @@ def test_every_section_is_there_and_the_same_run_gives_the_same_bytes(trained: T
         "Known failure cases", "Quality gates at registration", "Lineage", "Technical documentation",
     ]  # fmt: skip
     assert card == card_of(trained)
+
+
+def test_the_card_of_a_supervised_type_says_what_it_learned_from_and_how_it_does_on_pumps_never_seen() -> None:
+    frames = tuple(f"site/P-{number}" for number in range(1, 7))
+    request = TrainingRequest(frames, START_MS, START_MS + 30 * DAY_MS)
+    spec = replace(default_pipeline(PUMP_TYPE), model_type="logistic")
+    taught = train(spec, request, labelled_source(6), RunContext("c" * 64, "l" * 64))
+    held, card, short = taught.held_out, card_of(taught), taught.card.decode()
+    assert held is not None
+    assert f"{held.faults} labelled faults of {held.fault_pumps} pumps are learned from as faults" in card
+    assert "labelled faults are learned from as faults" in short and "no ground for health" in short
+    assert "rows it learned from" not in card and "its pump left out of learning" in card
+    assert f"| faults told on pumps never seen | {held.found / held.faults:.3g} |" in card
+    assert all(f"| {name} | {one.faults} | {one.found} |" in card for name, one in held.kinds.items())
+    assert f"AUC {held.auc:.3f}" in card and "fitted without it" in card.split("2(g)")[1].split("\n")[0]
+    assert "none stands below 10, a probability of one half" in card and "none stands below 10" in short
 
 
 def test_a_missed_kind_of_fault_is_a_known_failure_case_and_a_found_one_is_not(trained: TrainedModel) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from pumpdeck_fleet.core.clock import DAY_MS
+from pumpdeck_fleet.core.files import RealFileSystem
+from pumpdeck_trainer.ahead import Fleetwide
+from pumpdeck_trainer.cache import FolderCache
+from pumpdeck_trainer.champion import Champion
 from pumpdeck_trainer.jobs import JudgeJob, LearnJob, RescoreJob, Rows, run_judge, run_learn, run_rescore, slim
 from pumpdeck_trainer.learning import Learned
+from pumpdeck_trainer.limits import AlarmBudget
+from pumpdeck_trainer.pipeline import RunContext, train
 from pumpdeck_trainer.shape import fit_shape, rescore, shape_ahead
+from pumpdeck_trainer.source import TrainingRequest
 from pumpdeck_trainer.spec import default_pipeline
+from pumpdeck_trainer.trained import TrainedModel
 from support.pump_rows import PUMP_TYPE, START_MS, MemorySource, pump_frame
 
 SPEC = default_pipeline(PUMP_TYPE)
@@ -18,6 +29,14 @@ LONG = {f"site/P-{number}": pump_frame(number) for number in range(3)}
 SHORT = {"site/S": pump_frame(7, days=2)}
 SOURCE = MemorySource({**LONG, **SHORT})
 ROWS = Rows(lambda: nullcontext(SOURCE), START_MS, START_MS + 30 * DAY_MS)
+CONTEXT = RunContext("c" * 64, "l" * 64)
+
+
+class InThisProcess:
+    """Workers without other processes."""
+
+    def submit(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        return map(work, jobs)
 
 
 def learned_of(pumps: tuple[str, ...]) -> list[Learned]:
@@ -64,3 +83,27 @@ def test_scoring_anew_elsewhere_gives_the_same_maxima_and_sends_no_sample() -> N
         assert isinstance(early.learned, Learned)
         assert replace(early.learned, sample=one.sample, edges=one.edges).to_bytes() == here.to_bytes()
         assert early.judged is not None
+
+
+def test_a_quiet_pump_meets_the_champion_where_its_rows_are_at_hand(tmp_path: Path) -> None:
+    pumps = {f"site/P-{number}": pump_frame(number, days=7) for number in range(12)}
+    request = TrainingRequest(tuple(pumps), START_MS, START_MS + 30 * DAY_MS)
+    loud = train(replace(SPEC, budget=AlarmBudget(alarms=300)), request, MemorySource(pumps), CONTEXT)
+    blocks = {one.pump: one.block for one in loud.pumps}
+    champion = Champion(loud.content_digest, 1, loud.spec, loud.onnx, blocks, loud.data_end_ms, loud.lineage)
+    cache = FolderCache(tmp_path, RealFileSystem())
+
+    def trained(rows: MemorySource, **more: Any) -> TrainedModel:
+        return train(SPEC, request, rows, replace(CONTEXT, champion=champion, **more))
+
+    here, elsewhere = MemorySource(pumps), MemorySource(pumps)
+    alone = trained(here)
+    fleetwide = Fleetwide(InThisProcess(), lambda: nullcontext(elsewhere), fewest=1)
+    together = trained(elsewhere, fleetwide=fleetwide, cache=cache)
+    assert [one.judged for one in together.pumps] == [one.judged for one in alone.pumps]
+    assert sum(one.judged.contest.champion_alarms for one in together.pumps if one.judged.contest) > 0
+    # One look to learn, and a second only at the pumps that may alarm.
+    assert len(pumps) <= elsewhere.reads <= len(pumps) + 4
+    before = elsewhere.reads
+    again = trained(elsewhere, fleetwide=fleetwide, cache=cache)
+    assert elsewhere.reads == before and [one.judged for one in again.pumps] == [one.judged for one in alone.pumps]

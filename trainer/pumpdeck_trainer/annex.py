@@ -6,8 +6,9 @@ those of Regulation (EU) 2024/1689.
 
 from __future__ import annotations
 
-from pumpdeck_trainer.card import HOW_SCORED, baseline_text
+from pumpdeck_trainer.card import HOW_BLAMED, HOW_SCORED, baseline_text
 from pumpdeck_trainer.foreign_reader import graph_opset
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.trained import TrainedModel
 
@@ -33,7 +34,7 @@ def annex_lines(trained: TrainedModel, span: str) -> list[str]:
         ("1(g) user interface", "terminal console and command line; local alarm outputs on site"),
         ("1(h) instructions for use", stated(spec, "instructions")),
         ("2(a) development", _development(trained)),
-        ("2(b) design", f"`{spec.model_type}`: {HOW_SCORED[spec.model_type]}; limit from an alarm budget, see Limits and alarms"),
+        ("2(b) design", _design(spec)),
         ("2(c) architecture", f"one graph of {len(trained.onnx)} bytes, {len(trained.pumps)} parameter blocks"),
         ("2(d) data", f"rows of {span}; selection, cleaning and labels under Data and exclusions"),
         ("2(e) human oversight", stated(spec, "human_oversight")),
@@ -64,6 +65,18 @@ def _identity(trained: TrainedModel) -> str:
     return f"{stated(spec, 'intended_use')} Provider: {stated(spec, 'provider')} Version: content {trained.content_digest[:16]}"
 
 
+def _design(spec: PipelineSpec) -> str:
+    return (
+        f"`{spec.model_type}`: {HOW_SCORED[spec.model_type]}; limit from an alarm budget, see Limits and alarms. With each score "
+        f"a contribution of each channel: {HOW_BLAMED[spec.model_type]}"
+    )
+
+
 def _validation(spec: PipelineSpec) -> str:
+    if spec.model_type in SUPERVISED:
+        return (
+            "each pump judged by a classifier fitted without it; limits and replay split by time; exact parity of trainer and "
+            "runtime; 30-day replay of every pump; Quality gates above."
+        )
     held = f"the last {spec.holdout:.0%} of the window held out, one feature window between" if spec.holdout else "no hold-out"
     return f"split by time, {held}; exact parity of trainer and runtime; 30-day replay of every pump; Quality gates above."

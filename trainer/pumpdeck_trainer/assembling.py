@@ -65,7 +65,7 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
         parity,
         *_rates(judged, spec.gates),
         backtest_gate(pumps, spec),
-        data_gate(learned, len(made.left_out), spec.gates),
+        data_gate(learned, len(made.left_out), spec),
         *([unseen_gate(held_out, spec.gates)] if held_out else []),
         *_foreign_gates(made, blocks),
     )
@@ -88,6 +88,7 @@ def assemble(made: Made, observer: RunObserver) -> TrainedModel:
         data_end_ms=span[1],
         regimes=regimes_of(learned, spec),
         search=made.search,
+        held_out=held_out,
     )
 
 

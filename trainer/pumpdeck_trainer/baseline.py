@@ -17,7 +17,7 @@ from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.adaptive import Followed, follow
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, has_votes, score_rows, to_float32
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, run_starts
 from pumpdeck_trainer.limits import Scores
 
 ATOM_SHARE = 0.02
@@ -210,7 +210,7 @@ def sensor_step(found: Float32) -> float:
     """
     if len(found) < MIN_ROWS:
         return 0.0
-    starts = np.flatnonzero(np.concatenate([[True], found[1:] != found[:-1]]))
+    starts = run_starts(found)
     shares = np.diff(starts, append=len(found)) / len(found)
     frequent = shares >= ATOM_SHARE
     if shares[frequent].sum() < 0.5:

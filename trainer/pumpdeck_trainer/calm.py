@@ -25,7 +25,7 @@ from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.numeric.adaptive import FURTHEST, STEPS, follow, hour_share
 from pumpdeck_fleet.numeric.alarm import AlarmSettings
 from pumpdeck_fleet.numeric.detectors import SCORE_CAP, PumpBlock, has_votes, score_rows
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Int64, run_starts
 from pumpdeck_trainer.baseline import Undisturbed
 from pumpdeck_trainer.limits import Scores, lasting_scores
 
@@ -100,35 +100,36 @@ def _doubt(block: PumpBlock, voting: Float32, steps: float) -> float:
 def _apart(block: PumpBlock, rows: tuple[Int64, Float32], above: Bools, by: tuple[Bools, float]) -> float:
     """How far the baselines with and without the rows above may come apart, in widths, over all hours and voting channels."""
     (at_ms, voting), (voted, tau_s) = rows, by
-    hours = at_ms // HOUR_MS
-    met = np.unique(hours[above])
-    chosen = np.isin(hours, met) & voted
-    starts = np.flatnonzero(np.diff(hours[chosen], prepend=np.int64(-1)))
+    starts = run_starts(at_ms // HOUR_MS)
+    gone = np.add.reduceat(above, starts, dtype=np.int64)
+    met = np.flatnonzero(gone)
+    sizes = np.diff(starts, append=len(at_ms))
+    chosen = np.repeat(gone > 0, sizes)
+    inner = np.cumsum(sizes[met]) - sizes[met]
     some = voting[:, chosen].astype(np.float64)
-    finite = np.isfinite(some)
-    low = np.minimum.reduceat(np.where(finite, some, np.inf), starts, axis=1)
-    high = np.maximum.reduceat(np.where(finite, some, -np.inf), starts, axis=1)
-    counts = np.add.reduceat(finite, starts, axis=1, dtype=np.int64)
-    gone = np.add.reduceat(above[chosen], starts, dtype=np.int64)
+    finite = np.isfinite(some) & voted[chosen]
+    low = np.minimum.reduceat(np.where(finite, some, np.inf), inner, axis=1)
+    high = np.maximum.reduceat(np.where(finite, some, -np.inf), inner, axis=1)
+    counts = np.add.reduceat(finite, inner, axis=1, dtype=np.int64)
     seen = counts > 0
-    if (gone >= np.where(seen, counts, len(at_ms) + 1)).any():
+    if (gone[met] >= np.where(seen, counts, len(at_ms) + 1)).any():
         return NEVER
     width = block.width[block.votes].astype(np.float64)[:, None]
-    moved = np.where(seen, gone / np.maximum(counts, 1) * (high - low) / width, 0.0).max(axis=0)
+    spans = np.where(seen, high, 0.0) - np.where(seen, low, 0.0)
+    moved = (gone[met] / np.maximum(counts, 1) * spans / width).max(axis=0)
     share, apart, furthest = hour_share(tau_s), 0.0, 0.0
-    for fades, move in zip(_fading_hours(hours, voting, met).tolist(), moved.tolist(), strict=True):
+    for fades, move in zip(_fading_hours(voting, starts, met).tolist(), moved.tolist(), strict=True):
         apart = apart * (1.0 - share) ** fades + share * move
         furthest = max(furthest, apart)
     return furthest
 
 
-def _fading_hours(hours: Int64, voting: Float32, met: Int64) -> Int64:
+def _fading_hours(voting: Float32, starts: Int64, met: Int64) -> Int64:
     """Of each hour that was met, how many hours since the one before (itself among them) moved the baseline of every channel."""
-    starts = np.flatnonzero(np.diff(hours, prepend=np.int64(-1)))
-    present = np.isfinite(voting)
     full: Bools = np.ones(len(starts), np.bool_)
+    present = np.isfinite(voting)
     if not present.all():
         alive = present[present.any(axis=1)]
         full = np.asarray(np.logical_or.reduceat(alive, starts, axis=1).all(axis=0))
-    upto = np.cumsum(full)[np.searchsorted(hours[starts], met)]
+    upto = np.cumsum(full)[met]
     return np.diff(upto, prepend=upto[:1])

@@ -9,6 +9,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import format_ms
 from pumpdeck_fleet.core.registry import Lineage, QualityGate
+from pumpdeck_trainer.classifiers import EVEN
 from pumpdeck_trainer.foreign_input import FOREIGN, NEVER_FOLLOWS_S, ForeignInput
 from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.limits import FittedLimit
@@ -35,7 +36,7 @@ def write_card(
         f"# {spec.model}\n",
         *([origin_text(spec.foreign, metrics)] if spec.foreign else []),
         purpose_text(spec),
-        _data(span_ms, metrics),
+        _data(span_ms, metrics, spec),
         limits_text(limits, spec),
         _figures(metrics),
         "## Gates\n\n" + "\n".join(_gate(gate) for gate in gates) + "\n",
@@ -103,6 +104,7 @@ HOW_BLAMED = {
     ),
     "logistic": _OF_ODDS,
     "gboost": _OF_ODDS,
+    FOREIGN: "what the imported graph says of it, without its sign; where it says nothing, the channel's own distance in widths",
 }
 """What a channel's contribution is, and what contributions add up to: tests/trainer/test_contributions.py asks the graph."""
 BLIND_SPOTS = {
@@ -133,12 +135,13 @@ def purpose_text(spec: PipelineSpec) -> str:
     )
 
 
-def _data(span_ms: tuple[int, int], metrics: Mapping[str, float]) -> str:
+def _data(span_ms: tuple[int, int], metrics: Mapping[str, float], spec: PipelineSpec) -> str:
+    taught = "; labelled faults are learned from as faults" if spec.model_type in SUPERVISED else ""
     return (
         "## Data\n\n"
         f"Reference window {format_ms(span_ms[0])} to {format_ms(span_ms[1])}, {metrics['pumps']:.0f} pumps, "
-        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used; flagged rows, labelled faults, standstill and "
-        "maintenance are left out.\n"
+        f"{metrics['rows_used']:.0f} of {metrics['rows']:.0f} rows used as healthy; flagged rows, labelled faults, "
+        f"standstill and maintenance are not{taught}.\n"
     )
 
 
@@ -148,9 +151,12 @@ def limits_text(limits: Sequence[FittedLimit], spec: PipelineSpec) -> str:
     counts = Counter(limit.branch.value for limit in limits)
     how = "\n".join(f"- {counts[name]} pumps: {words}" for name, words in _HOW_LIMITS.items() if counts[name])
     alarm, budget = spec.alarm, spec.budget
+    if spec.model_type in SUPERVISED:
+        how += f"\n- none stands below {EVEN:g}, a probability of one half, whatever its own maxima say"
     return (
         "## Limits and alarms\n\n"
-        f"Budget {budget.alarms:g} false alarms per pump in {budget.period_s / 86400:g} days. Limits {low:.2f} to {high:.2f}, "
+        f"Budget {budget.alarms:g} false alarm{'' if budget.alarms == 1 else 's'} per pump in {budget.period_s / 86400:g} days. "
+        f"Limits {low:.2f} to {high:.2f}, "
         f"median {middle:.2f}:\n\n{how}\n\nAlarm above the limit for {alarm.persistence_s:g} s, cleared below "
         f"{alarm.deadband:g} limits for as long; {baseline_text(spec)}.\n"
     )
@@ -161,7 +167,8 @@ def baseline_text(spec: PipelineSpec) -> str:
     alarm = spec.alarm
     if alarm.tau_s >= NEVER_FOLLOWS_S:
         return "the baseline stands still, rows are scored as they were measured"
-    return f"adaptive baseline with tau {alarm.tau_s:g} s, at most {alarm.follow:g} limits"
+    most = "one limit" if alarm.follow == 1 else f"{alarm.follow:g} limits"
+    return f"adaptive baseline with tau {alarm.tau_s:g} s, which follows at most {most}"
 
 
 def _figures(metrics: Mapping[str, float]) -> str:

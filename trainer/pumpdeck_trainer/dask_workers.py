@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pumpdeck_fleet.core.errors import PumpdeckError, UnreachableError, UsageError
-from pumpdeck_trainer.workers import ATTEMPTS, Job, Result, Workers
+from pumpdeck_trainer.workers import ATTEMPTS, KEEPS_MEMORY, Job, Result, Workers
 
 LOCAL = "local"
 CONNECT_S = 10
@@ -80,8 +80,12 @@ def _cluster(address: str, processes: int) -> Iterator[Any]:
     if address != LOCAL:
         yield address
         return
-    from distributed import LocalCluster  # deferred: an extra
+    import dask  # deferred: an extra
+    from distributed import LocalCluster
 
+    # Dask would have its workers give back freed memory at every turn.
+    spawned = {**dask.config.get("distributed.nanny.pre-spawn-environ", {}), **KEEPS_MEMORY}
+    dask.config.set({"distributed.nanny.pre-spawn-environ": spawned})
     cluster: AbstractContextManager[Any] = LocalCluster(
         n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     )

@@ -31,8 +31,7 @@ TYPE_NAMES = {FLOAT: "float", DOUBLE: "double", STRING: "string", 10: "float16",
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CODES = {INT32: "i", INT64: "q", UINT8: "B", INT8: "b", BOOL: "?"}
-Bytes = memoryview
-Field = tuple[int, int, int, Bytes]
+Field = tuple[int, int, int, bytes]
 """Number, wire type, whole number (of a varint) and bytes (of everything else)."""
 
 
@@ -110,7 +109,7 @@ class _Budget:
 
 def graph_opset(model_type: str, onnx: bytes) -> int:
     """The version of the operators that a shipped graph needs: one for all of our own."""
-    return read_graph(onnx).opset if model_type == FOREIGN else OWN_OPSET
+    return _head(onnx, _Budget("model.onnx"))[0][""] if model_type == FOREIGN else OWN_OPSET
 
 
 def read_graph(data: bytes, what: str = "model.onnx") -> Graph:
@@ -125,10 +124,14 @@ def read_graph(data: bytes, what: str = "model.onnx") -> Graph:
     if not data:
         raise FormatError("is empty", what, expected="an ONNX file")
     budget = _Budget(what)
-    opsets: dict[str, int] = {}
-    graph: Bytes | None = None
-    producer = ""
-    for number, wire, _, body in _fields(memoryview(data), budget):
+    return _graph(*_head(data, budget), budget)
+
+
+def _head(data: bytes, budget: _Budget) -> tuple[dict[str, int], str, bytes]:
+    """Versions of the operators, who wrote the file, and the graph's own bytes, unread."""
+    what, opsets, producer = budget.what, dict[str, int](), ""
+    graph: bytes | None = None
+    for number, wire, _, body in _fields(data, budget):
         if number == 7 and wire == _BYTES:
             if graph is not None:
                 raise FormatError("holds two graphs", what)
@@ -147,10 +150,10 @@ def read_graph(data: bytes, what: str = "model.onnx") -> Graph:
             _only(number, (1, 3, 4, 5, 6, 14), "model", budget)
     if graph is None or "" not in opsets:
         raise FormatError("is not an ONNX model", what, expected="a graph and the version of its operators")
-    return _graph(graph, opsets, producer, budget)
+    return opsets, producer, graph
 
 
-def _graph(body: Bytes, opsets: dict[str, int], producer: str, budget: _Budget) -> Graph:
+def _graph(opsets: dict[str, int], producer: str, body: bytes, budget: _Budget) -> Graph:
     nodes: list[Node] = []
     tensors: dict[str, Tensor] = {}
     ends: dict[int, list[Value]] = {11: [], 12: []}
@@ -174,11 +177,11 @@ def _graph(body: Bytes, opsets: dict[str, int], producer: str, budget: _Budget) 
     return Graph(opsets, producer, tuple(nodes), tensors, inputs, tuple(ends[12]))
 
 
-def _node(body: Bytes, budget: _Budget) -> Node:
+def _node(body: bytes, budget: _Budget) -> Node:
     inputs: list[str] = []
     outputs: list[str] = []
     told = {3: "", 4: "", 7: ""}
-    attributes: list[Bytes] = []
+    attributes: list[bytes] = []
     for number, wire, _, part in _fields(body, budget):
         if number in (1, 2) and wire == _BYTES:
             (inputs if number == 1 else outputs).append(_text(part, budget))
@@ -213,7 +216,7 @@ class _Raw:
     texts: list[bytes] = field(default_factory=list)
 
 
-def _attribute(body: Bytes, op: str, budget: _Budget) -> tuple[str, Attribute]:
+def _attribute(body: bytes, op: str, budget: _Budget) -> tuple[str, Attribute]:
     raw, which = _Raw(), f"{budget.what}: {op}"
     for number, wire, whole, part in _fields(body, budget):
         if number in (6, 11) and wire == _BYTES:
@@ -259,12 +262,12 @@ def _chosen(raw: _Raw, which: str) -> Attribute:
     return value
 
 
-def _tensor(body: Bytes, budget: _Budget) -> Tensor:
+def _tensor(body: bytes, budget: _Budget) -> Tensor:
     budget.spend("tensors")
     dims: list[int] = []
     kind, name = 0, ""
-    packed: Bytes | None = None
-    reals: dict[int, list[Bytes]] = {4: [], 10: []}
+    packed: bytes | None = None
+    reals: dict[int, list[bytes]] = {4: [], 10: []}
     wholes: list[int] = []
     for number, wire, whole, part in _fields(body, budget):
         if number == 1:
@@ -288,7 +291,7 @@ def _tensor(body: Bytes, budget: _Budget) -> Tensor:
 
 
 def _filled(
-    head: Tensor, packed: Bytes | None, reals: Mapping[int, list[Bytes]], wholes: list[int], budget: _Budget
+    head: Tensor, packed: bytes | None, reals: Mapping[int, list[bytes]], wholes: list[int], budget: _Budget
 ) -> Tensor:
     which = f"{budget.what}: constant {head.name!r}"
     size = ITEM_BYTES.get(head.kind)
@@ -301,7 +304,7 @@ def _filled(
         raise TooLargeError("holds too many numbers", which, expected=f"at most {NUMBERS_MAX}", found=count)
     budget.spend("numbers", count)
     if packed is not None:
-        data = bytes(packed)
+        data = packed
     elif head.kind in (FLOAT, DOUBLE):
         data = b"".join(reals[4 if head.kind == FLOAT else 10])
     else:
@@ -318,7 +321,7 @@ def _pack(kind: int, wholes: list[int], which: str) -> bytes:
         raise FormatError("holds a number that its type cannot hold", which) from error
 
 
-def _value(body: Bytes, budget: _Budget) -> Value:
+def _value(body: bytes, budget: _Budget) -> Value:
     name, kind = "", 0
     dims: tuple[int | str, ...] | None = None
     for number, wire, _, part in _fields(body, budget):
@@ -333,7 +336,7 @@ def _value(body: Bytes, budget: _Budget) -> Value:
     return Value(name, kind, dims)
 
 
-def _tensor_type(body: Bytes, budget: _Budget) -> tuple[int, tuple[int | str, ...] | None]:
+def _tensor_type(body: bytes, budget: _Budget) -> tuple[int, tuple[int | str, ...] | None]:
     kind = 0
     dims: tuple[int | str, ...] | None = None
     for number, _, whole, part in _fields(body, budget):
@@ -346,7 +349,7 @@ def _tensor_type(body: Bytes, budget: _Budget) -> tuple[int, tuple[int | str, ..
     return kind, dims
 
 
-def _dim(body: Bytes, budget: _Budget) -> int | str:
+def _dim(body: bytes, budget: _Budget) -> int | str:
     found: int | str = ""
     for number, wire, whole, part in _fields(body, budget):
         if number == 1 and wire == _VARINT:
@@ -356,7 +359,7 @@ def _dim(body: Bytes, budget: _Budget) -> int | str:
     return found
 
 
-def _opset(body: Bytes, budget: _Budget) -> tuple[str, int]:
+def _opset(body: bytes, budget: _Budget) -> tuple[str, int]:
     domain, version = "", 0
     for number, wire, whole, part in _fields(body, budget):
         if number == 1 and wire == _BYTES:
@@ -366,16 +369,25 @@ def _opset(body: Bytes, budget: _Budget) -> tuple[str, int]:
     return "" if domain == "ai.onnx" else domain, version
 
 
-def _fields(body: Bytes, budget: _Budget) -> Iterator[Field]:
+def _fields(body: bytes, budget: _Budget) -> Iterator[Field]:
     """The fields of one message, in order."""
     place, end = 0, len(body)
     while place < end:
-        budget.spend("fields")
-        key, place = _varint(body, place, budget)
+        # Spelled out: a forest has a million of them, most of one byte each.
+        budget.fields -= 1
+        if budget.fields < 0:
+            budget.spend("fields")
+        key = body[place]
+        place += 1
+        if key >= 0x80:
+            key, place = _varint(body, place - 1, budget)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
-            whole, place = _varint(body, place, budget)
-            yield number, wire, whole, body[:0]
+            if place < end and body[place] < 0x80:
+                whole, place = body[place], place + 1
+            else:
+                whole, place = _varint(body, place, budget)
+            yield number, wire, whole, b""
             continue
         if wire == _BYTES:
             size, place = _varint(body, place, budget)
@@ -389,7 +401,7 @@ def _fields(body: Bytes, budget: _Budget) -> Iterator[Field]:
         place += size
 
 
-def _varint(body: Bytes, place: int, budget: _Budget) -> tuple[int, int]:
+def _varint(body: bytes, place: int, budget: _Budget) -> tuple[int, int]:
     value = shift = 0
     while place < len(body) and shift < 70:
         byte = body[place]
@@ -405,7 +417,7 @@ def _signed(whole: int) -> int:
     return whole - (1 << 64) if whole >= 1 << 63 else whole
 
 
-def _wholes(wire: int, whole: int, part: Bytes, budget: _Budget) -> list[int]:
+def _wholes(wire: int, whole: int, part: bytes, budget: _Budget) -> list[int]:
     """Whole numbers, one by one or packed."""
     if wire == _VARINT:
         budget.spend("numbers")
@@ -420,20 +432,20 @@ def _wholes(wire: int, whole: int, part: Bytes, budget: _Budget) -> list[int]:
     return found
 
 
-def _floats(wire: int, part: Bytes, budget: _Budget) -> list[float]:
+def _floats(wire: int, part: bytes, budget: _Budget) -> list[float]:
     if wire not in (_FIXED32, _BYTES) or len(part) % 4:
         raise FormatError("is not an ONNX file", budget.what, found=f"wire type {wire} for numbers")
     budget.spend("numbers", len(part) // 4)
     return list(struct.unpack(f"<{len(part) // 4}f", part))
 
 
-def _short(part: Bytes, budget: _Budget) -> bytes:
+def _short(part: bytes, budget: _Budget) -> bytes:
     if len(part) > NAME_MAX:
         raise TooLargeError("holds a text that is too long", budget.what, expected=f"at most {NAME_MAX} bytes", found=len(part))
     return bytes(part)
 
 
-def _text(part: Bytes, budget: _Budget) -> str:
+def _text(part: bytes, budget: _Budget) -> str:
     try:
         text = _short(part, budget).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ ADDRESS_BYTES = 4 * 1024 * 1024 * 1024
 """Address space of the child: what it may ask for. What it may hold is `TrialLimits.rss_mb`."""
 CPU_S = 120
 LARGEST_ROWS = 4096
-"""So many rows go through a graph at once on a device that catches up (`pumpdeck_agent/scorer.py`)."""
+"""So many rows go through a graph at once on a device that catches up (`segment_rows` in `pumpdeck_agent/config.py`)."""
 SINGLE_ROWS = 64
 HOPELESS_US = 250_000.0
 """A row that takes so long, on however busy a computer, ends the trial at once."""

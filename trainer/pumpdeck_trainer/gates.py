@@ -11,6 +11,7 @@ from pumpdeck_fleet.core.registry import GateVerdict, QualityGate
 from pumpdeck_fleet.numeric.frame import Bools, Float64, Int64
 from pumpdeck_trainer.chance import poisson_tail
 from pumpdeck_trainer.judging import Judged
+from pumpdeck_trainer.labelled import SUPERVISED
 from pumpdeck_trainer.learning import Learned
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.spec import GateThresholds, PipelineSpec
@@ -109,8 +110,9 @@ def backtest_of(pumps: Sequence[TrainedPump]) -> tuple[Int64, Float64]:
     return np.array(counts, np.int64), np.array(days, np.float64)
 
 
-def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresholds) -> QualityGate:
+def data_gate(learned: Sequence[Learned], left_out: int, spec: PipelineSpec) -> QualityGate:
     """Training-data guard: how much was left out, and why: flagged by sensor checks, stopped pumps, labels, dated changes."""
+    thresholds = spec.gates
     rows, used = sum(one.rows for one in learned), sum(one.used for one in learned)
     reasons: dict[str, int] = {}
     flags: dict[str, int] = {}
@@ -119,15 +121,14 @@ def data_gate(learned: Sequence[Learned], left_out: int, thresholds: GateThresho
             for reason, count in kept.items():
                 found[reason] = found.get(reason, 0) + count
     share = 1.0 - used / rows if rows else 1.0
-    told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "nothing"
+    told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     checks = ", ".join(f"{name} {count}" for name, count in sorted(flags.items()))
     verdict = GateVerdict.WARN if share > thresholds.excluded_share_warn or left_out else GateVerdict.PASS
     if share > thresholds.excluded_share_refuse:
         verdict = GateVerdict.REFUSE
-    reason = (
-        f"{rows - used} of {rows} rows left out ({told}{f'; sensor checks: {checks}' if checks else ''}); "
-        f"{left_out} pumps left out"
-    )
+    details = "; ".join([*([told] if told else []), *([f"sensor checks: {checks}"] if checks else [])])
+    words = "rows no ground for health" if spec.model_type in SUPERVISED else "rows left out"
+    reason = f"{rows - used} of {rows} {words}{f' ({details})' if details else ''}; {left_out} pumps left out"
     return QualityGate("training_data", verdict, reason, share, thresholds.excluded_share_warn, thresholds.of("excluded_"))
 
 

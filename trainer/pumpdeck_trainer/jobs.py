@@ -15,7 +15,7 @@ import numpy as np
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.frame import Bools, TelemetryFrame
 from pumpdeck_trainer.champion import Champion, contest
-from pumpdeck_trainer.judging import Judged, judge, judged_calm
+from pumpdeck_trainer.judging import Judged, judge, judged_calm, judged_quiet
 from pumpdeck_trainer.learning import Learned, PumpRows, learn, own_limit
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.shape import Shape, rescore
@@ -75,11 +75,15 @@ class LearnJob:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """What a job found of a pump, or why nothing; and its replay under its own limits, where these are known already."""
+    """What a job found of a pump, or why nothing; and its replay under its own limits, where these are known already.
+
+    quiet: the verdict beside the champion, should the pool's limit turn out to be one under which the pump stays quiet.
+    """
 
     learned: Learned | str
     limits: Limits | None = None
     judged: Judged | None = None
+    quiet: Judged | None = None
 
 
 def run_learn(job: LearnJob) -> list[Early]:
@@ -130,7 +134,9 @@ def _judged_early(
     name, learned = pump
     limits = own_limits(learned, shape) if shape else None
     if shape is None or limits is None:
-        return Early(learned)
+        if shape is None or champion is None or learned.calm is None:
+            return Early(learned)
+        return Early(learned, quiet=contest(rows, judged_quiet(learned.calm), (), shape.spec, (name, champion)))
     faults = [item for item in source.exclusions(name) if item.is_fault]
     return Early(learned, limits, judge_beside(rows, (name, learned, limits), faults, shape, champion))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.numeric.alarm import AlarmTracker, alarm_spans
 from pumpdeck_fleet.numeric.detectors import PumpBlock
 from pumpdeck_fleet.numeric.frame import Float32, Int64
+from pumpdeck_trainer.calm import Calm
 from pumpdeck_trainer.learning import Learned, PumpRows, inputs_of, split_ms
 from pumpdeck_trainer.limits import FittedLimit
 from pumpdeck_trainer.scorer import Scorer
@@ -98,8 +99,13 @@ def judged_calm(learned: Learned, limits: tuple[FittedLimit, FittedLimit | None]
     if calm is None or limits[0].limit < calm.limit:
         return None
     if learned.early is None or limits[1] is None:
-        return Judged((), calm.days, 0, 0.0, 0, 0)
-    return None if limits[1].limit < calm.early else Judged((), calm.days, 0, calm.holdout_days, 0, 0)
+        return judged_quiet(replace(calm, holdout_days=0.0))
+    return None if limits[1].limit < calm.early else judged_quiet(calm)
+
+
+def judged_quiet(calm: Calm) -> Judged:
+    """The verdict on a pump that raises no alarm and has no labelled fault."""
+    return Judged((), calm.days, 0, calm.holdout_days, 0, 0)
 
 
 def replay(block: PumpBlock, at_ms: Int64, features: Float32, by: tuple[PipelineSpec, Scorer]) -> list[Span]:

@@ -35,7 +35,7 @@ from pumpdeck_fleet.core.clock import DAY_MS
 from pumpdeck_fleet.core.errors import GateRefusedError
 from pumpdeck_fleet.numeric.detectors import LimitBranch, to_float32
 from pumpdeck_fleet.numeric.features import last_before
-from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64
+from pumpdeck_fleet.numeric.frame import Float32, Float64, Int64, run_starts
 
 MIN_BLOCKS = 20
 WINDOWS_A_BLOCK = 10
@@ -167,7 +167,7 @@ def block_maxima(scores: Scores, block_ms: int) -> Float64:
     if not len(at_ms):
         return np.zeros(0)
     origin = 0 if block_ms == DAY_MS else int(at_ms[0])
-    starts = np.flatnonzero(np.diff((at_ms - origin) // block_ms, prepend=np.int64(-1)))
+    starts = run_starts((at_ms - origin) // block_ms)
     sizes = np.diff(starts, append=len(at_ms))
     # A block must also span its time: the first and last one of a series are usually cut.
     ends = np.append(starts[1:], len(at_ms)) - 1

@@ -101,6 +101,7 @@ class _Run:
         self._asked: Ahead
         self._ahead: dict[str, Learned | str] = {}
         self._judged_ahead: dict[str, Judged] = {}
+        self._quiet_ahead: dict[str, Judged] = {}
         self._champion = context.champion
         self._found: SearchOutcome | None = None
 
@@ -116,7 +117,7 @@ class _Run:
         context = self._context
         self._asked = Ahead(context.fleetwide, self._request, self._champion, context.on_progress)
         learned, left_out = self._fit(snapshot)
-        self._shape = fit_shape(learned, self._spec, self._context.foreign)
+        self._shape = fit_shape(learned, self._spec, context.foreign)
         if self._spec.model_type != MaxZScorer.model_type:
             learned = self._rescore(snapshot, learned)
         limits, early = self._limits(learned)
@@ -230,6 +231,8 @@ class _Run:
 
     def _keep_judged(self, snapshot: Snapshot, pump: str, early: Early, shape: Shape | None) -> None:
         """Under the key that names its limits: should the pump get others, nobody finds it."""
+        if early.quiet:
+            self._quiet_ahead[pump] = early.quiet
         if shape and early.limits and early.judged:
             key = self._judged_key(snapshot.pumps[pump], early.limits, shape)
             self._judged_ahead[key] = early.judged
@@ -241,6 +244,7 @@ class _Run:
         cache, shape = self._context.cache, self._shape.digest
         told = {pump: canonical.digest(f"{snapshot.pumps[pump]} {shape}".encode()) for pump in learned}
         keys = {pump: self._key("shape", inputs) for pump, inputs in told.items()}
+        self._say("shape", 0, len(learned))
         self._rescore_ahead(snapshot, learned, keys)
         for place, (pump, one) in enumerate(learned.items()):
             self._say("shape", place, len(learned))
@@ -292,20 +296,23 @@ class _Run:
         self._say("evaluate", 0, len(learned))
         judged: dict[str, Judged] = {}
         cache, champion, ahead = self._context.cache, self._champion, self._judged_ahead
+        self._say("evaluate", 0, len(learned))
         pairs = {pump: (limits[pump], early[pump]) for pump in learned}
-        keys = {pump: self._judged_key(snapshot.pumps[pump], pair, self._shape) for pump, pair in pairs.items()}
-        if champion is None:
-            # Nobody needs to look at the rows of a pump that is known to stay quiet.
-            quiet = {pump: judged_calm(one, pairs[pump]) for pump, one in learned.items()}
-            ahead |= {keys[pump]: one for pump, one in quiet.items() if one is not None}
-        missing = [pump for pump, key in keys.items() if key not in ahead and cache.get(key) is None]
+        quiet = {pump: found for pump, one in learned.items() if (found := self._quiet(pump, one, pairs[pump]))}
+        # What follows from the fit alone is not kept; what the champion did is.
+        asked = [pump for pump in learned if champion or pump not in quiet]
+        keys = {pump: self._judged_key(snapshot.pumps[pump], pairs[pump], self._shape) for pump in asked}
+        if champion:
+            for pump, found in quiet.items():
+                cache.put(keys[pump], canonical.encode(found))
+        missing = [pump for pump, key in keys.items() if pump not in quiet and key not in ahead and cache.get(key) is None]
         for pump, replayed in self._asked.judge({pump: (learned[pump], pairs[pump]) for pump in missing}, self._shape):
             ahead[keys[pump]] = replayed
             cache.put(keys[pump], canonical.encode(replayed))
         for place, (pump, one) in enumerate(learned.items()):
             self._say("evaluate", place, len(learned))
-            key = keys[pump]
-            found = ahead.pop(key, None)
+            key = keys.get(pump, "")
+            found = quiet.get(pump) or ahead.pop(key, None)
             cached = None if found else cache.get(key)
             if found is not None:
                 judged[pump] = found
@@ -318,6 +325,14 @@ class _Run:
             self._rows.pop(pump, None)
         self._say("evaluate", len(learned), len(learned))
         return judged
+
+    def _quiet(self, pump: str, learned: Learned, limits: Limits) -> Judged | None:
+        """The verdict on a pump that is known to stay quiet under its limits: nobody needs to look at its rows."""
+        found = judged_calm(learned, limits)
+        if found is None or self._champion is None:
+            return found
+        held = self._quiet_ahead.get(pump)
+        return held if held and replace(held, contest=None) == found else None
 
     def _judged_key(self, inputs: str, limits: Limits, shape: Shape) -> str:
         held = self._champion.content_digest if self._champion else ""

@@ -21,6 +21,8 @@ from pumpdeck_trainer.scorer import widths as widths_of
 from pumpdeck_trainer.spec import PipelineSpec
 from pumpdeck_trainer.supervised import HeldOut, Supervised, fit_supervised
 
+EARLY_FOLDS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:
@@ -60,12 +62,15 @@ def fit_shape(pumps: Mapping[str, Learned], spec: PipelineSpec, foreign: Foreign
         return Shape(spec, reader, reader)
     if spec.model_type in SUPERVISED:
         return _fit_labelled(pumps, spec)
+    known = shape_ahead(spec)
+    if known:
+        return known
     learned = list(pumps.values())
     inputs = inputs_of(spec)
     full = [sample_widths(one.sample, one.fit, inputs) for one in learned]
     scorer = fit_scorer(spec.model_type, np.concatenate(full), inputs.votes, spec.seed)
     before = [sample_widths(one.sample[: one.sample_early], one.early, inputs) for one in learned if one.early]
-    if not before or spec.model_type == MaxZScorer.model_type:
+    if not before:
         return Shape(spec, scorer, scorer)
     return Shape(spec, scorer, fit_scorer(spec.model_type, np.concatenate(before), inputs.votes, spec.seed))
 
@@ -81,13 +86,15 @@ def shape_ahead(spec: PipelineSpec) -> Shape | None:
 def _fit_labelled(pumps: Mapping[str, Learned], spec: PipelineSpec) -> Shape:
     inputs = inputs_of(spec)
 
-    def fitted(parts: list[LabelledPump]) -> Supervised:
-        return fit_supervised(spec.model_type, parts, inputs.votes, spec.seed)
+    def fitted(parts: list[LabelledPump], **more: int) -> Supervised:
+        return fit_supervised(spec.model_type, parts, (inputs.votes, spec.seed), **more)
 
     found = fitted([_labelled(pump, one, one.fit, inputs) for pump, one in pumps.items()])
     shape = Shape(spec, found.scorer, found.scorer, False, found.without, found.held_out)
     try:
-        early = fitted([_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early])
+        parts = [_labelled(pump, one, one.early, inputs) for pump, one in pumps.items() if one.early]
+        # Its pumps are left out for its scaling alone: no figure about pumps that were not seen comes from it.
+        early = fitted(parts, most_folds=EARLY_FOLDS)
     except GateRefusedError:
         return shape
     return replace(shape, early=early.scorer, has_early=True)

@@ -17,6 +17,7 @@ from pumpdeck_trainer.spec import PipelineSpec
 
 if TYPE_CHECKING:
     from pumpdeck_trainer.search import SearchOutcome
+    from pumpdeck_trainer.supervised import HeldOut
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class TrainedModel:
     data_end_ms: int
     regimes: tuple[Regime, ...] = ()
     search: SearchOutcome | None = None
+    held_out: HeldOut | None = None
 
     @property
     def model(self) -> str:

@@ -7,29 +7,33 @@ from pathlib import Path
 
 import click
 
-from pumpdeck_console.cli.lazy import WorkspaceCommand
+from pumpdeck_console.cli.lazy import LazyGroup, WorkspaceCommand
 from pumpdeck_console.cli.output import json_option, say, show_bytes, time_text, write_json
+from pumpdeck_console.cli.params import key_options
 from pumpdeck_console.cli.session import ProgressLine, Session
 from pumpdeck_fleet.core.clock import SystemClock
-from pumpdeck_fleet.core.errors import UsageError
+from pumpdeck_fleet.core.errors import PumpdeckError, UsageError
 
 
-@click.command(cls=WorkspaceCommand)
+@click.group(cls=LazyGroup, default="make")
+def backup() -> None:
+    """Write everything of the workspace into TO, and read it all back."""
+
+
+@backup.command("make")
 @click.argument("target", type=click.Path(path_type=Path), metavar="TO")
-@click.option("--verify", "is_verify", is_flag=True, help="Write nothing: read the backup in TO back and compare all of it.")
+@key_options
 @json_option
 @click.pass_obj
-def backup(session: Session, target: Path, is_verify: bool, as_json: bool) -> None:
+def make(session: Session, target: Path, as_json: bool) -> None:
     """Write everything of the workspace into TO, and read it all back.
 
     TO is a folder, which may hold an earlier backup (only what is new is written), or one file that ends in .tar.
-    Others may go on working meanwhile. Private keys and settings.toml are not in it: they belong to a computer.
+    Others may go on working meanwhile. Your deploy or release key signs the whole of it. Private keys and settings.toml
+    are not in it: they belong to a computer.
     """
     from pumpdeck_console.operations.backups import backup as do_backup  # deferred: help needs none of it
 
-    if is_verify:
-        _verify(session, target, as_json)
-        return
     with ProgressLine() as progress:
         report = do_backup(session.workspace(), to=str(target), on_progress=progress)
     if as_json:
@@ -37,19 +41,40 @@ def backup(session: Session, target: Path, is_verify: bool, as_json: bool) -> No
         return
     written = f"{show_bytes(report.bytes)}, {show_bytes(report.new_bytes)} of it new"
     say(f"Backup of {report.workspace}: {report.files} files, {written}; all of it was read back and compared.")
+    if report.not_signed:
+        say(f"Nobody signed it as a whole ({report.not_signed}).")
     say("It holds no private key: keep those apart, or the restored workspace cannot sign.")
 
 
-def _verify(session: Session, source: Path, as_json: bool) -> None:
-    from pumpdeck_console.operations.backups import verify_backup  # deferred: help needs none of it
+@backup.command("verify")
+@click.argument("source", type=click.Path(path_type=Path, exists=True), metavar="FROM")
+@json_option
+@click.pass_obj
+def verify(session: Session, source: Path, as_json: bool) -> None:
+    """Read all of the backup in FROM, and say who signed it.
+
+    Compare the words of the roots with your sheet of paper: the signature is worth what they are worth. Needs no workspace; one
+    that is there and whose backup it is remembers that it was proven.
+    """
+    from pumpdeck_console.operations import backups  # deferred: help needs none of it
 
     with ProgressLine() as progress:
-        report = verify_backup(session.workspace(), source=str(source), on_progress=progress)
+        try:
+            workspace = session.workspace()
+        except PumpdeckError:
+            # The day a backup is needed is the day there is none.
+            report, is_own = backups.verify_backup(source, clock=SystemClock(), on_progress=progress), False
+        else:
+            proof = backups.prove_backup(workspace, source=str(source), on_progress=progress)
+            report, is_own = proof.found, proof.is_own
     if as_json:
-        write_json({**dataclasses.asdict(report), "made": time_text(report.made_ms)})
+        write_json({**dataclasses.asdict(report), "made": time_text(report.made_ms), "is_own": is_own})
         return
-    whose = "" if report.is_own else f" It is of another workspace, {report.workspace}."
-    say(f"The backup as of {time_text(report.made_ms)} holds: {report.files} files, {show_bytes(report.bytes)}.{whose}")
+    held = f"{report.files} files, {show_bytes(report.bytes)}"
+    say(f"Backup of {'this workspace' if is_own else report.workspace} as of {time_text(report.made_ms)} holds: {held}.")
+    say(report.signature)
+    for site, words in report.roots.items():
+        say(f"Root of {site}: {words}")
 
 
 @click.command(cls=WorkspaceCommand)
@@ -73,5 +98,6 @@ def restore(session: Session, source: Path, as_json: bool) -> None:
         return
     say(f"{report.root}: {report.files} files, {show_bytes(report.bytes)}, all verified.")
     say(f"It is workspace {report.workspace}, restored from {report.restored_from} as of {time_text(report.backup_ms)}.")
+    say(report.signature)
     if report.unheard:
         say(f"{report.unheard} devices must be heard of before anything is sent: pumpdeck collect, bundle intake or sync.")

@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from pumpdeck_console.cli.lazy import WorkspaceCommand
-from pumpdeck_console.cli.output import Column, json_option, say, show_digest, time_text, write_object, write_rows
+from pumpdeck_console.cli.output import (
+    Column,
+    json_option,
+    say,
+    say_unsigned,
+    show_digest,
+    time_text,
+    write_object,
+    write_rows,
+)
 from pumpdeck_console.cli.params import ask_to_go_on, key_options, yes_option
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.errors import EXIT_REFUSED, PumpdeckError
@@ -104,6 +113,7 @@ def _asked(device: str, words: str) -> str:
 @click.argument("device")
 @click.option("--reason", default="", help="Why, for the audit chain.")
 @yes_option
+@key_options
 @json_option
 @click.pass_obj
 def retire(session: Session, device: str, reason: str, is_agreed: bool, as_json: bool) -> None:
@@ -122,7 +132,8 @@ def retire(session: Session, device: str, reason: str, is_agreed: bool, as_json:
             end = f"ends at the next sync of {plan.driven_by}, which drives it" if plan.driven_by else "ends now"
             say(f"Its task {plan.task} of rollout {plan.rollout} {end}.")
         ask_to_go_on(is_agreed, f"Retire {plan.device}?")
-        end_device(workspace, device=device, reason=reason)
+        plan = end_device(workspace, device=device, reason=reason)
+        say_unsigned(plan.not_signed, "end of the key")
     write_object({**dataclasses.asdict(plan), "is_retired": True}, as_json=as_json)
 
 

@@ -340,8 +340,8 @@ def list_runs(session: Session, query: str, limit: int, as_json: bool) -> None:
             "snapshot_digest": row.snapshot_digest,
             "content_digest": row.content_digest,
             "reason": row.reason,
-            "state": row.state,
             "kind": row.kind,
+            "state": row.state,
         }
         for row in listed(session.workspace(), query=query, limit=limit)
     ]

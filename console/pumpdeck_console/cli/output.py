@@ -19,6 +19,7 @@ from pumpdeck_fleet.core.sizes import size_words
 Row = Mapping[str, Any]
 _GAP = "  "
 _NARROWEST = 8
+_EXACT = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        # A count of rows is not worth less for being a float.
+        return str(int(value)) if value.is_integer() and abs(value) < _EXACT else f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(show(item) for item in value) if value else "-"
     if isinstance(value, Mapping):
@@ -154,3 +156,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def say_unsigned(why: str, what: str) -> None:
+    """Say plainly that a person's word carries no signature, where it does not."""
+    if why:
+        say(f"Not signed ({why}). The {what} counts in this workspace and is not believed by others; later: pumpdeck trust vouch")

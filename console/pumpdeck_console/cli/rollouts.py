@@ -12,13 +12,14 @@ from pumpdeck_console.cli.output import (
     json_option,
     query_argument,
     say,
+    say_unsigned,
     show_digest,
     time_text,
     write_json,
     write_object,
     write_rows,
 )
-from pumpdeck_console.cli.params import models_option, terms_options
+from pumpdeck_console.cli.params import key_options, models_option, terms_options
 from pumpdeck_console.cli.session import Session
 from pumpdeck_fleet.core.merging import version_name
 
@@ -172,23 +173,30 @@ def abort(session: Session, rollout_id: str, reason: str, as_json: bool) -> None
 @rollout.command("adopt")
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--reason", required=True, help="Why it is taken over; stands in the audit chain.")
+@key_options
 @json_option
 @click.pass_obj
 def adopt(session: Session, rollout_id: str, reason: str, as_json: bool) -> None:
     """Drive a rollout here that another workspace drove, as when its laptop is lost."""
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
 
-    _write_report(operations.adopt(session.workspace(), rollout_id=rollout_id, reason=reason), as_json)
+    report = operations.adopt(session.workspace(), rollout_id=rollout_id, reason=reason)
+    _write_report(report, as_json)
+    say_unsigned(report.not_signed, "change of driver")
 
 
 @click.command(cls=WorkspaceCommand)
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--plan-digest", default="", help="Approve only when the plan has this digest.")
 @click.option("--unheard", is_flag=True, help="After a restore: although devices have said nothing since.")
+@key_options
 @json_option
 @click.pass_obj
 def approve(session: Session, rollout_id: str, plan_digest: str, unheard: bool, as_json: bool) -> None:
-    """Approve the plan of a ROLLOUT; with enough approvals it runs."""
+    """Approve the plan of a ROLLOUT; with enough approvals it runs.
+
+    The approval is signed with your deploy or release key, so that it counts in every workspace.
+    """
     from pumpdeck_console.operations import rollouts as operations  # deferred: the rollout core
 
     report = operations.approve(session.workspace(), rollout_id=rollout_id, plan_digest=plan_digest, unheard=unheard)
@@ -197,6 +205,7 @@ def approve(session: Session, rollout_id: str, plan_digest: str, unheard: bool, 
         say("Approved and running. Carry it out with: pumpdeck tick --until-idle")
     else:
         say("Approved; it needs another person's approval.")
+    say_unsigned(report.not_signed, "approval")
 
 
 @click.command(cls=WorkspaceCommand)

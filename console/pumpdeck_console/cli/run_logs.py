@@ -38,7 +38,7 @@ def live(session: Session, limit: int, as_json: bool) -> None:
     from pumpdeck_console.operations.run_logs import list_live  # deferred: help needs none of it
 
     found = [dataclasses.asdict(row) for row in list_live(session.workspace(), limit=limit)]
-    rows = [{**row, "began": time_text(row.pop("began_ms"))} for row in found]
+    rows = [{"name": row["name"], "began": time_text(row.pop("began_ms")), **row} for row in found]
     write_rows(rows, _LIVE_COLUMNS, as_json=as_json, empty="No training has run here. Start one with: pumpdeck train")
 
 

@@ -80,13 +80,13 @@ def prepare(session: Session, /, is_plan: bool, is_agreed: bool, as_json: bool, 
         if not as_json and not is_agreed and sys.stdin.isatty():
             click.confirm("Prepare it?", default=report.is_ready, abort=True, err=True)
         with ProgressLine() as progress:
-            known, report = report.findings, prepare_trip(workspace, wish, on_progress=progress)
+            known, report = {one.what for one in report.findings}, prepare_trip(workspace, wish, on_progress=progress)
     if as_json:
         write_json(_report_json(report))
     elif is_plan:
         say("Nothing was written, and no stick was tried.")
     else:
-        _show_findings([one for one in report.findings if one not in known])
+        _show_findings([one for one in report.findings if one.what not in known])
         _show_done(report)
     if not report.is_ready and not as_json:
         say("Something speaks against leaving: see the lines marked bad.")
@@ -141,7 +141,7 @@ def come_home(session: Session, folder: Path, as_json: bool) -> int:
         show(report.sync)
         joined = [{**row, "receipts": ", ".join(row["receipts"]), "todo": "; ".join(row["todo"])} for row in rows]
         write_rows(joined, _RETURN_COLUMNS, as_json=False, empty="")
-        say(f"{len(report.taken_back)} rollouts are driven here again; the trip's folder may go.")
+        say(f"{len(report.taken_back)} rollouts are driven here again. RETURN.md tells it all; then the trip's folder may go.")
     return EXIT_REFUSED if report.sync.report.refused else 0
 
 

@@ -56,6 +56,7 @@ _KEY_COLUMNS = (Column("key"), Column("found_in"), Column("detail"))
 
 
 _KEYS = "pumpdeck_console.cli.trust_keys"
+_VOUCHING = "pumpdeck_console.cli.vouching"
 _COMMANDS = {
     "downgrade": (
         "pumpdeck_console.cli.downgrade:downgrade",
@@ -72,6 +73,8 @@ _COMMANDS = {
     "publish": (f"{_KEYS}:publish", "Put a change into force once enough people signed."),
     "exposed": (f"{_KEYS}:exposed", "List devices that are not known to have taken the newest keys."),
     "name": (f"{_KEYS}:name", "Write down who holds KEY of SITE."),
+    "person": (f"{_VOUCHING}:person", "Say that KEY is a key of PERSON, so that one person counts once."),
+    "vouch": (f"{_VOUCHING}:vouch", "Sign what stands in this workspace and nobody has signed."),
 }
 
 

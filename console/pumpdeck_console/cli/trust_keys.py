@@ -71,17 +71,19 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("role", type=_ROLES)
 @click.argument("public_key", type=_FILE)
 @click.option("--holder", required=True, help="Who holds it: a person, a medium, a computer.")
+@click.option("--person", default="", help="Whose it is: a person, or the beginning of another key of theirs.")
 @change_options
 @click.pass_obj
-def add(session: Session, /, role: str, public_key: Path, holder: str, **options: Any) -> None:
+def add(session: Session, /, role: str, public_key: Path, holder: str, person: str, **options: Any) -> None:
     """Let the key in PUBLIC_KEY sign for ROLE.
 
-    The file holds PEM or an OpenSSH line, as `trust new-key` writes it.
+    The file holds PEM or an OpenSSH line, as `trust new-key` writes it. Without --person a release or deploy key is of
+    the holder of that name, else of somebody new: one person counts once, however many keys they have.
     """
     from pumpdeck_console.operations.trust_changing import ChangeRequest, NewKey  # deferred: TUF
 
-    key = NewKey(_public_text(public_key), holder)
-    _change(session, ChangeRequest(role=role, add=(key,), sites=options["sites"], reason=options["reason"]), options)
+    key = NewKey(_public_text(public_key), holder, person=person)
+    run_change(session, ChangeRequest(role=role, add=(key,), sites=options["sites"], reason=options["reason"]), options)
 
 
 @click.command(cls=WorkspaceCommand)
@@ -96,7 +98,7 @@ def remove(session: Session, /, role: str, key: str, **options: Any) -> None:
     """
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
-    _change(session, ChangeRequest(role=role, remove=(key,), sites=options["sites"], reason=options["reason"]), options)
+    run_change(session, ChangeRequest(role=role, remove=(key,), sites=options["sites"], reason=options["reason"]), options)
 
 
 @click.command(cls=WorkspaceCommand)
@@ -112,7 +114,7 @@ def rotate(session: Session, /, role: str, key: str, public_key: Path, holder: s
 
     new = NewKey(_public_text(public_key), holder)
     request = ChangeRequest(role=role, add=(new,), remove=(key,), sites=options["sites"], reason=options["reason"])
-    _change(session, request, options)
+    run_change(session, request, options)
 
 
 @click.command(cls=WorkspaceCommand)
@@ -127,7 +129,7 @@ def threshold(session: Session, /, role: str, number: int, **options: Any) -> No
     """
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
-    _change(session, ChangeRequest(role=role, threshold=number, sites=options["sites"], reason=options["reason"]), options)
+    run_change(session, ChangeRequest(role=role, threshold=number, sites=options["sites"], reason=options["reason"]), options)
 
 
 @click.command(cls=WorkspaceCommand)
@@ -137,7 +139,7 @@ def renew(session: Session, /, **options: Any) -> None:
     """Sign root, targets and release anew with the same keys."""
     from pumpdeck_console.operations.trust_changing import ChangeRequest  # deferred: TUF
 
-    _change(session, ChangeRequest(sites=options["sites"], reason=options["reason"], is_renewal=True), options)
+    run_change(session, ChangeRequest(sites=options["sites"], reason=options["reason"], is_renewal=True), options)
 
 
 @click.command(cls=WorkspaceCommand)
@@ -163,7 +165,7 @@ def revoke(session: Session, /, keys: tuple[str, ...], new_keys: tuple[str, ...]
     pairs = [text.partition("=")[::2] for text in new_keys]
     new = tuple(NewKey(_public_text(Path(path)), holder, role) for role, path in pairs)
     request = ChangeRequest(add=new, remove=keys, sites=sites, reason=reason, is_lost=True)
-    _change(session, request, options, {"signed": rows})
+    run_change(session, request, options, {"signed": rows})
     if not options["as_json"]:
         write_rows(rows, _SIGNED_COLUMNS, as_json=False, empty="Nothing that stands was signed by it.")
         say("Until a device has taken the change it still believes the lost key: pumpdeck trust exposed")
@@ -294,7 +296,7 @@ def name(session: Session, site: str, key: str, holder: str) -> None:
     say(f"{site} {key_id[:12]}: {holder or 'nobody named'}")
 
 
-def _change(session: Session, request: ChangeRequest, options: dict[str, Any], more: dict[str, Any] | None = None) -> None:
+def run_change(session: Session, request: ChangeRequest, options: dict[str, Any], more: dict[str, Any] | None = None) -> None:
     from pumpdeck_console.operations import trust_changing as changing  # deferred: TUF
 
     workspace, path = session.workspace(), options["path"]

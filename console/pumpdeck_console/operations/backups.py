@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pumpdeck_console.operations.backup_signing import Signature, signature_inside
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.other_side import peoples_files
 from pumpdeck_console.operations.upkeep_view import BACKUP_ACTION, PROVEN_ACTION
+from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace, open_workspace
 from pumpdeck_fleet.core.clock import Clock
 from pumpdeck_fleet.core.errors import ConflictError, DamagedError, RefusedError
@@ -20,6 +22,7 @@ from pumpdeck_fleet.store import Store
 from pumpdeck_fleet.store.copying import copy_store
 from pumpdeck_fleet.store.life import Restored
 from pumpdeck_packaging.backup import BACKUP_FORMAT, BackupFile, BackupFolder, BackupHead, BackupList, pack, unpack
+from pumpdeck_packaging.backup_word import WORD_PATH, sign_backup
 from pumpdeck_packaging.bundle_layout import DEPLOY_SLOTS
 from pumpdeck_packaging.folder_lock import LOCK_NAME, hold_folder
 from pumpdeck_packaging.site_folder import SiteFolder
@@ -32,7 +35,10 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A finished backup, read back and compared. `new_bytes` is what this one had to write."""
+    """A finished backup, read back and compared. `new_bytes` is what this one had to write.
+
+    `not_signed`: why nobody's key stands under it.
+    """
 
     to: str
     workspace: str
@@ -40,11 +46,15 @@ class BackupReport:
     bytes: int
     new_bytes: int
     dropped: int
+    not_signed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """A restored workspace. `unheard` counts enrolled devices that must be heard of before anything is sent to them."""
+    """A restored workspace. `unheard` counts enrolled devices that must be heard of before anything is sent to them.
+
+    `signature` says who signed the backup, or that nobody did.
+    """
 
     root: str
     workspace: str
@@ -53,6 +63,7 @@ class RestoreReport:
     files: int
     bytes: int
     unheard: int
+    signature: str = ""
 
 
 @operation("backup", runs_in="worker")
@@ -71,6 +82,7 @@ def backup(workspace: Workspace, *, to: str, on_progress: Progress = no_progress
     with workspace.store.atomic() as store:
         # Where it went tells the next person which disk to fetch.
         store.audit.append(workspace.actor, BACKUP_ACTION, store.workspace, reason=str(target))
+        seal_chains(workspace)
     if target.suffix == ".tar":
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as name:
@@ -78,52 +90,6 @@ def backup(workspace: Workspace, *, to: str, on_progress: Progress = no_progress
             pack(Path(name) / "backup", target)
         return replace(report, to=str(target))
     return _write(workspace, _claimed(workspace, target), on_progress)
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """A backup that was read back whole and holds. `is_own`: it is of this very workspace."""
-
-    source: str
-    workspace: str
-    made_ms: int
-    files: int
-    bytes: int
-    is_own: bool
-
-
-@operation("backup.verify", runs_in="worker")
-def verify_backup(workspace: Workspace, *, source: str, on_progress: Progress = no_progress) -> VerifyReport:
-    """Read every file of a backup and compare it with its digest; nothing there changes.
-
-    Raises:
-        NotFoundError: no finished backup. DamagedError: names the first file that is missing, cut or altered.
-    """
-    place = Path(source).absolute()
-    if place.is_file():
-        with tempfile.TemporaryDirectory(prefix=".verify-", dir=workspace.root) as name:
-            unpack(place, Path(name))
-            listed = _proven(BackupFolder(Path(name)), on_progress)
-    else:
-        listed = _proven(BackupFolder(place), on_progress)
-    with workspace.store.atomic() as store:
-        is_own = listed.workspace == store.workspace
-        if is_own:
-            store.audit.append(workspace.actor, PROVEN_ACTION, store.workspace, reason=str(place))
-    return VerifyReport(str(place), listed.workspace, listed.made_ms, len(listed.files), listed.total_bytes, is_own)
-
-
-def _proven(folder: BackupFolder, on_progress: Progress) -> BackupList:
-    listed = folder.read()
-    total, done = listed.total_bytes // _MB, 0
-
-    def told(size: int) -> None:
-        nonlocal done
-        done += size
-        on_progress("verify MB", done // _MB, total)
-
-    folder.verify(listed, told)
-    return listed
 
 
 @operation("restore", runs_in="worker")
@@ -142,6 +108,67 @@ def restore(source: Path, root: Path, *, clock: Clock, on_progress: Progress = n
             unpack(source, Path(name))
             return _restore(BackupFolder(Path(name)), root, clock, on_progress)
     return _restore(BackupFolder(source), root, clock, on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A backup that holds: every file was read. `signature` says who signed it, or that nobody did, `roots` by which roots."""
+
+    workspace: str
+    made_ms: int
+    files: int
+    bytes: int
+    heads: Mapping[str, int]
+    key_id: str
+    person: str
+    signature: str
+    roots: Mapping[str, str]
+
+
+def verify_backup(source: Path, *, clock: Clock, on_progress: Progress = no_progress) -> VerifyReport:
+    """Read all of a backup and say who signed it, by the trust that it brings along; nothing is written.
+
+    Raises:
+        NotFoundError: no backup. DamagedError: names the file that is damaged. TrustError: the signature does not hold.
+    """
+    if source.is_file():
+        with tempfile.TemporaryDirectory(prefix=".verify-") as name:
+            unpack(source, Path(name))
+            return _verified(BackupFolder(Path(name)), clock, on_progress)
+    return _verified(BackupFolder(source), clock, on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofReport:
+    """What was found in `source`. `is_own`: it is of this very workspace."""
+
+    source: str
+    found: VerifyReport
+    is_own: bool
+
+
+@operation("backup.verify", runs_in="worker")
+def prove_backup(workspace: Workspace, *, source: str, on_progress: Progress = no_progress) -> ProofReport:
+    """The same, and the audit chain remembers that the workspace's own backup was proven.
+
+    Raises:
+        As `verify_backup`.
+    """
+    place = Path(source).absolute()
+    found = verify_backup(place, clock=workspace.clock, on_progress=on_progress)
+    with workspace.store.atomic() as store:
+        is_own = found.workspace == store.workspace
+        if is_own:
+            store.audit.append(workspace.actor, PROVEN_ACTION, store.workspace, reason=str(place))
+    return ProofReport(str(place), found, is_own)
+
+
+def _verified(folder: BackupFolder, clock: Clock, on_progress: Progress) -> VerifyReport:
+    listed = folder.read()
+    found = _proven(folder, listed, clock, on_progress)
+    heads = {chain: head.position for chain, head in listed.heads.items()}
+    words = (found.key_id, found.person, found.sentence, found.roots or {})
+    return VerifyReport(listed.workspace, listed.made_ms, len(listed.files), listed.total_bytes, heads, *words)
 
 
 def _near(root: Path) -> Path:
@@ -193,10 +220,24 @@ def _write(workspace: Workspace, folder: BackupFolder, on_progress: Progress) ->
     for source in _below(workspace.artifacts_path / "sha256"):
         _take_artifact(folder, files, source, take)
     listed = BackupList(BACKUP_FORMAT, workspace.store.workspace, workspace.clock.now_ms(), heads, files)
+    listed, why = _signed(workspace, listed, take)
     total, done = listed.total_bytes, 0
     folder.verify(listed, lambda size: on_progress("read back MB", size // _MB, total // _MB))
     dropped = folder.finish(listed)
-    return BackupReport(str(folder.folder), listed.workspace, len(files), total, new_bytes, dropped)
+    return BackupReport(str(folder.folder), listed.workspace, len(files), total, new_bytes, dropped, why)
+
+
+def _signed(workspace: Workspace, listed: BackupList, take: Callable[[str, Path], None]) -> tuple[BackupList, str]:
+    """The list with a person's word on it among its files; without a key as it is, and why."""
+    pen = Circle(workspace).any_pen()
+    if not pen.signers:
+        return listed, pen.why
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=workspace.root) as name:
+        path = Path(name) / "word"
+        path.write_bytes(sign_backup(listed, pen.signers[0]))
+        # `take` puts it into the very mapping that the list holds.
+        take(WORD_PATH, path)
+    return listed, ""
 
 
 def _take_artifact(folder: BackupFolder, files: dict[str, BackupFile], source: Path, take: object) -> None:
@@ -231,11 +272,10 @@ def _restore(folder: BackupFolder, root: Path, clock: Clock, on_progress: Progre
     for needed in (FLEET_FILE, STORE_FILE):
         if needed not in listed.files:
             raise DamagedError("lacks a file", str(folder.folder), expected=needed, hint="use another backup")
-    total = listed.total_bytes // _MB
-    folder.verify(listed, lambda size: on_progress("verify MB", size // _MB, total))
+    signature = _proven(folder, listed, clock, on_progress)
     beside = root.with_name(root.name + ".restoring")
     RealFileSystem().remove_tree(beside)
-    folder.copy_out(listed, beside, sorted(listed.files))
+    folder.copy_out(listed, beside, sorted(set(listed.files) - {WORD_PATH}))
     for site in sorted((beside / "trust").glob("*")):
         # A folder that was empty is not in a backup.
         SiteFolder(site, RealFileSystem()).make()
@@ -251,8 +291,20 @@ def _restore(folder: BackupFolder, root: Path, clock: Clock, on_progress: Progre
     if root.exists():
         root.rmdir()
     # Under its own name it stands only when it knows everything about itself.
-    beside.rename(root)
-    return replace(report, root=str(root))
+    RealFileSystem().rename(beside, root)
+    return replace(report, root=str(root), signature=signature.sentence)
+
+
+def _proven(folder: BackupFolder, listed: BackupList, clock: Clock, on_progress: Progress) -> Signature:
+    total, done = listed.total_bytes // _MB, 0
+
+    def told(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress("verify MB", done // _MB, total)
+
+    folder.verify(listed, told)
+    return signature_inside(folder, listed, clock.now_ms())
 
 
 def _settle(beside: Path, clock: Clock, listed: BackupList, restored: Restored) -> RestoreReport:

@@ -348,7 +348,7 @@ def bundle_parts(workspace: Workspace, going: Outgoing) -> list[BundlePart]:
 
 
 def _package_part(workspace: Workspace, site: str, digest: str, size: int) -> BundlePart:
-    return BundlePart(package_file(site, digest), size, digest, lambda: workspace.artifacts.get(digest))
+    return BundlePart(package_file(site, digest), size, digest, lambda: workspace.artifacts.get_unproven(digest))
 
 
 def _note_return(workspace: Workspace, stick: Stick) -> StickEntry | None:

@@ -15,7 +15,7 @@ import numpy as np
 from pumpdeck_console.operations.base import no_progress, operation
 from pumpdeck_console.operations.quality_gates import load_champion
 from pumpdeck_console.operations.run_logs import recording
-from pumpdeck_console.operations.runs import IMPORT_ACTION
+from pumpdeck_console.operations.runs import IMPORT_ACTION, IMPORT_REFUSED_ACTION
 from pumpdeck_console.operations.training import (
     Registration,
     TrainedRow,
@@ -136,7 +136,14 @@ def import_model(
     options = TrainOptions(note=note, foreign=tried.model)
     by = (options, LokyWorkers(os.cpu_count() or 1))
     pipeline = replace(tried.spec.pipeline, foreign=tried.model.said)
-    how = Registration(options, IMPORT_ACTION, takes_alias=False, measured=_measured(tried.answers), artifacts=tried.files)
+    how = Registration(
+        options,
+        IMPORT_ACTION,
+        IMPORT_REFUSED_ACTION,
+        takes_alias=False,
+        measured=_measured(tried.answers),
+        artifacts=tried.files,
+    )
     with recording(workspace, kind.id, f"import {Path(file).name} as {pipeline.model}", on_log) as recorder:
         trained = train_held(workspace, (kind, pipeline), by, (on_progress, recorder), champion)
         row = register(workspace, trained, champion, how, recorder)

@@ -103,12 +103,16 @@ def _parse_labels(workspace: Workspace, path: Path) -> list[Label]:
         raise NotFoundError("no such file", str(path)) from error
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8", str(path), found=f"byte {error.start}") from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        found = ", ".join(reader.fieldnames or ()) or "an empty file"
-        raise InputError("lacks a column", f"{path}:1", expected=", ".join(_COLUMNS + _MORE), found=found)
-    return [_parse_label(workspace, row, f"{path}:{reader.line_num}") for row in reader]
+    # With its own line ends: a lone carriage return ends a line too.
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            found = ", ".join(reader.fieldnames or ()) or "an empty file"
+            raise InputError("lacks a column", f"{path}:1", expected=", ".join(_COLUMNS + _MORE), found=found[:200])
+        return [_parse_label(workspace, row, f"{path}:{reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise InputError(f"cannot be read ({error})", f"{path}:{reader.line_num}", expected="a CSV file") from error
 
 
 def _parse_label(workspace: Workspace, row: dict[str, str | None], where: str) -> Label:

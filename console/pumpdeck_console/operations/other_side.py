@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpdeck_console.operations.backup_signing import signature_here
+from pumpdeck_console.operations.vouching import Circle
 from pumpdeck_console.wiring import FLEET_FILE, STORE_FILE, Workspace
 from pumpdeck_fleet.core.errors import NotFoundError, TooLargeError
 from pumpdeck_fleet.core.files import RealFileSystem
@@ -27,7 +29,7 @@ class OtherSide:
     """What sync needs of the other workspace. `store` is a copy of its store at one moment; `root` holds the other folders.
 
     `artifacts_bytes` are the lengths of its artifacts by digest, `files` the files that people write, by path. `workspace` is
-    set when people work in that very folder.
+    set when people work in that very folder. `signature` says who signed it as a whole.
     """
 
     root: Path
@@ -37,6 +39,7 @@ class OtherSide:
     files: Mapping[str, bytes]
     store_bytes: int
     workspace: Path | None = None
+    signature: str = "A workspace that people work in: what gives authority in it is proven row by row."
 
     @property
     def trust(self) -> Path:
@@ -105,7 +108,8 @@ def _open_backup(workspace: Workspace, folder: Path, place: Path) -> Iterator[Ot
     root = place / "root"
     wanted = [path for path in listed.files if not path.startswith("artifacts/")]
     backup.copy_out(listed, root, wanted)
+    signed = signature_here(Circle(workspace, root / "trust"), backup, listed).sentence
     sizes = {one.digest: one.bytes for path, one in listed.files.items() if path.startswith("artifacts/")}
     with Store.open(root / STORE_FILE, workspace.clock) as store:
         artifacts, size = ArtifactStore(backup.objects, workspace.fs), listed.files[STORE_FILE].bytes
-        yield OtherSide(root, store, artifacts, sizes, peoples_files(root), size)
+        yield OtherSide(root, store, artifacts, sizes, peoples_files(root), size, signature=signed)

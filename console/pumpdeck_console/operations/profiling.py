@@ -141,6 +141,14 @@ def _fits(
     return (GateVerdict.PASS if figures.p99_us <= share * limit else GateVerdict.WARN), words
 
 
+def _held_against(one: ClassAdvice, measured: ProfileFigures) -> ClassAdvice:
+    """The advice, refused where rows that a device catches up with took more memory here than its class gives a graph."""
+    if measured.rss_mb <= one.memory_limit_mb:
+        return one
+    words = f"took {measured.rss_mb:.0f} MB here with the rows of a device that catches up, may take {one.memory_limit_mb} there"
+    return replace(one, verdict=GateVerdict.REFUSE.value, reason=words)
+
+
 def profile_gate(
     workspace: Workspace, pump_type: str, graph: GraphSize, measured: tuple[ProfileFigures, float] | None = None
 ) -> QualityGate:
@@ -148,6 +156,8 @@ def profile_gate(
     advice = class_advice(workspace, pump_type, graph, measured)
     if not advice:
         return QualityGate("profile", GateVerdict.WARN, "no device has a pump of this type")
+    if measured:
+        advice = tuple(_held_against(one, measured[0]) for one in advice)
     refused = [one for one in advice if one.verdict == GateVerdict.REFUSE]
     shown = refused or list(advice)
     reason = "; ".join(f"{one.device_class}: {one.reason}" for one in shown)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pumpdeck_fleet.core.merging import version_name
-from pumpdeck_fleet.core.query_fields import MODELS, RUNS, SNAPSHOTS, Vocabulary
+from pumpdeck_fleet.core.query_fields import MODELS, OWN, RUNS, SNAPSHOTS, Vocabulary
+from pumpdeck_fleet.core.registry import FOREIGN
 
 if TYPE_CHECKING:
     from pumpdeck_console.operations.models import ModelRow
@@ -27,13 +28,14 @@ def model_facts(row: ModelRow) -> Facts:
         "type": version.pump_type,
         "model_type": version.model_type,
         "alias": tuple(alias.value for alias in row.aliases),
-        "made_by": version.origin.made_by if version.origin else None,
         "gates": row.verdict.value,
         "pumps": len(version.pumps),
         "running": row.pumps_running,
         "made": version.created_ms,
         "digest": version.content_digest,
         "note": version.note,
+        "origin": FOREIGN if version.origin else OWN,
+        "maker": version.origin.made_by if version.origin else None,
     }
 
 
@@ -45,8 +47,8 @@ def run_facts(row: RunRow) -> Facts:
         "model": row.model,
         "version": row.version or None,
         "type": row.pump_type or None,
-        "kind": row.kind,
         "state": row.state,
+        "kind": row.kind,
         "at": row.at_ms,
         "actor": row.actor,
         "snapshot": row.snapshot_digest,

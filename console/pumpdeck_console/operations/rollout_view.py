@@ -46,8 +46,8 @@ def models_view(workspace: Workspace) -> ModelsView:
             metrics=tuple(sorted(row.version.metrics.items())),
             pumps=row.pumps_running,
             notes=row.version.note,
-            facts=model_facts(row),
             origin=_origin(row.version.origin),
+            facts=model_facts(row),
         )
         for row in list_models(workspace)
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pumpdeck_console.operations.base import operation
 from pumpdeck_console.operations.runs import find_run, read_run
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
+from pumpdeck_trainer.gate_thresholds import GateThresholds
 
 # Parts of a spec that judge or describe what was learned and do not change it.
 NOT_LEARNED = ("gates", "search", "card")
@@ -90,7 +91,12 @@ def flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _spec(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[PartChange]:
-    yield from _changed("spec", flat(old["spec"]), flat(new["spec"]))
+    yield from _changed("spec", flat(_completed(old["spec"])), flat(_completed(new["spec"])))
+
+
+def _completed(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the thresholds that a program of that time did not know: it judged by their defaults."""
+    return {**spec, "gates": {**asdict(GateThresholds()), **spec.get("gates", {})}}
 
 
 def _data(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[PartChange]:
@@ -131,7 +137,7 @@ def _steps(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[StepChange, 
         found.append(_step("shape", pumps if common or rows else [], [*common, *by_rows]))
     by_limits = [f"limits of {len(limits)} pumps"] if limits else []
     found.append(_step("evaluate", pumps if common else judged, [*common, *by_rows, *by_limits]))
-    told = (flat({name: each["spec"].get(name, {}) for name in NOT_LEARNED}) for each in (old, new))
+    told = (flat({name: _completed(each["spec"]).get(name, {}) for name in NOT_LEARNED}) for each in (old, new))
     judging = [f"spec {one.name}" for one in _changed("spec", *told)]
     whole = [*common, *by_rows, *by_limits, *judging]
     return (*found, _step("export", pumps if whole else [], whole))

@@ -19,10 +19,15 @@ from pumpdeck_fleet.core.merging import parse_version_name
 RUN_RECORD_MAX_BYTES = 16 * 1024 * 1024
 TRAIN_ACTION = "train.run"
 IMPORT_ACTION = "import.run"
-KINDS = {TRAIN_ACTION: "trained", IMPORT_ACTION: "imported"}
+REFUSED_ACTION = "train.refused"
+IMPORT_REFUSED_ACTION = "import.refused"
+KINDS = {
+    TRAIN_ACTION: "trained",
+    REFUSED_ACTION: "trained",
+    IMPORT_ACTION: "imported",
+    IMPORT_REFUSED_ACTION: "imported",
+}
 """Audit action of a run -> what people call it."""
-REFUSED_KINDS = {f"{action.partition('.')[0]}.refused": kind for action, kind in KINDS.items()}
-"""The same for runs of which nothing was registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,9 @@ class RunRow:
     snapshot_digest: str
     content_digest: str
     reason: str
-    kind: str = KINDS[TRAIN_ACTION]
     state: str = "done"
     pump_type: str = ""
+    kind: str = KINDS[TRAIN_ACTION]
 
 
 @operation("runs.list", runs_in="reader")
@@ -54,13 +59,13 @@ def list_runs(workspace: Workspace, *, query: str = "", limit: int = 200) -> tup
     """
     found: deque[RunRow] = deque(maxlen=None if query.strip() else limit)
     for entry in entries(workspace):
-        if entry.action in KINDS or entry.action in REFUSED_KINDS:
+        if entry.action in KINDS:
             found.append(_row(workspace, entry))
     return select_runs(reversed(found), query, workspace.clock.now_ms())[:limit]
 
 
 def _row(workspace: Workspace, entry: AuditEntry) -> RunRow:
-    digests, is_refused = entry.digests, entry.action in REFUSED_KINDS
+    digests, is_refused = entry.digests, entry.action in (REFUSED_ACTION, IMPORT_REFUSED_ACTION)
     model, _, number = ("", "", "") if is_refused else entry.subject.rpartition(" ")
     known = None if is_refused else workspace.store.registry.by_digest(digests.get("content", ""))
     return RunRow(
@@ -72,9 +77,9 @@ def _row(workspace: Workspace, entry: AuditEntry) -> RunRow:
         snapshot_digest=digests.get("snapshot", ""),
         content_digest=digests.get("content", ""),
         reason=entry.reason,
-        kind=REFUSED_KINDS[entry.action] if is_refused else KINDS[entry.action],
         state="refused" if is_refused or (known and known.refusals) else "done",
         pump_type=known.pump_type if known else "",
+        kind=KINDS[entry.action],
     )
 
 

@@ -13,13 +13,14 @@ from pumpdeck_console.operations.other_side import OtherSide, open_other, people
 from pumpdeck_console.operations.vouching import Circle, seal_chains
 from pumpdeck_console.wiring import STORE_FILE, Workspace
 from pumpdeck_fleet.core import canonical
-from pumpdeck_fleet.core.errors import PumpdeckError
+from pumpdeck_fleet.core.errors import PumpdeckError, TrustError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.merging import MergeConflict
 from pumpdeck_fleet.core.ports import Progress
 from pumpdeck_fleet.core.receipts import Assignment
 from pumpdeck_fleet.core.rollout_states import RolloutState
 from pumpdeck_fleet.core.room import check_room
+from pumpdeck_fleet.core.words import fingerprint_words
 from pumpdeck_fleet.services import deploy
 from pumpdeck_fleet.services.sync import SyncReport, SyncRequest, Words, sync_store
 from pumpdeck_fleet.store.merge import KnownConflict, known_conflicts
@@ -27,6 +28,7 @@ from pumpdeck_packaging.backup import SPARE_BYTES
 from pumpdeck_packaging.bundle_returns import ENVELOPE_MAX_BYTES
 from pumpdeck_packaging.folder_lock import hold_folder
 from pumpdeck_packaging.signing import verify_dsse
+from pumpdeck_packaging.site_folder import SiteFolder
 from pumpdeck_packaging.trust_merge import SiteMerge, merge_site
 from pumpdeck_packaging.trust_repository import AssignmentRequest
 
@@ -37,7 +39,7 @@ _LOCK_WAIT_S = 10.0
 class SyncResult:
     """A sync as people see it. `sites` says what became of each trust repository, `unsigned` which assignments still need a key.
 
-    `is_plan`: nothing was changed.
+    `is_plan`: nothing was changed. `signature` says who signed the other side as a whole, or that nobody did.
     """
 
     report: SyncReport
@@ -45,6 +47,7 @@ class SyncResult:
     sites: tuple[tuple[str, str], ...]
     unsigned: tuple[str, ...]
     is_plan: bool = False
+    signature: str = ""
 
 
 class _PlanOnly(Exception):  # noqa: N818 - not an error: it ends a transaction that must leave no trace
@@ -66,15 +69,16 @@ def plan_sync(workspace: Workspace, *, folder: str) -> SyncResult:
         try:
             _merge_stores(workspace, other, _file_conflicts(workspace, other), is_plan=True)
         except _PlanOnly as plan:
-            return SyncResult(plan.report, len(lacking), (), (), is_plan=True)
+            return SyncResult(plan.report, len(lacking), (), (), is_plan=True, signature=other.signature)
     raise AssertionError("a plan ends its own transaction")
 
 
 @operation("sync", runs_in="worker")
-def sync(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> SyncResult:
+def sync(workspace: Workspace, *, folder: str, new_roots: bool = False, on_progress: Progress = no_progress) -> SyncResult:
     """Take in what another workspace, or a backup of one, knows. The other side is only read; the same again changes nothing.
 
-    Cut at any moment, it is simply run again.
+    Cut at any moment, it is simply run again. `new_roots`: believe the root of sites that have no trust here yet; a person has
+    compared its words with paper. Everything else about such a site is proven by that root.
 
     Raises:
         NotFoundError: nothing to sync with is there. DamagedError: it is cut or altered.
@@ -82,15 +86,15 @@ def sync(workspace: Workspace, *, folder: str, on_progress: Progress = no_progre
         RefusedError: this computer has no room for what comes; nothing was taken. TooLargeError: no workspace is that large.
     """
     with hold_folder(workspace.root / "locks" / "deliver", _LOCK_WAIT_S), open_other(workspace, Path(folder)) as other:
-        return take_in(workspace, other, on_progress)
+        return take_in(workspace, other, on_progress, new_roots=new_roots)
 
 
-def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress) -> SyncResult:
+def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress, *, new_roots: bool = False) -> SyncResult:
     """As `sync`, of a side that is open already; whoever calls holds the delivery lock."""
     # Bytes first: nothing in the store may name an artifact that is not here.
     artifacts = _take_artifacts(workspace, other, on_progress)
     conflicts = _file_conflicts(workspace, other)
-    merges, refused = _merge_sites(workspace, other)
+    merges, refused = _merge_sites(workspace, other, new_roots=new_roots)
     conflicts += [conflict for merge in merges for conflict in merge.conflicts]
     on_progress("merge", 0, 0)
     report = _merge_stores(workspace, other, conflicts)
@@ -99,7 +103,8 @@ def take_in(workspace: Workspace, other: OtherSide, on_progress: Progress) -> Sy
     _take_returns(workspace, other)
     _start_approved(workspace, report)
     seal_chains(workspace)
-    return SyncResult(report, artifacts, tuple((one.site, _words(one)) for one in merges), tuple(unsigned))
+    sites = tuple((one.site, _words(one)) for one in merges)
+    return SyncResult(report, artifacts, sites, tuple(unsigned), signature=other.signature)
 
 
 def _merge_stores(
@@ -108,7 +113,8 @@ def _merge_stores(
     def verify(envelope: bytes, payload_type: str, keys: Mapping[str, str], max_bytes: int) -> bytes:
         return verify_dsse(envelope, payload_type, keys, max_bytes)
 
-    circle = Circle(workspace)
+    # Before the sites are merged, as in a plan, the newer trust of the other side says who may sign.
+    circle = Circle(workspace, other.trust)
     with workspace.store.atomic() as store:
         words = Words(verify, circle.statement, circle.seal)
         report = sync_store(store, other.store, SyncRequest(workspace.actor, words, conflicts=conflicts))
@@ -142,7 +148,7 @@ def _file_conflicts(workspace: Workspace, other: OtherSide) -> list[MergeConflic
         if mine.get(path) != other.files.get(path):
             here, there = (_version(files.get(path)) for files in (mine, other.files))
             advice = "compare the two files and settle it by hand"
-            found.append(MergeConflict("file", path, here, there, advice))
+            found.append(MergeConflict("file", path, here, there, advice, "kept"))
     return found
 
 
@@ -150,17 +156,33 @@ def _version(data: bytes | None) -> str:
     return "not there" if data is None else f"digest {canonical.digest(data)[:12]}"
 
 
-def _merge_sites(workspace: Workspace, other: OtherSide) -> tuple[list[SiteMerge], list[tuple[str, str]]]:
+def _merge_sites(
+    workspace: Workspace, other: OtherSide, *, new_roots: bool = False
+) -> tuple[list[SiteMerge], list[tuple[str, str]]]:
     merges, refused = [], []
     now_ms = workspace.clock.now_ms()
     for site in workspace.fleet.sites:
         try:
+            if not new_roots:
+                _check_known(workspace, other, site.id)
             merges.append(merge_site(workspace.trust_path / site.id, other.trust / site.id, workspace.fs, now_ms))
             if workspace.trust(site.id).exists:
                 agent_desk(workspace, site.id).take(other.trust / site.id)
         except PumpdeckError as error:
             refused.append((f"trust of {site.id}", error.sentence()))
     return merges, refused
+
+
+def _check_known(workspace: Workspace, other: OtherSide, site: str) -> None:
+    """Raises: TrustError: the site has no trust here; a strange folder must not bring the root by which it is judged."""
+    theirs = SiteFolder(other.trust / site, workspace.fs)
+    if theirs.exists and not SiteFolder(workspace.trust_path / site, workspace.fs).exists:
+        raise TrustError(
+            "has no root here yet, and a folder cannot vouch for its own",
+            site,
+            found=f"a root with the words: {fingerprint_words(theirs.newest_root())}",
+            hint="compare them with your sheet of paper, then: pumpdeck sync FROM --new-roots",
+        )
 
 
 def _sign_again(workspace: Workspace, merges: list[SiteMerge]) -> list[str]:

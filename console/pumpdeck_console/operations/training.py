@@ -17,7 +17,7 @@ from pumpdeck_console.operations.overriding import NEVER_OVERRIDDEN
 from pumpdeck_console.operations.profiling import GraphSize, profile_gate
 from pumpdeck_console.operations.quality_gates import judge_in_fleet, load_champion
 from pumpdeck_console.operations.run_logs import RunRecorder, recording
-from pumpdeck_console.operations.runs import TRAIN_ACTION
+from pumpdeck_console.operations.runs import REFUSED_ACTION, TRAIN_ACTION
 from pumpdeck_console.wiring import Workspace
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.clock import DAY_MS
@@ -70,6 +70,7 @@ class Registration:
 
     options: TrainOptions
     action: str = TRAIN_ACTION
+    refused_action: str = REFUSED_ACTION
     takes_alias: bool = True
     measured: ProfileFigures | None = None
     artifacts: tuple[bytes, ...] = ()
@@ -293,8 +294,7 @@ def register(
     against = champion.number if champion else 0
     card = write_full_card(CardFacts(trained, gates, judged.slices, judged.coverage, against))
     # Artifacts are named by their digest: written before the transaction, a cut leaves files that nothing names.
-    for data in (*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts):
-        workspace.artifacts.put(data)
+    workspace.artifacts.put_all((*trained.artifacts(), canonical.encode(trained.spec), card, *how.artifacts))
     version = replace(
         trained.version(0, workspace.clock.now_ms(), how.options.note),
         gates=gates,
@@ -312,14 +312,16 @@ def register(
         hard = [gate for gate in version.refusals if gate.name in NEVER_OVERRIDDEN]
         if hard:
             reason = f"{hard[0].name}: {hard[0].reason}"
-            action = f"{how.action.partition('.')[0]}.refused"
-            store.audit.append(workspace.actor, action, trained.model, reason=reason, digests=digests)
+            store.audit.append(workspace.actor, how.refused_action, trained.model, reason=reason, digests=digests)
             return _row(trained, version, is_new=False, reason=reason)
         is_new = store.registry.by_digest(trained.content_digest) is None
         number = store.registry.add(version)
         # What was registered first keeps the verdicts of its day.
         kept = store.registry.version(trained.model, number)
         said = "" if is_new else "the same content as before"
+        warned = [gate.name for gate in kept.gates if gate.verdict is GateVerdict.WARN]
+        if warned:
+            said = "; ".join([*([said] if said else []), f"warned by {', '.join(warned)}"])
         if kept.refusals:
             said = f"{kept.refusals[0].name}: {kept.refusals[0].reason}"
         elif how.takes_alias:

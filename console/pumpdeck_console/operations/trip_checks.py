@@ -171,8 +171,8 @@ def try_sticks(
     """Each stick that goes along: tried, measured, and whether a bundle for these devices and their returns fit on it."""
     findings, figures = [], []
     for folder in place.sticks:
-        here = standing_folder(folder)
         try:
+            here = standing_folder(folder)
             tried = try_stick(real_stick(here), now_s, on_progress, amount_bytes=TRIAL_BYTES)
         except PumpdeckError as error:
             findings.append(Finding(f"stick {folder}", _BAD, error.sentence(), "take another stick"))

@@ -13,10 +13,11 @@ from pumpdeck_fleet.core.errors import PumpdeckError
 from pumpdeck_fleet.core.files import replace_file
 from pumpdeck_fleet.core.inventory import Device
 from pumpdeck_fleet.core.ports import Progress
-from pumpdeck_packaging.agent_release import build_agent
+from pumpdeck_packaging.agent_release import AGENT_FILE, agent_bytes, build_agent
 
 DOCS_FOLDER = "docs"
 _FILE_MAX_BYTES = 1 << 30
+_EMPTY_STORE_BYTES = 1_000_000
 
 
 def trip_sizes(workspace: Workspace, devices: Sequence[Device]) -> list[tuple[str, int]]:
@@ -26,7 +27,9 @@ def trip_sizes(workspace: Workspace, devices: Sequence[Device]) -> list[tuple[st
     store_bytes = workspace.fs.size(workspace.root / STORE_FILE)
     sizes = [(path, len(data)) for path, data in peoples_files(workspace.root).items()]
     sizes += [(f"{DOCS_FOLDER}/{name}", len(text)) for name, text in guides().items()]
-    sizes += [(STORE_FILE, store_bytes * pumps // max(1, len(workspace.fleet.pumps)))]
+    sizes += [(STORE_FILE, max(_EMPTY_STORE_BYTES, store_bytes * pumps // max(1, len(workspace.fleet.pumps))))]
+    if not (workspace.root / AGENT_FOLDER).is_dir():
+        sizes += [(f"{AGENT_FOLDER}/{AGENT_FILE}", len(agent_bytes()))]
     for source in _sources(workspace, sorted(names)):
         sizes.append((source.relative_to(workspace.root).as_posix(), workspace.fs.size(source)))
     for digest in sorted(_wanted(workspace, devices)):

@@ -33,6 +33,16 @@ class TripWork:
     todo: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceReturn:
+    """What a trip did at one device, its signed receipts and renewed agents, and what is still open there."""
+
+    device: str
+    receipts: tuple[str, ...]
+    labels: int
+    todo: tuple[str, ...]
+
+
 def chosen_devices(workspace: Workspace, query: str) -> tuple[Device, ...]:
     """The devices with a pump that `query` selects. Raises: RefusedError: there is none."""
     chosen = {row.pump.device for row in list_pumps(workspace, query=query)}
@@ -116,4 +126,17 @@ def as_markdown(query: str, until_ms: int, work: Sequence[TripWork], findings: S
         lines += ["", f"### {one.device} ({place})", ""]
         lines += [f"Pumps {', '.join(one.pumps)}; runs {one.active[:12] or 'nothing'}; last heard of {seen}.", ""]
         lines += [f"- [ ] {what}" for what in one.todo] or ["- nothing is due"]
+    return "\n".join(lines) + "\n"
+
+
+def returned_markdown(query: str, at_ms: int, devices: Sequence[DeviceReturn], odd: Sequence[str]) -> str:
+    """What came of a trip, to be filed or mailed: by device what is proven and what is open, then what people must settle."""
+    lines = [f"# Trip home: {query or 'all devices'}, {format_ms(at_ms)}"]
+    for one in devices:
+        lines += ["", f"## {one.device}", ""]
+        lines += [f"- signed by the device: {receipt}" for receipt in one.receipts] or ["- no receipt came"]
+        lines += [f"- labels of what was found: {one.labels}"] if one.labels else []
+        lines += [f"- [ ] {what}" for what in one.todo]
+    if odd:
+        lines += ["", "## To be settled by somebody", "", *(f"- [ ] {what}" for what in odd)]
     return "\n".join(lines) + "\n"

@@ -15,7 +15,14 @@ from pumpdeck_console.operations.other_side import open_other, peoples_files
 from pumpdeck_console.operations.syncing import SyncResult, take_in
 from pumpdeck_console.operations.trip_checks import TripPlace, check_trip, trip_place, try_place, try_sticks
 from pumpdeck_console.operations.trip_files import copy_artifacts, copy_files
-from pumpdeck_console.operations.trip_list import TripWork, as_markdown, chosen_devices, work_list
+from pumpdeck_console.operations.trip_list import (
+    DeviceReturn,
+    TripWork,
+    as_markdown,
+    chosen_devices,
+    returned_markdown,
+    work_list,
+)
 from pumpdeck_console.operations.workspace import Finding, init_workspace
 from pumpdeck_console.wiring import Workspace, open_workspace
 from pumpdeck_fleet.core import canonical
@@ -36,10 +43,11 @@ from pumpdeck_packaging.stick_trial import StickFigures
 from pumpdeck_packaging.trust_merge import merge_site
 
 TRIP_NAME = "trip.json"
-WORK_NAME, WORK_LIST_NAME = "WORK.md", "work.json"
+WORK_NAME, WORK_LIST_NAME, RETURN_NAME = "WORK.md", "work.json", "RETURN.md"
 TRIP_FORMAT = 1
 _MAX_BYTES = 16 * 1024 * 1024
 _LOCK_WAIT_S = 10.0
+_AUDIT_LOOK = 10_000
 _OPEN = frozenset({RolloutState.PLANNED, RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.HALTED})
 
 
@@ -93,16 +101,6 @@ class TripReport:
     def is_ready(self) -> bool:
         """True when nothing speaks against leaving."""
         return all(one.verdict != "bad" for one in self.findings)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceReturn:
-    """What a trip did at one device, and what is still open there."""
-
-    device: str
-    receipts: tuple[str, ...]
-    labels: int
-    todo: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,8 @@ def prepare_trip(
 
 @operation("trip.return", runs_in="worker")
 def return_trip(workspace: Workspace, *, folder: str, on_progress: Progress = no_progress) -> ReturnReport:
-    """Take in what was done on the trip, and drive its rollouts here again. As often as one likes.
+    """Take in what was done on the trip, and drive its rollouts here again. As often as one likes. `RETURN.md` in the
+    trip's folder tells it for people.
 
     Raises:
         NotFoundError: no trip is there. RefusedError: it is another workspace's. Others: as `sync`.
@@ -192,7 +191,14 @@ def return_trip(workspace: Workspace, *, folder: str, on_progress: Progress = no
             result = take_in(workspace, other, on_progress)
         taken_back = _take_back(workspace, root, trip)
     devices = tuple(device for device in workspace.fleet.devices if device.id in trip.devices)
-    return ReturnReport(trip, result, _told(workspace, trip, work_list(workspace, devices)), taken_back)
+    report = ReturnReport(trip, result, _told(workspace, trip, work_list(workspace, devices)), taken_back)
+    conflicts = [
+        f"{one.kind} {one.which}: {one.kept} is kept, the other is {one.other}; {one.advice}" for one in result.report.conflicts
+    ]
+    refused = [f"{which}: {reason}" for which, reason in result.report.refused]
+    page = returned_markdown(trip.query, workspace.clock.now_ms(), report.devices, [*conflicts, *refused])
+    replace_file(workspace.fs, root / RETURN_NAME, page.encode("utf-8"))
+    return report
 
 
 def read_trip(workspace: Workspace, root: Path) -> Trip:
@@ -311,6 +317,10 @@ def _told(workspace: Workspace, trip: Trip, work: Sequence[TripWork]) -> tuple[D
         for label in workspace.store.labels.all()
         if label.at_ms >= trip.prepared_ms and label.pump in workspace.fleet.pump_by_id
     )
+    agents: dict[str, list[str]] = {}
+    for entry in workspace.store.audit.latest(_AUDIT_LOOK):
+        if entry.action == "device.upgrade" and entry.at_ms >= trip.prepared_ms:
+            agents.setdefault(entry.subject, []).append(f"agent {entry.reason}")
     found = []
     for one in work:
         receipts = tuple(
@@ -318,5 +328,5 @@ def _told(workspace: Workspace, trip: Trip, work: Sequence[TripWork]) -> tuple[D
             for row in workspace.store.receipts.of(one.device)
             if row.received_ms >= trip.prepared_ms
         )
-        found.append(DeviceReturn(one.device, receipts, labels[one.device], one.todo))
+        found.append(DeviceReturn(one.device, (*receipts, *agents.get(one.device, ())), labels[one.device], one.todo))
     return tuple(found)

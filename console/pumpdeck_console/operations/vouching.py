@@ -28,6 +28,8 @@ from pumpdeck_fleet.core.statements import (
 from pumpdeck_fleet.store.statements import SealRow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pumpdeck_console.wiring import Workspace
     from pumpdeck_fleet.core.ports import Signer
     from pumpdeck_packaging.people import Signatory
@@ -62,10 +64,14 @@ class Pen:
 
 
 class Circle:
-    """The people of every site as the trust that stands here names them, and what they can prove."""
+    """The people of every site as the trust that stands here names them, and what they can prove.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `beside`: another workspace's trust folder, which counts for a site where it is the newer one from the very same first root.
+    """
+
+    def __init__(self, workspace: Workspace, beside: Path | None = None) -> None:
         self._workspace = workspace
+        self._beside = beside
         self._sites: dict[str, Mapping[str, Signatory]] = {}
 
     def people(self, site: str) -> Mapping[str, Signatory]:
@@ -74,9 +80,19 @@ class Circle:
             found: dict[str, Signatory] = {}
             with suppress(PumpdeckError):
                 trust = self._workspace.trust(site)
-                found = trust.signatories() if trust.exists else {}
+                found = self._newer(site) or (trust.signatories() if trust.exists else {})
             self._sites[site] = found
         return self._sites[site]
+
+    def _newer(self, site: str) -> dict[str, Signatory]:
+        if self._beside is None:
+            return {}
+        from pumpdeck_packaging.people import signatories  # deferred: TUF
+        from pumpdeck_packaging.trust_merge import newer_side
+
+        folders = (self._workspace.trust_path / site, self._beside / site)
+        found = newer_side(*folders, self._workspace.fs, self._workspace.clock.now_ms())
+        return {} if found is None else signatories(found)
 
     @property
     def founded(self) -> tuple[str, ...]:
@@ -189,7 +205,8 @@ def voices(workspace: Workspace, kind: Kind, subject: str, said: Mapping[str, st
 
 
 def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]:
-    """Sign where every audit chain that stands here ends, as far as no signed head covers it, and own moves of aliases.
+    """Sign where every audit chain that stands here ends, as far as no signed head covers it, and what this workspace did itself:
+    moves of aliases, and rollouts that it took over with a restore.
 
     The chains signed; empty where all were, or where no key is at hand: then others wait for them.
     """
@@ -197,8 +214,8 @@ def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]
     with store.atomic():
         heads = [store.audit.head(chain) for chain in store.audit.chains()]
         lacking = [head for head in heads if head.position > store.statements.sealed(head.chain)]
-        moves = unsigned_moves(workspace)
-        if not lacking and not moves:
+        moves, driven = unsigned_moves(workspace), _unsigned_adoptions(workspace)
+        if not lacking and not moves and not driven:
             return ()
         own = pen if pen is not None and pen.signers else Circle(workspace).any_pen()
         if not own.signers:
@@ -207,11 +224,24 @@ def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]
 
         for model, about in moves:
             own.write(workspace, Kind.ALIAS, model, about)
+        for rollout, sites, about in driven:
+            Circle(workspace).pen(sites).write(workspace, Kind.ADOPTION, rollout, about)
         for head in lacking:
             checkpoint = AuditCheckpoint(CHECKPOINT_FORMAT, head.chain, head.position, head.digest, workspace.clock.now_ms())
             envelope = sign_dsse(canonical.encode(checkpoint), CHECKPOINT_PAYLOAD_TYPE, own.signers[0])
             store.statements.put_seal(SealRow(head.chain, head.position, envelope))
     return tuple(head.chain for head in lacking)
+
+
+def _unsigned_adoptions(workspace: Workspace) -> list[tuple[str, tuple[str, ...], dict[str, str]]]:
+    """Rollouts that this workspace took over and nobody has said so: (rollout, its sites, what a statement says)."""
+    store, found = workspace.store, []
+    for rollout, epoch in store.rollouts.taken_over():
+        about = {"workspace": store.workspace, "epoch": str(epoch)}
+        if not store.statements.has_claim(Kind.ADOPTION, rollout, about):
+            sites = tuple({task.site for task in store.rollouts.load(rollout).plan.tasks})
+            found.append((rollout, sites, about))
+    return found
 
 
 def unsigned_moves(workspace: Workspace) -> list[tuple[str, dict[str, str]]]:

@@ -46,10 +46,12 @@ def _promote(result: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _verified(result: Mapping[str, Any]) -> tuple[str, str]:
-    words = f"The backup holds: {result.get('files', 0)} files, {int(result.get('bytes') or 0) / 1e6:,.1f} MB"
+    found = result.get("found") or {}
+    size = f"{int(found.get('bytes') or 0) / 1e6:,.1f} MB"
+    words = f"The backup holds: {found.get('files', 0)} files, {size}. {found.get('signature', '')}"
     if result.get("is_own"):
-        return words, "info"
-    return f"{words}; it is of another workspace, {result.get('workspace', '')}", "warn"
+        return words, "info" if found.get("key_id") else "warn"
+    return f"{words} It is of another workspace, {found.get('workspace', '')}", "warn"
 
 
 def _backed_up(result: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +56,12 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
 
     Order: write beside, sync, rename, sync the folder. Two writers of one path at once are not promised anything.
     """
+    place_file(fs, path, data)
+    fs.fsync_dir(path.parent)
+
+
+def place_file(fs: FileSystem, path: Path, data: bytes) -> None:
+    """`replace_file` for who places many: what it wrote lasts only when the folder has been synced as well."""
     beside = path.with_name(path.name + ".part")
     handle = fs.open_write(beside)
     try:
@@ -63,7 +70,19 @@ def replace_file(fs: FileSystem, path: Path, data: bytes) -> None:
     finally:
         handle.close()
     fs.rename(beside, path)
-    fs.fsync_dir(path.parent)
+
+
+def patiently(work: Callable[[], None]) -> None:
+    """Do it; on Windows once more for 2 s while a virus scanner or an indexer holds the name. Raises: what `work` raises."""
+    deadline = time.monotonic() + _RETRY_S
+    while True:
+        try:
+            work()
+            return
+        except PermissionError:
+            if not _WINDOWS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 class _RealFile:
@@ -89,6 +108,9 @@ class _RealFile:
             self._fd = -1
 
 
+_UNKNOWN_BYTES = (1 << 53) - 1
+
+
 class RealFileSystem:
     """The port on the computer's own disk. On Windows folder sync is skipped and a locked name is tried for 2 s."""
 
@@ -112,22 +134,14 @@ class RealFileSystem:
         path.mkdir(parents=True, exist_ok=True)
 
     def rename(self, source: Path, target: Path) -> None:
-        deadline = time.monotonic() + _RETRY_S
-        while True:
-            try:
-                os.replace(source, target)  # noqa: PTH105 - Path.replace is the same call; this one stands beside its retry
-                return
-            except PermissionError:
-                # A virus scanner or an indexer may hold the name for a moment on Windows.
-                if not _WINDOWS or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        patiently(lambda: os.replace(source, target))  # noqa: PTH105 - Path.replace hands back a path
 
     def unlink(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+        patiently(lambda: path.unlink(missing_ok=True))
 
     def remove_tree(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=False) if path.exists() else None
+        # What is gone after a first, half-way attempt is no reason to fail at the second.
+        patiently(lambda: shutil.rmtree(path, ignore_errors=False) if path.exists() else None)
 
     def fsync_dir(self, path: Path) -> None:
         if _WINDOWS:
@@ -143,4 +157,6 @@ class RealFileSystem:
             os.close(fd)
 
     def free_bytes(self, path: Path) -> int:
-        return shutil.disk_usage(path).free
+        usage = shutil.disk_usage(path)
+        # Some drivers of sticks say nothing of their size: then writing tells, as it does on a full one.
+        return usage.free if usage.total else _UNKNOWN_BYTES

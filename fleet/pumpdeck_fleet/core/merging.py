@@ -24,13 +24,17 @@ class ForkedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class MergeConflict:
-    """Something on which two workspaces differ and a person should look at; the merge went on with `kept`."""
+    """Something on which two workspaces differ and a person should look at; the merge went on with `kept`.
+
+    `ours` is which of the two this workspace had: `kept`, `other`, or empty where it is neither of them whole.
+    """
 
     kind: str
     which: str
     kept: str
     other: str
     advice: str
+    ours: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,8 @@ def conflict_of(table: str, key: Key, mine: Row, theirs: Row) -> MergeConflict |
         other = mine if kept["host_key"] == theirs["host_key"] else theirs
     if table == "device_key" and mine["host_key"] != theirs["host_key"]:
         advice = "a device has one host key: look at it and enrol it again"
-        return MergeConflict("host key", str(key[0]), kept["host_key"], other["host_key"], advice)
+        ours = "kept" if kept["host_key"] == mine["host_key"] else "other"
+        return MergeConflict("host key", str(key[0]), kept["host_key"], other["host_key"], advice, ours)
     if table == "receipt" and mine["body"] != theirs["body"]:
         which = f"receipt {key[2]} of {key[0]}"
         return MergeConflict(
@@ -215,6 +220,7 @@ def alias_conflict(model: str, alias: str, mine: Iterable[Key], theirs: Iterable
         f"version {kept[4][:12]}, moved later by {kept[3]}",
         f"version {lost[4][:12]}, moved by {lost[3]}",
         f"choose with: pumpdeck models promote {model}",
+        "kept" if kept in own else "other",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pumpdeck_fleet.core.health import Health
 from pumpdeck_fleet.core.inventory import Link
+from pumpdeck_fleet.core.registry import FOREIGN
 
 
 class FieldKind(enum.StrEnum):
@@ -74,22 +75,25 @@ PUMPS = vocabulary(
     Field("drift", FieldKind.NUMBER, "largest PSI over the channels"),
     Field("seen", FieldKind.TIME, "when the pump was last heard of", unit=_TIME),
 )
+OWN = "own"
+"""Origin of a model version that was learned here."""
 MODELS = vocabulary(
     "model version",
-    ("name", "type", "model_type", "alias", "made_by", "note"),
+    ("name", "type", "model_type", "alias", "note", "origin", "maker"),
     Field("name", FieldKind.TEXT, "model and version such as `esp-health v13`"),
     Field("model", FieldKind.TEXT, "the model line"),
     Field("version", FieldKind.NUMBER, "number of the version here"),
     Field("type", FieldKind.TEXT, "pump type"),
     Field("model_type", FieldKind.TEXT, "kind of model: maxz, pca, iforest .."),
     Field("alias", FieldKind.LIST, "names that point at it: candidate, champion, previous"),
-    Field("made_by", FieldKind.TEXT, "who made an imported version; `none` for our own"),
     Field("gates", FieldKind.ORDERED, "worst verdict of its quality gates", choices=_GATES),
     Field("pumps", FieldKind.NUMBER, "pumps it was trained for"),
     Field("running", FieldKind.NUMBER, "pumps whose device runs it"),
     Field("made", FieldKind.TIME, "when it was registered", unit=_TIME),
     Field("digest", FieldKind.TEXT, "content digest; `digest:89ba*`"),
     Field("note", FieldKind.TEXT, "what was noted at its training"),
+    Field("origin", FieldKind.CHOICE, "learned here or imported", choices=(OWN, FOREIGN)),
+    Field("maker", FieldKind.TEXT, "who made what was imported"),
 )
 RUNS = vocabulary(
     "training run",
@@ -99,8 +103,8 @@ RUNS = vocabulary(
     Field("model", FieldKind.TEXT, "the model line"),
     Field("version", FieldKind.NUMBER, "number of the version it gave; `none` where it gave none"),
     Field("type", FieldKind.TEXT, "pump type"),
-    Field("kind", FieldKind.CHOICE, "what kind of run", choices=("trained", "imported")),
     Field("state", FieldKind.CHOICE, "how it ended", choices=("done", "refused")),
+    Field("kind", FieldKind.CHOICE, "whether it learned or took in", choices=("trained", "imported")),
     Field("at", FieldKind.TIME, "when it ended", unit=_TIME),
     Field("actor", FieldKind.TEXT, "who started it, as the audit chain names people"),
     Field("snapshot", FieldKind.TEXT, "digest of what it learned from"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pumpdeck_fleet.core.errors import RefusedError
+from pumpdeck_fleet.core.errors import NotFoundError, RefusedError
 from pumpdeck_fleet.core.ports import FileSystem
 from pumpdeck_fleet.core.sizes import size_words
 
@@ -22,5 +22,12 @@ def check_room(fs: FileSystem, folder: Path, wanted_bytes: int, what: str, which
 
 
 def standing_folder(path: Path) -> Path:
-    """The nearest folder on the way up from `path` that is there: whose disk it is that a new path would be on."""
-    return next((one for one in (path, *path.parents) if one.is_dir()), path)
+    """The nearest folder on the way up from `path` that is there: whose disk it is that a new path would be on.
+
+    Raises:
+        NotFoundError: none, as with a drive letter that nothing is plugged into.
+    """
+    found = next((one for one in (path, *path.parents) if one.is_dir()), None)
+    if found is None:
+        raise NotFoundError("there is no such drive", str(path), hint="is it plugged in?")
+    return found

@@ -74,6 +74,6 @@ class SnapshotManifest:
     def parse(cls, data: bytes, which: str) -> SnapshotManifest:
         """Raises: FormatError - not a manifest."""
         found = parse_json(data, which, max_bytes=MANIFEST_MAX_BYTES)
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
             raise FormatError("is no manifest of a snapshot", which, expected="pumps with digests")
-        return cls({str(pump): check_digest(name, which) for pump, name in found.items()})
+        return cls({pump: check_digest(name, which) for pump, name in found.items()})

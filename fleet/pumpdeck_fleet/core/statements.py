@@ -41,7 +41,7 @@ class Kind(enum.StrEnum):
     MERGE = "experiment.merge"
     """An experiment; the audit entry's digests, `actor`."""
     SETTLEMENT = "conflict.settle"
-    """A conflict's digest; `take`, `value`, `because`."""
+    """A conflict's digest; `kind` and `which` as it has them, what to `take` and what to `drop`, `because`."""
 
 
 ABOUT: Mapping[Kind, frozenset[str]] = {
@@ -53,7 +53,7 @@ ABOUT: Mapping[Kind, frozenset[str]] = {
     Kind.ALIAS: frozenset({"alias", "at_ms", "workspace", "content_digest"}),
     Kind.OVERRIDE: frozenset({"content", "actor"}),
     Kind.MERGE: frozenset({"run", "content", "spec", "actor"}),
-    Kind.SETTLEMENT: frozenset({"kind", "which", "take", "value", "because"}),
+    Kind.SETTLEMENT: frozenset({"kind", "which", "take", "drop", "because"}),
 }
 _NUMBERS = frozenset({"at_ms", "enrolled_ms", "ended_ms", "epoch"})
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pumpdeck_fleet.core.clock import HOUR_MS
 from pumpdeck_fleet.numeric.detectors import PumpBlock
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, run_starts
 
 STEPS = 4096
 FURTHEST = 64.0
@@ -56,7 +56,7 @@ def follow(block: PumpBlock, at_ms: Int64, columns: Float32, tau_s: float, reach
 
     reach: how many widths the baseline may move.
     """
-    starts = np.flatnonzero(np.diff(at_ms // HOUR_MS, prepend=np.int64(-1)))
+    starts = run_starts(at_ms // HOUR_MS)
     sizes = np.diff(starts, append=len(at_ms))
     counted = np.isfinite(columns)
     steps = _steps(columns, block)
@@ -92,6 +92,10 @@ def hour_offsets(offset: Float64, held: tuple[Int64, Int64], alpha: float, reach
     # Plain floats in a plain loop: an hour depends on the one before, and numpy calls on 8 numbers cost ten times as much.
     for start, rates, aims in zip(offset.tolist(), keep.T.tolist(), pull.T.tolist(), strict=True):
         column = [start]
+        if reach > FURTHEST:
+            # A mean of deviations that are cut at `FURTHEST` cannot carry it so far.
+            columns.append(column + [start := rate * start + aim for rate, aim in zip(rates, aims, strict=True)])
+            continue
         for rate, aim in zip(rates, aims, strict=True):
             start = rate * start + aim
             if start > reach:

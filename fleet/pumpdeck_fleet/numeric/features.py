@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pumpdeck_fleet.core.errors import FormatError
 from pumpdeck_fleet.numeric.arrays import decode_arrays, encode_arrays
-from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_rising
+from pumpdeck_fleet.numeric.frame import Bools, Float32, Float64, Int64, check_rising, run_starts
 
 STATE_MAX_BYTES = 64 * 1024 * 1024
 _NOTHING = np.float32(0)
@@ -73,7 +73,7 @@ def window_columns(at_ms: Int64, columns: Float32, window_ms: int) -> tuple[Floa
     is_whole = bool(present.all())
     filled = (columns if is_whole else np.where(present, columns, _NOTHING)).astype(np.float64)
     cells = at_ms // window_ms
-    starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
+    starts = run_starts(cells)
     lengths = np.diff(starts, append=rows)
     total, suffix = _cell_sums(filled, starts, lengths)
     oldest = last_before(at_ms, window_ms) + 1

@@ -56,8 +56,8 @@ class TelemetryFrame:
 
     def between(self, start_ms: int, end_ms: int) -> TelemetryFrame:
         """Rows with `start_ms <= at_ms < end_ms`; a view."""
-        first, last = np.searchsorted(self.at_ms, [start_ms, end_ms], side="left")
-        return self.take(slice(int(first), int(last)))
+        first, last = np.searchsorted(self.at_ms, [start_ms, end_ms], side="left").tolist()
+        return self if last - first == len(self.at_ms) else self.take(slice(first, last))
 
     def select(self, channels: tuple[str, ...]) -> TelemetryFrame:
         """The same rows with these channels in this order; a channel the frame lacks is missing (NaN) throughout."""
@@ -78,10 +78,15 @@ def _describe(column: NDArray[np.generic]) -> str:
 def check_rising(at_ms: Int64) -> None:
     """Raises FormatError unless time rises strictly from row to row."""
     if len(at_ms) > 1:
-        bad = np.flatnonzero(at_ms[1:] <= at_ms[:-1])
-        if len(bad):
-            row = int(bad[0]) + 1
+        bad = at_ms[1:] <= at_ms[:-1]
+        if bad.any():
+            row = int(bad.argmax()) + 1
             raise FormatError("time does not rise", f"row {row}", expected=f"> {at_ms[row - 1]}", found=int(at_ms[row]))
+
+
+def run_starts(labels: NDArray[np.integer] | Float32) -> Int64:
+    """Where a new value begins in labels [n], the first place among them; n is 1 or more."""
+    return np.concatenate(([0], np.flatnonzero(labels[1:] != labels[:-1]) + 1))
 
 
 def empty_frame(channels: tuple[str, ...]) -> TelemetryFrame:

@@ -22,6 +22,11 @@ class AgeKeyTable:
         )
         return True
 
+    def all(self) -> list[tuple[str, str, int]]:
+        """(device, age key, since when) of every device whose key is known."""
+        rows = self._sql.rows("SELECT device, age_key, at_ms FROM device_age_key ORDER BY device")
+        return [(str(row[0]), str(row[1]), int(row[2])) for row in rows]
+
     def get(self, device: str) -> str:
         """The device's key; empty when none is known."""
         row = self._sql.row("SELECT age_key FROM device_age_key WHERE device = ?", (device,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pumpdeck_fleet.core import canonical
@@ -25,8 +25,9 @@ from pumpdeck_fleet.core.merging import (
     standing_claims,
 )
 from pumpdeck_fleet.core.rollout_states import LIVE, TaskState
+from pumpdeck_fleet.core.statements import Kind
 from pumpdeck_fleet.store.json_rows import from_text
-from pumpdeck_fleet.store.merge_signed import Beliefs, Gate, take_chains
+from pumpdeck_fleet.store.merge_signed import Beliefs, Gate, SettledHosts, settled_row, take_chains
 from pumpdeck_fleet.store.merge_tables import ALL, TABLES, Scope, Side, Table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def merge_store(mine: Store, theirs: Store, scope: Scope = ALL, beliefs: Beliefs
                 _take(done, table, here, (key, believed))
         if table.name == "device_key":
             if gate is not None:
-                _take_keys(done, gate, table, here)
+                _take_keys(done, gate, table, mine)
             _end_older_keys(done, here)
     _point_aliases(done, here, moves_before, _moves(there))
     for kind in ("telemetry", "scores"):
@@ -103,12 +104,23 @@ def _take_audit(done: StoreMerge, mine: Store, theirs: Store, beliefs: Beliefs |
     done.taken["audit"], done.unsealed = take_chains(mine, theirs, beliefs, done.refused)
 
 
-def _take_keys(done: StoreMerge, gate: Gate, table: Table, here: Side) -> None:
+def _take_keys(done: StoreMerge, gate: Gate, table: Table, mine: Store) -> None:
     """Device keys are what their statements add up to, not what a row says."""
+    here = mine.side()
     for key, row in gate.device_rows(lambda key: table.get(here, key)):
         _take(done, table, here, (key, row))
+    settle_hosts(mine, gate.chosen)
     _end_older_keys(done, here)
     gate.judge_keys(lambda key: table.get(here, key))
+
+
+def settle_hosts(store: Store, devices: Iterable[str]) -> None:
+    """Give the keys of these devices the host key that people chose for them."""
+    settled, table = SettledHosts(store), next(one for one in TABLES if one.name == "device_key")
+    here, wanted = store.side(), set(devices)
+    for key, row in list(table.rows(here)) if wanted else ():
+        if key[0] in wanted and (chosen := settled_row(key[0], row, settled)) != row:
+            table.write(here, key, chosen)
 
 
 def derive(store: Store) -> None:
@@ -275,9 +287,11 @@ def note_conflicts(store: Store, source: str, conflicts: Iterable[MergeConflict]
     sql = store.side().sql
     fresh = []
     for conflict in conflicts:
-        body = canonical.encode(asdict(conflict)).decode("utf-8")
-        values = (canonical.digest(body.encode("utf-8")), store.clock.now_ms(), source, body)
-        statement = "INSERT INTO merge_conflict (digest, found_ms, source, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        # Which side was ours is no part of it: the same conflict has the same digest on both sides.
+        body = canonical.encode({name: value for name, value in asdict(conflict).items() if name != "ours"}).decode("utf-8")
+        values = (canonical.digest(body.encode("utf-8")), store.clock.now_ms(), source, body, conflict.ours)
+        columns = "digest, found_ms, source, body, ours"
+        statement = f"INSERT INTO merge_conflict ({columns}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         if sql.write(statement, values):
             fresh.append(conflict)
     return fresh
@@ -285,17 +299,31 @@ def note_conflicts(store: Store, source: str, conflicts: Iterable[MergeConflict]
 
 @dataclass(frozen=True, slots=True)
 class KnownConflict:
-    """A conflict as it was listed: when, and on meeting which workspace."""
+    """A conflict as it was listed: when, and on meeting which workspace. `number` counts from the oldest, `digest` is its name.
+
+    `settled` says what a person decided, and why; empty while nobody has.
+    """
 
     found_ms: int
     workspace: str
     conflict: MergeConflict
+    number: int = 0
+    digest: str = ""
+    settled: str = ""
 
 
 def known_conflicts(store: Store) -> tuple[KnownConflict, ...]:
     """All that were listed, the newest first."""
-    rows = store.side().sql.rows("SELECT found_ms, source, body FROM merge_conflict ORDER BY found_ms DESC, digest")
-    return tuple(KnownConflict(at_ms, source, from_text(MergeConflict, body, "conflict")) for at_ms, source, body in rows)
+    settled: dict[str, tuple[int, str]] = {}
+    for row in store.statements.of(Kind.SETTLEMENT):
+        said = (row.statement.at_ms, f"{row.statement.about['take']}: {row.statement.about['because']}")
+        settled[row.statement.subject] = max(said, settled.get(row.statement.subject, said))
+    rows = store.side().sql.rows("SELECT found_ms, source, body, ours, digest FROM merge_conflict ORDER BY found_ms, digest")
+    found = []
+    for number, (at_ms, source, body, ours, digest) in enumerate(rows, 1):
+        conflict = replace(from_text(MergeConflict, body, "conflict"), ours=ours)
+        found.append(KnownConflict(at_ms, source, conflict, number, digest, settled.get(digest, (0, ""))[1]))
+    return tuple(reversed(found))
 
 
 _DERIVED = (

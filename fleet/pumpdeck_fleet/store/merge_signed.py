@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Doubt = Callable[[Key, Row], str]
 """Why the row of a receipt is not believed; empty when it is."""
 
+HOST_KEY = "host key"
+"""The kind of conflict that one row can settle: a device has one host key."""
 _UNAPPROVED = frozenset({RolloutState.DRAFT, RolloutState.PLANNED, RolloutState.ABORTED})
 _SIGN_THERE = "nobody who may sign for it signed this; look at it there, then: pumpdeck trust vouch"
 
@@ -49,6 +51,9 @@ class Gate:
         self._people: dict[str, str] = {}
         self._devices: set[str] = set()
         self._keys: list[tuple[Key, Row]] = []
+        self._settled = SettledHosts(mine)
+        self.chosen: set[str] = set()
+        """Devices of which a person chose the host key."""
 
     def believed(self, table: str, key: Key, theirs: Row, mine: Row | None) -> Row | None:
         """The row as far as it is believed; None where nothing of it is, or nothing of it is new."""
@@ -76,6 +81,8 @@ class Gate:
         self._people[str(key[0])] = believed.person
         if statement.kind in (Kind.ENROLMENT, Kind.END):
             self._devices.add(statement.subject)
+        if statement.kind is Kind.SETTLEMENT and statement.about["kind"] == HOST_KEY:
+            self.chosen.add(statement.about["which"])
         return theirs
 
     def _check_key_is_free(self, statement: Statement) -> None:
@@ -104,6 +111,7 @@ class Gate:
             for row in self._mine.statements.of(Kind.ENROLMENT, device):
                 key, new = (device, row.statement.about["key_id"]), enrolled_row(row.statement)
                 found[key] = join_rows("device_key", found[key], new) if key in found else new
+            found = {key: settled_row(device, row, self._settled) for key, row in found.items()}
             for row in self._mine.statements.of(Kind.END, device):
                 key, about = (device, row.statement.about["key_id"]), row.statement.about
                 base = found.get(key) or get(key)
@@ -117,7 +125,7 @@ class Gate:
         """Name the device keys of the other side that nobody signed."""
         for key, theirs in self._keys:
             mine = get(key)
-            joined = None if mine is None else join_rows("device_key", mine, theirs)
+            joined = None if mine is None else settled_row(key[0], join_rows("device_key", mine, theirs), self._settled)
             # The end of a replaced key follows from the enrolment of the next one.
             if mine is None or (joined != mine and theirs["ended"] != "replaced"):
                 self.refuse(f"device key {key[1][:12]} of {key[0]}", _SIGN_THERE)
@@ -159,7 +167,7 @@ class Gate:
         plan = from_text(RolloutPlan, to_text(plain["plan"]), f"plan of {rollout}")
         voices, given = self._approvals(rollout, plan.digest, theirs["approvals"], {} if mine is None else mine["approvals"])
         state, needs, has = RolloutState(plain["state"]), plan.policy.approvals, count_people(voices)
-        if theirs["home"] != here and state not in _UNAPPROVED and has < needs:
+        if theirs["home"] != here and state not in _UNAPPROVED and has < needs and not _runs_here(mine, plain["plan"]):
             self.refuse(f"rollout {rollout}", f"{state}, but its plan asks for {needs} signed approvals and has {has}")
             return None
         return {**theirs, "approvals": given}
@@ -193,6 +201,41 @@ class Gate:
                     continue
             found[row.statement.about["actor"]] = person
         return found
+
+
+def _runs_here(mine: Row | None, plan: object) -> bool:
+    """True when this very plan was approved already as far as this workspace knows: its approvals are no news."""
+    if mine is None:
+        return False
+    known = json.loads(mine["body"])
+    return RolloutState(known["state"]) not in _UNAPPROVED and known["plan"] == plan
+
+
+class SettledHosts:
+    """Which host key a person chose where two stood for one device: (device, host key dropped) -> host key taken.
+
+    Read at the first question: in a merge that is after the statements have come in.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._told: list[Statement] | None = None
+
+    def choice(self, device: str) -> list[tuple[str, str]]:
+        """(dropped, taken) in the order in which people decided."""
+        if self._told is None:
+            rows = (row.statement for row in self._store.statements.of(Kind.SETTLEMENT))
+            told = [one for one in rows if one.about["kind"] == HOST_KEY]
+            self._told = sorted(told, key=lambda one: (one.at_ms, one.workspace, one.seq))
+        return [(one.about["drop"], one.about["take"]) for one in self._told if one.about["which"] == device]
+
+
+def settled_row(device: str, row: Row, settled: SettledHosts) -> Row:
+    """The row of a device key with the host key that people chose."""
+    host_key = row["host_key"]
+    for dropped, taken in settled.choice(device):
+        host_key = taken if host_key == dropped else host_key
+    return {**row, "host_key": host_key}
 
 
 def check_row(key: Key, row: Row, statement: Statement) -> None:

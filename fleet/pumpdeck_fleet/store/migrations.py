@@ -33,6 +33,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(7, "age keys of devices", schema.DEVICE_AGE_KEYS),
     Migration(8, "snapshots", schema.SNAPSHOTS),
     Migration(9, "signed statements", schema.STATEMENTS),
+    Migration(10, "lookups of signed statements", schema.STATEMENT_LOOKUPS),
 )
 
 

@@ -115,6 +115,11 @@ class RolloutTable(Generic[R]):
             (rollout, workspace),
         )
 
+    def taken_over(self) -> list[tuple[str, int]]:
+        """Rollouts that this workspace drives and another one drove before, with how often the driver has changed."""
+        sql = "SELECT rollout, epoch FROM rollout_home WHERE workspace = ? AND epoch > 0 ORDER BY rollout"
+        return [(str(row[0]), int(row[1])) for row in self._sql.rows(sql, (self._workspace,))]
+
     def epoch(self, rollout: str) -> int:
         """How often the rollout has changed its driver."""
         row = self._sql.row("SELECT epoch FROM rollout_home WHERE rollout = ?", (rollout,))

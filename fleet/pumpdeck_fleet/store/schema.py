@@ -172,3 +172,9 @@ STATEMENTS: tuple[str, ...] = (
         PRIMARY KEY (chain, position, digest)) WITHOUT ROWID""",
     "ALTER TABLE merge_conflict ADD COLUMN ours TEXT NOT NULL DEFAULT ''",
 )
+
+# Asked once for every signed row: whose key is this, and which number comes next.
+STATEMENT_LOOKUPS: tuple[str, ...] = (
+    "CREATE INDEX statement_seq ON statement (workspace, seq)",
+    "CREATE INDEX device_key_id ON device_key (key_id)",
+)

@@ -10,7 +10,7 @@ import pytest
 
 from pumpdeck_console import wiring
 from pumpdeck_console.operations import rollouts as rollout_operations
-from pumpdeck_console.operations.backups import backup, verify_backup
+from pumpdeck_console.operations.backups import backup, prove_backup
 from pumpdeck_console.operations.keys_view import keys_view
 from pumpdeck_console.operations.models import demote, list_models, promote
 from pumpdeck_console.operations.plans import plan
@@ -172,16 +172,16 @@ def test_upkeep_knows_where_backups_lie_and_which_were_proven(yard: CourierFleet
     assert (line.place, line.is_there, line.times, line.proven_ms) == (str(place), True, 1, 0)
     yard.clock.advance(DAY_MS)
     assert plan(workspace, "backup.verify", {"source": str(place)}).refusal == ""
-    assert verify_backup(workspace, source=str(place)).is_own
+    assert prove_backup(workspace, source=str(place)).is_own
     assert upkeep_view(workspace).backups[0].proven_ms == yard.clock.now_ms()
     victim = next(path for path in (place / "objects").rglob("*") if path.is_file())
     victim.write_bytes(victim.read_bytes() + b"x")
     head = workspace.store.audit.head()
     with pytest.raises(DamagedError):
-        verify_backup(workspace, source=str(place))
+        prove_backup(workspace, source=str(place))
     assert workspace.store.audit.head() == head
     backup(workspace, to=str(tmp_path / "letter.tar"))
-    assert verify_backup(workspace, source=str(tmp_path / "letter.tar")).files > 5
+    assert prove_backup(workspace, source=str(tmp_path / "letter.tar")).found.files > 5
     assert [one.times for one in upkeep_view(workspace).backups] == [1, 1]
 
 

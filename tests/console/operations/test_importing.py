@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomlkit
+from onnx import TensorProto, helper
 from onnx.helper import make_node as node
 
 from pumpdeck_console import wiring
@@ -69,7 +70,7 @@ def test_an_import_passes_the_gates_and_waits_for_a_person(workspace: Workspace,
     for shipped in (True, False):
         card = read_card(workspace, model=row.model, which=str(row.version), shipped=shipped)
         assert "This model was not learned here" in card and "Institute of Pumps" in card
-    assert [one.version.number for one in list_models(workspace, words="institute")] == [row.version]
+    assert [one.version.number for one in list_models(workspace, query="institute")] == [row.version]
 
 
 def test_nobody_promotes_or_ships_a_foreign_model_unawares(workspace: Workspace, tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_a_check_registers_nothing(workspace: Workspace, tmp_path: Path) -> None
     assert (found.nodes, found.opset, found.reference_rows) == (5, 13, 200)
     assert found.row_us > 0 and found.peak_mb > 10
     assert workspace.store.registry.models() == [] or found.model not in {
-        row.version.model for row in list_models(workspace, words=FOREIGN)
+        row.version.model for row in list_models(workspace, query=FOREIGN)
     }
 
 
@@ -266,3 +267,23 @@ def test_widths_and_own_contributions_reach_the_device_graph(workspace: Workspac
     score_of, _, parts = Session(workspace.artifacts.get(version.onnx_digest)).run(block, row_of[None])
     assert score_of[0] == pytest.approx(9.0, rel=1e-3)
     assert int(parts[0].argmax()) == guilty
+
+
+def test_a_model_of_our_own_is_judged_against_a_foreign_champion(workspace: Workspace, tmp_path: Path) -> None:
+    row = imported(workspace, tmp_path / "in")
+    promote(workspace, model=row.model, which=str(row.version), reason="fine", accept_foreign=True)
+    own = trained_row(workspace)
+    version = find_version(workspace, own.model, str(own.version))
+    (gate,) = (one for one in version.gates if one.name == "champion")
+    assert version.judged_against == row.version
+    assert f"against v{row.version} on 4 of 4 pumps" in gate.reason
+
+
+def test_a_graph_that_takes_a_catching_up_device_too_much_memory_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    kind = pump_type_of(workspace)
+    count, wide = len(kind.channels), 24_000
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [count, wide], np.ones(count * wide, np.float32).tobytes(), raw=True)
+    nodes = [node("MatMul", ["X", "w"], ["h"]), node("ReduceMax", ["h"], ["raw"], axes=[1], keepdims=0)]
+    data = model_bytes(nodes, count, [weights])
+    with pytest.raises(GateRefusedError, match=r"profile: .*rows of a device that catches up"):
+        import_model(workspace, **write_import(tmp_path / "in", kind, data, reference=False))

@@ -65,6 +65,8 @@ def test_a_class_that_is_too_small_or_too_old_refuses_the_model(workspace: Works
     kind = kind_of(workspace)
     assert profile_gate(workspace, kind, GraphSize(500)).verdict is GateVerdict.PASS
     assert profile_gate(workspace, kind, GraphSize(60 * 1024 * 1024)).verdict is GateVerdict.REFUSE
+    newer = profile_gate(workspace, kind, GraphSize(500, opset=21))
+    assert newer.verdict is GateVerdict.REFUSE and "needs opset 21" in newer.reason
     classes = dict(workspace.fleet.device_classes)
     old = {name: replace(one, highest_opset=12) for name, one in classes.items()}
     workspace.fleet = replace(workspace.fleet, device_classes=old)  # type: ignore[misc]

@@ -85,6 +85,9 @@ def test_what_goes_out_comes_home(fleet: CourierFleet, tmp_path: Path) -> None:
     assert not home.sync.report.refused and not home.sync.report.conflicts
     (device,) = home.devices
     assert device.receipts[0].startswith("committed") and device.labels == 1
+    page = (tmp_path / "trip" / "RETURN.md").read_text(encoding="utf-8")
+    assert f"## {first}" in page and "signed by the device: committed" in page and "what was found: 1" in page
+    assert "To be settled" not in page
     task = fleet.workspace.store.rollouts.load(rollout).tasks[first]
     assert task.state is TaskState.COMMITTED and task.receipt_digest
     assert fleet.workspace.store.rollouts.homes() == {}
