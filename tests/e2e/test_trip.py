@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from pumpdeck_console import main
+from pumpdeck_console.operations.rollouts import approve
 from pumpdeck_console.wiring import open_workspace
 from pumpdeck_fleet.core.inventory import Link
-from support.courier_fleet import CourierFleet, courier_fleet
+from pumpdeck_fleet.services import deploy
+from support.courier_fleet import MODEL, POLICY, CourierFleet, courier_fleet
 from support.sshd import Sshd, agent_command, why_no_sshd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_sshd()), reason=why_no_sshd() or "there is an sshd")]
@@ -47,6 +49,16 @@ class Console:
         out, err = self._capsys.readouterr()
         assert code == expect, f"{words}: {code}\n{out}\n{err}"
         return json.loads(out) if out else None
+
+
+def approved_rollout(fleet: CourierFleet) -> str:
+    """A running rollout for every device, approved under a person's signature, as `approve` does it."""
+    workspace, now_ms = fleet.workspace, fleet.clock.now_ms()
+    number = workspace.store.registry.versions(MODEL)[0].number
+    request = deploy.PlanRequest({MODEL: number}, tuple(device.id for device in fleet.devices), POLICY)
+    rollout = deploy.plan(workspace.store, workspace.fleet, request, actor="actor-author", now_ms=now_ms)
+    approve(workspace, rollout_id=rollout.id)
+    return rollout.id
 
 
 def install_from(stick: Path, root: Path) -> dict[str, Any]:
@@ -92,7 +104,7 @@ def test_a_trip_goes_out_works_apart_and_comes_home(yard: Yard, capsys: pytest.C
     near, far = yard.device(0), yard.device(1)
     packages = {device: yard.fleet.packages[device].sha256 for device in (near, far)}
     pump, far_pump = yard.pump(0), yard.pump(1)
-    rollout = yard.fleet.start().id
+    rollout = approved_rollout(yard.fleet)
     yard.fleet.workspace.close()
 
     prepared = pumpdeck(home, "trip", "prepare", "--to", str(trip), "--stick", str(stick), "--days", "14", "--yes")
