@@ -35,6 +35,7 @@ def model_facts(row: ModelRow) -> Facts:
         "digest": version.content_digest,
         "note": version.note,
         "origin": FOREIGN if version.origin else OWN,
+        "made_by": version.origin.made_by if version.origin else None,
     }
 
 
@@ -47,6 +48,7 @@ def run_facts(row: RunRow) -> Facts:
         "version": row.version or None,
         "type": row.pump_type or None,
         "state": row.state,
+        "kind": row.kind,
         "at": row.at_ms,
         "actor": row.actor,
         "snapshot": row.snapshot_digest,
