@@ -50,7 +50,7 @@ def plan_verify(_workspace: Workspace, arguments: Mapping[str, str]) -> PlanView
     from pumpdeck_packaging.backup import BackupFolder  # deferred: only this action needs it
 
     source = arguments.get("source", "")
-    command, title = f"pumpdeck backup {_quoted(source)} --verify", "Read the backup back"
+    command, title = f"pumpdeck backup verify {_quoted(source)}", "Read the backup back"
     path = Path(source)
     if not source or not path.exists():
         return PlanView("backup.verify", title, (), command, refusal="it is not there: is its disk plugged in?")

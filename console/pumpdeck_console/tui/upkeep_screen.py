@@ -202,7 +202,7 @@ def backup_lines(row: BackupLine, now_ms: int, width: int) -> list[Parts]:
     ]
     place = row.place or "DIR"
     todo = [("b writes it anew; only what changed", f"pumpdeck backup {place}"),
-            ("p reads all of it back", f"pumpdeck backup {place} --verify"),
+            ("p reads all of it back", f"pumpdeck backup verify {place}"),
             ("after a loss: a new workspace from it", f"pumpdeck -w NEW restore {place}")]  # fmt: skip
     return [[(" backup", "panel_title")], [], *pairs(facts, width), *heading("what next"), *commands(todo, width)]
 

@@ -66,9 +66,10 @@ def test_what_an_action_came_to_is_said_in_its_own_words() -> None:
     promoted = {"model": "esp-health", "champion": 14, "missing_people": 0}
     assert "Champion of esp-health is v14" in outcome_words("models.promote", "", promoted)[0]
     assert outcome_words("models.promote", "", {**promoted, "missing_people": 1})[1] == "warn"
-    kept = {"files": 9, "bytes": 2_000_000, "is_own": False, "workspace": "ws-2"}
-    words, level = outcome_words("backup.verify", "", kept)
-    assert words == "The backup holds: 9 files, 2.0 MB; it is of another workspace, ws-2" and level == "warn"
+    found = {"files": 9, "bytes": 2_000_000, "workspace": "ws-2", "signature": "signed by Ada.", "key_id": "k"}
+    words, level = outcome_words("backup.verify", "", {"found": found, "is_own": False})
+    assert words == "The backup holds: 9 files, 2.0 MB. signed by Ada. It is of another workspace, ws-2" and level == "warn"
+    assert outcome_words("backup.verify", "", {"found": found, "is_own": True})[1] == "info"
     assert "1.0 MB of it new" in outcome_words("backup", "", {"to": "/d", "bytes": 2_000_000, "new_bytes": 1_000_000})[0]
     report = {"workspace": "ws-2", "taken": {"telemetry": 7}, "conflicts": [], "refused": []}
     assert outcome_words("sync", "", {"report": report}) == ("Taken in from ws-2: 7 rows, 0 conflicts, 0 not believed", "info")
