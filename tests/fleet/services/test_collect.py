@@ -12,7 +12,9 @@ import pytest
 from pumpdeck_fleet.core import canonical
 from pumpdeck_fleet.core.errors import DamagedError, DigestMismatchError, NotFoundError, PumpdeckError, TrustError
 from pumpdeck_fleet.core.receipts import (
+    AGENT_RECEIPT_PAYLOAD_TYPE,
     RETURN_PAYLOAD_TYPE,
+    AgentReceipt,
     AlarmNotice,
     Outcome,
     Receipt,
@@ -71,9 +73,15 @@ def word(device: FakeDevice, counter: int, **changes: object) -> Receipt:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def agent_receipt(device: FakeDevice) -> bytes:
+    told = AgentReceipt(1, device.device.id, "b" * 64, "0.2.0", 8, Outcome.COMMITTED, "", "b" * 64, "a" * 64, 1, T0, True)
+    return sign_dsse(canonical.encode(told), AGENT_RECEIPT_PAYLOAD_TYPE, device.signer)
+
+
 def fill(device: FakeDevice) -> None:
     """One thing of every kind."""
     device.put(ReturnKind.RECEIPT, device.sign_receipt(word(device, 1)))
+    device.put(ReturnKind.AGENT_RECEIPT, agent_receipt(device))
     device.put(ReturnKind.ALARM, notice())
     device.put(ReturnKind.RETRAIN_REQUEST, request(), "P-0A")
     device.put(ReturnKind.SKETCH, b"PDS1" + b"12345678" + b"rest", "P-0A", T0)
@@ -112,7 +120,7 @@ def test_collecting_twice_changes_nothing(yard: Yard, device: FakeDevice) -> Non
     device.outbox = again
     report = collect(yard, device)
     assert (report.stored, report.rows) == ({}, 0)
-    assert sum(report.already.values()) == 6
+    assert sum(report.already.values()) == len(ReturnKind)
     assert yard.store.telemetry.chunk_digests("site0/P-0A", 0, T0 * 2) == before
     assert device.outbox == {}
 
