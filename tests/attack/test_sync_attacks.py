@@ -139,6 +139,37 @@ def test_a_signature_on_something_else(fleet: CourierFleet, which: str) -> None:
     assert fleet.workspace.store.statements.of(Kind.APPROVAL) == []
 
 
+def test_an_approval_for_another_site(fleet: CourierFleet) -> None:
+    """Approval from beside: a true key of one site signs, for that site, a rollout that concerns another."""
+    other = laptop(fleet, "two")
+    here, elsewhere = fleet.devices
+    assert here.site != elsewhere.site
+    found = planned(fleet.workspace, fleet, (here.id,))
+    sync(other, folder=str(fleet.workspace.root))
+    approve_unsigned(other, found.id, other.actor)
+    about = {"plan": found.plan_digest, "actor": other.actor, "at_ms": "1"}
+    with other.store.atomic():
+        assert Circle(other).pen((elsewhere.site,)).write(other, Kind.APPROVAL, found.id, about)
+    refused = refusals(fleet.workspace, other)
+    assert refused == [f"approval of {found.id} by {fleet.workspace.store.persons.name_of(other.actor)}"]
+    assert fleet.workspace.store.rollouts.load(found.id).state is RolloutState.PLANNED
+    assert fleet.workspace.store.rollouts.load(found.id).approvals == ()
+
+
+def test_a_takeover_signed_for_another_site(fleet: CourierFleet) -> None:
+    """Takeover from beside: the same of a change of driver."""
+    other = laptop(fleet, "two")
+    here, elsewhere = fleet.devices
+    found = planned(fleet.workspace, fleet, (here.id,))
+    sync(other, folder=str(fleet.workspace.root))
+    with other.store.atomic() as store:
+        deploy.adopt(store, found.id, "mine now", actor=other.actor, now_ms=other.clock.now_ms())
+        about = {"workspace": store.workspace, "epoch": str(store.rollouts.epoch(found.id))}
+        assert Circle(other).pen((elsewhere.site,)).write(other, Kind.ADOPTION, found.id, about)
+    assert f"rollout {found.id}" in refusals(fleet.workspace, other)
+    assert found.id not in fleet.workspace.store.rollouts.homes()
+
+
 def test_the_approval_of_somebody_who_left(fleet: CourierFleet) -> None:
     """Revoked person: an approval that comes in after its key was taken out, however early its time says it was given."""
     grace = colleague(fleet, "grace")

@@ -104,6 +104,6 @@ def _own_approvals(workspace: Workspace) -> list[Unsigned]:
         for one in rollout.approvals if rollout.state is RolloutState.PLANNED else ():
             if one.actor == actor and (rollout.id, actor) not in signed:
                 about = {"plan": one.plan_digest, "actor": actor, "at_ms": str(one.at_ms)}
-                sites = tuple(sorted({task.site for task in rollout.plan.tasks}))
+                sites = tuple(sorted(rollout.plan.sites))
                 found.append(Unsigned(Kind.APPROVAL.value, rollout.id, "your approval", sites, about))
     return found

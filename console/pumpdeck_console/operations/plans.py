@@ -88,7 +88,7 @@ def _rollout_approve(workspace: Workspace, arguments: Mapping[str, str]) -> Plan
 
 
 def _plan_lines(plan: RolloutPlan, fleet: Fleet) -> list[tuple[str, str]]:
-    sites = {task.site for task in plan.tasks}
+    sites = plan.sites
     return [
         ("model versions", ", ".join(f"{version.model} v{version_name(version.number)}" for version in plan.versions)),
         (

@@ -107,7 +107,7 @@ def approve(
     now_ms = workspace.clock.now_ms()
     found = deploy.find_rollout(workspace.store, rollout_id)
     circle = Circle(workspace)
-    pen = circle.pen({task.site for task in found.plan.tasks})
+    pen = circle.pen(found.plan.sites)
     if not pen.signers and workspace.policies.trust.signed_approvals:
         hint = "unlock your deploy or release key; policies.toml asks for signed approvals"
         raise RefusedError("cannot be approved without a signature", found.id, found=pen.why, hint=hint)
@@ -172,7 +172,7 @@ def adopt(workspace: Workspace, *, rollout_id: str, reason: str) -> RolloutRepor
     """
     found = deploy.find_rollout(workspace.store, rollout_id)
     circle = Circle(workspace)
-    pen = circle.pen({task.site for task in found.plan.tasks})
+    pen = circle.pen(found.plan.sites)
     with workspace.store.atomic() as store:
         _check_approved(circle, store, found)
         rollout = deploy.adopt(store, found.id, reason, actor=workspace.actor, now_ms=workspace.clock.now_ms())
@@ -189,7 +189,7 @@ def _check_approved(circle: Circle, store: Store, rollout: Rollout) -> None:
     people = []
     for row in store.statements.of(Kind.APPROVAL, rollout.id):
         with contextlib.suppress(PumpdeckError):
-            if row.statement.about["plan"] == rollout.plan.digest:
+            if row.statement.about["plan"] == rollout.plan.digest and rollout.plan.sites <= set(row.statement.sites):
                 people.append(Voice(row.statement.about["actor"], circle.statement(row.envelope).person))
     if count_people(people) < rollout.plan.policy.approvals:
         raise RefusedError(
@@ -286,7 +286,7 @@ def _request(workspace: Workspace, query: str, models: Mapping[str, str], terms:
 
 def trust_seqs(workspace: Workspace, rollout: Rollout) -> dict[str, int]:
     """By device, the highest number its site's repository has used: devices are enrolled to accept nothing below it."""
-    by_site = {site: workspace.trust(site).next_seq() - 1 for site in {task.site for task in rollout.plan.tasks}}
+    by_site = {site: workspace.trust(site).next_seq() - 1 for site in rollout.plan.sites}
     return {task.device: by_site[task.site] for task in rollout.plan.tasks}
 
 

@@ -239,7 +239,7 @@ def _unsigned_adoptions(workspace: Workspace) -> list[tuple[str, tuple[str, ...]
     for rollout, epoch in store.rollouts.taken_over():
         about = {"workspace": store.workspace, "epoch": str(epoch)}
         if not store.statements.has_claim(Kind.ADOPTION, rollout, about):
-            sites = tuple({task.site for task in store.rollouts.load(rollout).plan.tasks})
+            sites = tuple(store.rollouts.load(rollout).plan.sites)
             found.append((rollout, sites, about))
     return found
 

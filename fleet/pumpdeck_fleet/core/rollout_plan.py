@@ -151,6 +151,11 @@ class RolloutPlan:
         return canonical.digest(canonical.encode(self))
 
     @cached_property
+    def sites(self) -> frozenset[str]:
+        """The sites whose people it concerns."""
+        return frozenset(task.site for task in self.tasks)
+
+    @cached_property
     def by_device(self) -> Mapping[str, PlannedTask]:
         return {task.device: task for task in self.tasks}
 

@@ -158,22 +158,27 @@ class Gate:
         if theirs["home"] == here and not driven_here:
             self.refuse(f"rollout {rollout}", "says that this workspace drives it, which knows nothing of that")
             return None
-        is_taken_over = driven_here and mine is not None and theirs["home"] != here and theirs["epoch"] > mine["epoch"]
-        about = {"workspace": theirs["home"], "epoch": theirs["epoch"]}
-        if is_taken_over and not self._has(Kind.ADOPTION, rollout, about):
-            self.refuse(f"rollout {rollout}", f"says that {theirs['home']} took it over: {_SIGN_THERE}")
-            return None
         plain = json.loads(theirs["body"])
         plan = from_text(RolloutPlan, to_text(plain["plan"]), f"plan of {rollout}")
-        voices, given = self._approvals(rollout, plan.digest, theirs["approvals"], {} if mine is None else mine["approvals"])
+        is_taken_over = driven_here and mine is not None and theirs["home"] != here and theirs["epoch"] > mine["epoch"]
+        if is_taken_over and not self._is_adopted(rollout, plan, theirs):
+            self.refuse(f"rollout {rollout}", f"says that {theirs['home']} took it over: {_SIGN_THERE}")
+            return None
+        voices, given = self._approvals(rollout, plan, theirs["approvals"], {} if mine is None else mine["approvals"])
         state, needs, has = RolloutState(plain["state"]), plan.policy.approvals, count_people(voices)
         if theirs["home"] != here and state not in _UNAPPROVED and has < needs and not _runs_here(mine, plain["plan"]):
             self.refuse(f"rollout {rollout}", f"{state}, but its plan asks for {needs} signed approvals and has {has}")
             return None
         return {**theirs, "approvals": given}
 
+    def _is_adopted(self, rollout: str, plan: RolloutPlan, theirs: Row) -> bool:
+        """True when people of all its sites signed that this workspace drives it from this epoch on."""
+        claim = claim_of(Kind.ADOPTION, rollout, {"workspace": theirs["home"], "epoch": str(theirs["epoch"])})
+        signed = (row.statement for row in self._mine.statements.of(Kind.ADOPTION, rollout))
+        return any(one.claim == claim and plan.sites <= set(one.sites) for one in signed)
+
     def _approvals(
-        self, rollout: str, plan: str, theirs: Mapping[str, str], mine: Mapping[str, str]
+        self, rollout: str, plan: RolloutPlan, theirs: Mapping[str, str], mine: Mapping[str, str]
     ) -> tuple[list[Voice], dict[str, str]]:
         """Who has signed for this very plan, and the approvals that may stand in the row: signed ones, and those known here."""
         people = self._spoken(rollout, plan)
@@ -181,16 +186,16 @@ class Gate:
         for actor, text in theirs.items():
             if actor in people and actor not in given:
                 # Whose key it was is told by the key, not by the row.
-                given[actor] = to_text({**json.loads(text), "actor": actor, "person": people[actor], "plan_digest": plan})
+                given[actor] = to_text({**json.loads(text), "actor": actor, "person": people[actor], "plan_digest": plan.digest})
             elif actor not in given:
                 self.refuse(f"approval of {rollout} by {self._mine.persons.name_of(actor)}", _SIGN_THERE)
         return [Voice(actor, person) for actor, person in people.items()], given
 
-    def _spoken(self, rollout: str, plan: str) -> dict[str, str]:
-        """Actor -> person, of everybody who signed an approval of that plan."""
+    def _spoken(self, rollout: str, plan: RolloutPlan) -> dict[str, str]:
+        """Actor -> person, of everybody who signed an approval of that plan for all of its sites."""
         found = {}
         for row in self._mine.statements.of(Kind.APPROVAL, rollout):
-            if row.statement.about["plan"] != plan:
+            if row.statement.about["plan"] != plan.digest or not plan.sites <= set(row.statement.sites):
                 continue
             person = self._people.get(row.digest)
             if person is None:
