@@ -88,7 +88,7 @@ def _sign(store: Store, number: int) -> None:
     for rollout in store.rollouts.all():
         for one in rollout.approvals:
             about = {"plan": one.plan_digest, "actor": one.actor, "at_ms": str(one.at_ms)}
-            _state(store, number, Kind.APPROVAL, rollout.id, about)
+            _state(store, number, Kind.APPROVAL, rollout.id, about, tuple(sorted(rollout.plan.sites)))
     for model, alias, at_ms, name, content in store.registry.own_moves():
         about = {"alias": alias, "at_ms": str(at_ms), "workspace": name, "content_digest": content}
         _state(store, number, Kind.ALIAS, model, about)
@@ -103,9 +103,11 @@ def seal(store: Store, number: int) -> None:
     store.statements.put_seal(SealRow(head.chain, head.position, envelope))
 
 
-def _state(store: Store, number: int, kind: Kind, subject: str, about: dict[str, str]) -> None:
+def _state(
+    store: Store, number: int, kind: Kind, subject: str, about: dict[str, str], sites: tuple[str, ...] = ("gannet",)
+) -> None:
     seq = store.statements.next_seq()
-    statement = Statement(1, kind, subject, ("gannet",), about, store.workspace, "actor-b", seq, T0 + number)
+    statement = Statement(1, kind, subject, sites, about, store.workspace, "actor-b", seq, T0 + number)
     store.statements.add(statement, sign_dsse(canonical.encode(statement), STATEMENT_PAYLOAD_TYPE, PEOPLE[number]))
 
 
