@@ -302,7 +302,13 @@ def enrol(options: argparse.Namespace) -> int:
         sys.stderr.write(f"Root of {site}: {words}\n")
         if options.root_words:
             check_words(words, options.root_words, f"root of {site}")
-            return True
+        elif not is_confirmed():
+            return False
+        # Before anything is written there, and not before the person said yes: a wrong root leaves nothing behind.
+        _keep_private(options.root)
+        return True
+
+    def is_confirmed() -> bool:
         if not sys.stdin.isatty():
             raise UsageError("needs a person who compares the words", "root", hint="give them with --root-words")
         sys.stderr.write("Are these the words on your sheet of paper? Type yes: ")
@@ -311,7 +317,6 @@ def enrol(options: argparse.Namespace) -> int:
 
     platform = this_platform()
     host_keys = tuple(sorted(options.host_keys.glob("ssh_host_*_key.pub")))
-    _keep_private(options.root)
     place = EnrolPlace(platform.fs, options.root, platform.clock.now_ms(), host_keys)
     done = enrol_from(real_stick(options.folder.absolute()), place, options.device, agrees)
     sys.stderr.write(f"Key of {done.device}: {done.key_words}\nThe console will show the same words.\n")
