@@ -51,7 +51,11 @@ def stored(folder: Path, rows: list[SimulatedRows], scheduler: str) -> tuple[dic
         progress = killer if scheduler else (lambda *_: None)
         report = train_models(workspace, use_cache=False, scheduler=scheduler, on_progress=progress)
         assert all(row.version for row in report.models)
-        artifacts = sorted((path.name,) for path in workspace.artifacts_path.rglob("*") if path.is_file())
+        # A log tells times and processes; everything else is the same to the byte.
+        logs = {entry.digests.get("log") for entry in workspace.store.audit.entries()}
+        artifacts = sorted(
+            (path.name,) for path in workspace.artifacts_path.rglob("*") if path.is_file() and path.name not in logs
+        )
     with sqlite3.connect(folder / "pumpdeck.db") as sql:
         names = [name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
         tables: dict[str, list[tuple[object, ...]]] = {
