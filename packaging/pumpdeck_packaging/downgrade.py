@@ -15,6 +15,7 @@ from pumpdeck_fleet.core.ids import check_digest, check_name
 from pumpdeck_fleet.core.ports import Signer
 from pumpdeck_fleet.core.receipts import DOWNGRADE_PAYLOAD_TYPE, Assignment, DowngradeWord
 from pumpdeck_packaging.bundle_layout import DEPLOY, ROOT
+from pumpdeck_packaging.people import people_in
 from pumpdeck_packaging.signing import (
     add_dsse_signature,
     pem_of_key,
@@ -62,15 +63,17 @@ def verify_downgrade(envelope: bytes, trusted: TrustedSet, site: str) -> Downgra
     """The token, when two people of this site signed it.
 
     Raises:
-        TrustError: a stranger's, a release or a broken signature, one person only, or another site.
+        TrustError: a stranger's, a release or a broken signature, one person only (on however many laptops, as far as the
+            targets role names people), or another site.
         DamagedError: it is not such an envelope.
     """
     holders = keys_of_role(trusted.targets, DEPLOY) | keys_of_role(trusted.root, ROOT)
     keys = {key_id: pem_of_key(key) for key_id, key in holders.items()}
     payload = verify_dsse(envelope, DOWNGRADE_PAYLOAD_TYPE, keys, DOWNGRADE_MAX_BYTES)
     signers = signers_of(envelope)
-    # The material counts, not the name it goes by: one key under two ids is one person.
-    people = {public_key_of(keys[key_id]).keyval["public"] for key_id in signers}
+    # The material counts, not the name it goes by: one key under two ids is one person, as are two that headquarters calls so.
+    named = people_in(trusted.targets)
+    people = {named.get(key_id) or public_key_of(keys[key_id]).keyval["public"] for key_id in signers}
     if len(people) < DOWNGRADE_SIGNERS:
         raise TrustError(
             "needs two people's signatures", "downgrade word", expected=DOWNGRADE_SIGNERS, found=len(people),

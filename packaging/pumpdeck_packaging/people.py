@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Targets
 
@@ -19,7 +19,10 @@ from pumpdeck_fleet.core.errors import TrustError
 from pumpdeck_packaging.bundle_layout import DEPLOY, RELEASE
 from pumpdeck_packaging.signing import pem_of_key
 from pumpdeck_packaging.trust_rules import keys_of_role
-from pumpdeck_packaging.verify import VerifiedSite
+
+if TYPE_CHECKING:
+    # verify.py asks here whose the keys under a downgrade word are.
+    from pumpdeck_packaging.verify import VerifiedSite
 
 PEOPLE_FIELD = "pumpdeck_people"
 PEOPLE_FORMAT = 1

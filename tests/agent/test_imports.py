@@ -36,6 +36,7 @@ PACKAGING_PARTS = {
     "downgrade",
     "enrolment",
     "manifest",
+    "people",
     "metadata_form",
     "package_reader",
     "returns_policy",

@@ -17,6 +17,7 @@ from pumpdeck_fleet.core.errors import PumpdeckError, ReplayError, TrustError
 from pumpdeck_fleet.core.receipts import Terms
 from pumpdeck_fleet.transports.rpc_client import push_blob
 from pumpdeck_packaging.downgrade import add_signature, sign_downgrade
+from pumpdeck_packaging.people import person_of_key
 from pumpdeck_packaging.signing import generate_key
 from pumpdeck_packaging.trust_repository import AssignmentRequest, PackageRelease, TrustSettings
 from support.devices import Bench, package
@@ -76,6 +77,16 @@ def test_the_honest_word_of_two_people_is_taken_once(scene: Scene) -> None:
 def test_a_root_key_and_a_laptop_are_two_people(scene: Scene) -> None:
     answer = scene.try_back(signed(word(OLD.sha256), [scene.keys.root[1], scene.keys.laptops[0]]))
     assert answer["active"] == OLD.sha256
+
+
+def test_one_person_with_two_laptops_is_one_person(scene: Scene) -> None:
+    """Both keys are good, and headquarters has signed that both are the same person's."""
+    person = person_of_key(scene.two[0].key_id)
+    keys = replace(scene.keys.public(), people=dict.fromkeys([key.key_id for key in scene.two], person))
+    scene.bench.site.trust.rotate(keys, scene.keys.signers())
+    scene.refuses(signed(word(OLD.sha256), scene.two), match="two people")
+    honest = signed(word(OLD.sha256), [scene.keys.root[1], scene.two[1]])
+    assert scene.try_back(honest, "with a second person")["active"] == OLD.sha256
 
 
 def test_a_downgrade_without_a_word_is_refused(scene: Scene) -> None:
