@@ -25,7 +25,6 @@ from pumpdeck_fleet.core.statements import (
     Voice,
     parse_statement,
 )
-from pumpdeck_fleet.store.statements import SealRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,6 +219,9 @@ def seal_chains(workspace: Workspace, pen: Pen | None = None) -> tuple[str, ...]
         own = pen if pen is not None and pen.signers else Circle(workspace).any_pen()
         if not own.signers:
             return ()
+        from pumpdeck_fleet.store.statements import (
+            SealRow,  # deferred: the console reads voices before it opens a store
+        )
         from pumpdeck_packaging.signing import sign_dsse  # deferred: cryptography
 
         for model, about in moves:
